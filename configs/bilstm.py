@@ -1,0 +1,16 @@
+"""A bidirectional LSTM: the tutorial's second network (336,705 parameters). Settings: configs/lstm.py.
+
+Command:  python train_loop.py --config configs/bilstm.py
+Cost:
+Result:   see docs/results.md
+"""
+
+from ml_collections import ConfigDict
+
+from configs import lstm
+
+
+def get_config() -> ConfigDict:
+    config = lstm.get_config()
+    config.model.bidirectional = True
+    return config

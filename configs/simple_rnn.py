@@ -1,0 +1,16 @@
+"""One layer of simple (Elman) units. Settings: configs/lstm.py.
+
+Command:  python train_loop.py --config configs/simple_rnn.py
+Cost:
+Result:   see docs/results.md
+"""
+
+from ml_collections import ConfigDict
+
+from configs import lstm
+
+
+def get_config() -> ConfigDict:
+    config = lstm.get_config()
+    config.model.cell = "simple"
+    return config

@@ -1,0 +1,16 @@
+"""Three LSTM layers: the tutorial's stacked network (344,993 parameters). Settings: configs/lstm.py.
+
+Command:  python train_loop.py --config configs/stacked_lstm.py
+Cost:
+Result:   see docs/results.md
+"""
+
+from ml_collections import ConfigDict
+
+from configs import lstm
+
+
+def get_config() -> ConfigDict:
+    config = lstm.get_config()
+    config.model.layers = 3
+    return config

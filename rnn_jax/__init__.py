@@ -1,0 +1,26 @@
+"""rnn_jax: recurrent networks for text in JAX.
+
+Array names end in their dimensions: B batch, T time, E embedding, H hidden units, F features, G gates,
+V vocabulary, C classes, L layers. `gates_BG = x_BE @ w_EG` reads as a sentence.
+"""
+
+from rnn_jax.cells import GRUCell, LSTMCarry, LSTMCell, SimpleCell
+from rnn_jax.inference import Prediction, Predictor, load
+from rnn_jax.layers import RNN, Bidirectional, Stacked
+from rnn_jax.models import TextClassifier
+from rnn_jax.pooling import Pooling
+
+__all__ = [
+    "RNN",
+    "Bidirectional",
+    "GRUCell",
+    "LSTMCarry",
+    "LSTMCell",
+    "Pooling",
+    "Prediction",
+    "Predictor",
+    "SimpleCell",
+    "Stacked",
+    "TextClassifier",
+    "load",
+]

@@ -1,0 +1,124 @@
+"""Padded batches of similar length: length buckets, and batches as a pure function of (seed, step)."""
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from rnn_jax.errors import require
+from rnn_jax.text import PAD
+
+ROUND_TO = 16
+
+
+class Batch(NamedTuple):
+    """One padded batch. A row of weight 0 stands for no example; its `rows` entry is -1."""
+
+    token_ids: np.ndarray  # int32[B, T]
+    lengths: np.ndarray  # int32[B]
+    labels: np.ndarray  # int32[B]
+    weights: np.ndarray  # float32[B]: 1 for an example, 0 for padding of the batch
+    rows: np.ndarray  # int32[B]: positions of the examples in their split
+
+
+def bucket_lengths(lengths: Sequence[int] | np.ndarray, max_length: int, count: int) -> tuple[int, ...]:
+    """Returns at most `count` padded lengths: quantiles of `lengths` rounded up, and `max_length`.
+
+    >>> bucket_lengths([10, 20, 30, 200], max_length=100, count=2)
+    (32, 100)
+    """
+    require(count > 0, f"buckets is {count}; give at least 1")
+    shares = np.arange(1, count) / count
+    quantiles = np.quantile(np.minimum(lengths, max_length), shares, method="higher")
+    rounded = np.ceil(quantiles / ROUND_TO).astype(int) * ROUND_TO
+    return tuple(sorted({*(int(size) for size in rounded if size < max_length), max_length}))
+
+
+class Batches:
+    """The batches of one split. `batches(seed, step)` is pure: the position in the data is the step's number.
+
+    Every epoch, `steps_per_epoch` steps, has each example once, in batches drawn within one bucket.
+    """
+
+    def __init__(
+        self, rows: Sequence[np.ndarray], labels: np.ndarray, buckets: Sequence[int], batch_size: int
+    ):
+        """Takes int32 word ids of each example, none longer than the last bucket, and int32 labels."""
+        require(batch_size > 0, f"batch_size is {batch_size}; give at least 1")
+        require(len(rows) > 0, "there are no examples to batch")
+        self.examples, self.labels = rows, labels
+        self.buckets, self.batch_size = tuple(buckets), batch_size
+        self.lengths = np.array([len(row) for row in rows], dtype=np.int32)
+        longest = int(self.lengths.max())
+        require(
+            longest <= self.buckets[-1], f"an example has {longest} words, the last bucket {self.buckets[-1]}"
+        )
+        bucket_of = np.searchsorted(self.buckets, self.lengths)
+        self.members = [np.flatnonzero(bucket_of == index) for index in range(len(self.buckets))]
+        self._plan = functools.lru_cache(maxsize=2)(self._plan_epoch)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The number of batches that hold every example once."""
+        return sum(-(-len(members) // self.batch_size) for members in self.members)
+
+    @property
+    def padding_waste(self) -> float:
+        """The share of steps that a recurrence spends on padding, whole padding rows included."""
+        return 1 - self.lengths.sum() / sum(
+            -(-len(members) // self.batch_size) * self.batch_size * size
+            for members, size in zip(self.members, self.buckets, strict=True)
+        )
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """The [B, T] shapes that occur, shortest first."""
+        return [
+            (self.batch_size, size)
+            for members, size in zip(self.members, self.buckets, strict=True)
+            if len(members)
+        ]
+
+    def __call__(self, seed: int, step: int) -> Batch:
+        """Returns the batch at `step`, counted from 0 over all epochs."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        return self._pad(self._plan(seed, epoch)[position])
+
+    def in_order(self) -> Iterator[Batch]:
+        """Yields every example once, shortest bucket first."""
+        for members in self.members:
+            for start in range(0, len(members), self.batch_size):
+                yield self._pad(members[start : start + self.batch_size])
+
+    def one_of_each_shape(self) -> Iterator[Batch]:
+        """Yields one batch of each shape that occurs: what there is to compile."""
+        for members in self.members:
+            if len(members):
+                yield self._pad(members[: self.batch_size])
+
+    def _plan_epoch(self, seed: int, epoch: int) -> list[np.ndarray]:
+        rng = np.random.default_rng((seed, epoch))
+        shuffled = [rng.permutation(members) for members in self.members]
+        chunks = [
+            members[start : start + self.batch_size]
+            for members in shuffled
+            for start in range(0, len(members), self.batch_size)
+        ]
+        return [chunks[index] for index in rng.permutation(len(chunks))]
+
+    def _pad(self, rows: np.ndarray) -> Batch:
+        size = self.buckets[np.searchsorted(self.buckets, self.lengths[rows].max())]
+        batch = Batch(
+            token_ids=np.full((self.batch_size, size), PAD, dtype=np.int32),
+            lengths=np.zeros(self.batch_size, dtype=np.int32),
+            labels=np.zeros(self.batch_size, dtype=np.int32),
+            weights=np.zeros(self.batch_size, dtype=np.float32),
+            rows=np.full(self.batch_size, -1, dtype=np.int32),
+        )
+        for index, row in enumerate(rows):
+            batch.token_ids[index, : self.lengths[row]] = self.examples[row]
+        count = len(rows)
+        batch.lengths[:count], batch.labels[:count] = self.lengths[rows], self.labels[rows]
+        batch.weights[:count], batch.rows[:count] = 1, rows
+        return batch

@@ -1,0 +1,141 @@
+"""Checkpoints of a run, by Orbax: the last few and the best. Nothing else here touches Orbax.
+
+A checkpoint is a folder named after its step, with three items: `params` (a plain nested dict), `progress`
+(what else training needs to go on) and `evaluations` (JSON: the evaluations so far).
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from rnn_jax.errors import InputError, require
+
+FOLDER = "checkpoints"
+
+
+def score(evaluation: Mapping[str, float]) -> float:
+    """Returns what the best checkpoint has most of: accuracy, and between equals the lower loss."""
+    return evaluation["accuracy"] - 1e-6 * evaluation["loss"]
+
+
+class Checkpoints:
+    """The checkpoints of one workdir. Use it as a context manager: leaving waits for a save under way."""
+
+    def __init__(self, workdir: Path, keep: int = 1):
+        """Opens, or makes, the folder. `keep` latest checkpoints stay, and the best."""
+        require(keep > 0, f"keep_checkpoints is {keep}; give at least 1")
+        policies = [
+            checkpoint_managers.LatestN(keep),
+            checkpoint_managers.BestN(get_metric_fn=score, n=1),
+        ]
+        options = ocp.CheckpointManagerOptions(
+            best_fn=score, preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies)
+        )
+        self.folder = Path(workdir).absolute() / FOLDER
+        self.manager = ocp.CheckpointManager(self.folder, options=options, handler_registry=_handlers())
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.manager.close()
+
+    def save(self, step: int, params: Any, progress: Any, evaluations: Sequence[Mapping[str, float]]) -> None:
+        """Saves in the background; the last of `evaluations` is this step's. Its arrays may be donated."""
+        items = {
+            "params": ocp.args.PyTreeSave(_host_copy(params)),
+            "progress": ocp.args.PyTreeSave(_host_copy(progress)),
+            "evaluations": ocp.args.JsonSave([dict(evaluation) for evaluation in evaluations]),
+        }
+        metrics = {name: evaluations[-1][name] for name in ("accuracy", "loss")}
+        self.manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
+
+    @property
+    def latest(self) -> int | None:
+        """The step of the last checkpoint, once it is complete; None where there is none."""
+        self.manager.wait_until_finished()
+        return self.manager.latest_step()
+
+    def path(self, step: int | None) -> Path | None:
+        """Returns the folder of the checkpoint at `step`; None for None."""
+        return None if step is None else self.folder / str(step)
+
+    def restore(self, step: int, params: Any, progress: Any) -> tuple[Any, Any, list[dict[str, float]]]:
+        """Returns (params, progress, evaluations) of `step`, in the structure and types of those given.
+
+        Raises:
+          InputError: the checkpoint cannot be read whole; the message names it and the way on.
+        """
+        args = {
+            "params": _restore_like(params),
+            "progress": _restore_like(progress),
+            "evaluations": ocp.args.JsonRestore(),
+        }
+        try:
+            items = self.manager.restore(step, args=ocp.args.Composite(**args))
+        except Exception as error:  # orbax and tensorstore raise a different class for each kind of damage
+            raise InputError(
+                f"checkpoint {self.path(step)} cannot be read: {_first_line(error)}. "
+                "Delete that folder to go on from the checkpoint before it"
+            ) from error
+        return items.params, items.progress, items.evaluations
+
+    def steps(self, which: str | int, fallback: bool) -> list[int]:
+        """Returns the step of `which` ("best", "last" or a step), and with `fallback` the others after it."""
+        self.manager.wait_until_finished()
+        saved = sorted(self.manager.all_steps(), reverse=True)
+        require(len(saved) > 0, f"{self.folder} holds no complete checkpoint")
+        named: dict[str | int, Any] = {"best": self.manager.best_step(), "last": saved[0]}
+        wanted = named.get(which, which)
+        require(wanted in saved, f"which is {which!r}; give 'best', 'last' or a saved step: {sorted(saved)}")
+        return [wanted, *(step for step in saved if step != wanted)] if fallback else [wanted]
+
+    def restore_params(self, step: int) -> Any:
+        """Returns the parameters of `step` as a nested dict of numpy arrays; needs no model and no device.
+
+        Raises:
+          InputError: they cannot be read.
+        """
+        try:
+            tree = self.manager.item_metadata(step)["params"]
+            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), dict(tree))
+            args = ocp.args.PyTreeRestore(restore_args=as_numpy)
+            return self.manager.restore(step, args=ocp.args.Composite(params=args)).params
+        except Exception as error:  # as above
+            raise InputError(
+                f"checkpoint {self.path(step)} cannot be read: {_first_line(error)}. "
+                "load(..., fallback=True) takes the newest one that can"
+            ) from error
+
+
+def _handlers() -> ocp.handlers.DefaultCheckpointHandlerRegistry:
+    """Returns who reads and writes which item; a manager that has saved nothing yet does not know it."""
+    registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
+    arrays, json = ocp.PyTreeCheckpointHandler(), ocp.JsonCheckpointHandler()
+    for item in ("params", "progress"):
+        registry.add(item, ocp.args.PyTreeSave, arrays)
+        registry.add(item, ocp.args.PyTreeRestore, arrays)
+    registry.add("evaluations", ocp.args.JsonSave, json)
+    registry.add("evaluations", ocp.args.JsonRestore, json)
+    return registry
+
+
+def _host_copy(tree: Any) -> Any:
+    """Returns numpy copies: a donated buffer is overwritten while the background save still reads it."""
+    return jax.tree.map(lambda leaf: np.array(leaf, copy=True), tree)
+
+
+def _restore_like(tree: Any) -> ocp.args.PyTreeRestore:
+    abstract = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), tree)
+    return ocp.args.PyTreeRestore(
+        item=abstract, restore_args=ocp.checkpoint_utils.construct_restore_args(abstract)
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"[:300]

@@ -1,0 +1,120 @@
+"""The command `rnn-jax`: predict and evaluate with a trained run."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from rnn_jax.errors import InputError, require
+from rnn_jax.inference import Prediction, load
+from rnn_jax.sources import column_of, read_source, texts_of
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one command; bad input ends it with one line and exit code 2."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except InputError as error:
+        print(f"rnn-jax: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def predict(options: argparse.Namespace) -> None:
+    """Prints a label and its probability for each text."""
+    texts = _texts(options)
+    predictor = load(options.workdir, options.which, options.fallback)
+    prediction = predictor.predict(texts)
+    if options.format == "jsonl":
+        for line in _json_lines(texts, prediction, predictor.label_names):
+            print(line)
+    elif texts:
+        _print_table(texts, prediction)
+    if not texts:
+        print("rnn-jax: there are no texts, so there is nothing to predict", file=sys.stderr)
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Prints accuracy, loss and confusion counts on labelled data."""
+    parts = read_source(options.data)
+    default = "test" if "test" in parts else next(iter(parts))
+    split = options.split or default
+    require(split in parts, f"--split is {split!r}; {options.data} has {', '.join(parts)}")
+    predictor = load(options.workdir, options.which, options.fallback)
+    texts = texts_of(parts[split], options.column, split)
+    values = column_of(parts[split], options.label_column, split)
+    require(len(texts) > 0, f"split {split!r} of {options.data} holds no rows to evaluate on")
+    metrics = predictor.evaluate(texts, predictor.label_positions(values))
+    summary, confusion = metrics.summary(), np.asarray(metrics.confusion).astype(int).tolist()
+    if options.format == "jsonl":
+        print(json.dumps({"split": split, **summary, "confusion_matrix": confusion}))
+        return
+    print(f"{summary['examples']:,} texts  accuracy {summary['accuracy']:.2%}  loss {summary['loss']:.4f}")
+    table = Table("label \\ predicted", *predictor.label_names)
+    for name, row in zip(predictor.label_names, confusion, strict=True):
+        table.add_row(name, *(f"{count:,}" for count in row))
+    Console().print(table)
+
+
+def _texts(options: argparse.Namespace) -> list[str]:
+    """Returns the texts of the command line, else of --input, else the lines of standard input."""
+    require(not (options.texts and options.input), "give texts or --input, not both")
+    if options.texts:
+        return options.texts
+    if options.input:
+        (split, data), *others = read_source(options.input).items()
+        require(not others, f"--input {options.input} has several splits; name one file")
+        return texts_of(data, options.column, split)
+    return [line.rstrip("\n") for line in sys.stdin]
+
+
+def _json_lines(texts: Sequence[str], prediction: Prediction, names: Sequence[str]) -> list[str]:
+    return [
+        json.dumps(
+            {"text": text, "label": label, "probabilities": dict(zip(names, map(float, row), strict=True))}
+        )
+        for text, label, row in zip(texts, prediction.labels, prediction.probabilities, strict=True)
+    ]
+
+
+def _print_table(texts: Sequence[str], prediction: Prediction) -> None:
+    table = Table("label", "probability", "text")
+    for text, label, row in zip(texts, prediction.labels, prediction.probabilities, strict=True):
+        shown = " ".join("".join(c if c.isprintable() else " " for c in text[:200]).split())
+        table.add_row(label, f"{row.max():.3f}", shown if len(text) <= 200 else f"{shown}...")
+    Console().print(table, markup=False)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="rnn-jax", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+    for function in (predict, evaluate):
+        command = commands.add_parser(function.__name__, help=function.__doc__)
+        command.set_defaults(run=function)
+        command.add_argument("--workdir", required=True, help="the folder of a trained run")
+        command.add_argument(
+            "--which", default="best", type=_which, help="best, last, or a step (default: best)"
+        )
+        command.add_argument(
+            "--fallback", action="store_true", help="take another checkpoint if it is damaged"
+        )
+        command.add_argument("--column", default="text", help="the column of the texts (default: text)")
+        command.add_argument("--format", default="table", choices=("table", "jsonl"))
+        if function is predict:
+            command.add_argument("texts", nargs="*", help="texts; without them and --input, lines of stdin")
+            command.add_argument("--input", help="a CSV, JSON-lines or Parquet file")
+        else:
+            command.add_argument(
+                "--data", required=True, help="a file or folder, or a dataset's name on the hub"
+            )
+            command.add_argument("--split", help="the split to evaluate on (default: test, else the first)")
+            command.add_argument("--label-column", default="label", help="the column of the labels")
+    return parser
+
+
+def _which(value: str) -> str | int:
+    return int(value) if value.isdecimal() else value

@@ -1,0 +1,86 @@
+"""A corpus as word ids: trains the tokeniser, encodes every split, and keeps both on disk for the next run."""
+
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+
+from rnn_jax.text import LINE_BREAK, WORD_PATTERN, Tokenizer
+
+Rows = list[np.ndarray]
+
+
+def default_cache() -> Path:
+    """Returns $RNN_JAX_CACHE, or the folder rnn_jax in $XDG_CACHE_HOME or ~/.cache."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("RNN_JAX_CACHE") or base / "rnn_jax")
+
+
+def encode_splits(
+    splits: Mapping[str, Sequence[str]],
+    vocabulary_texts: Sequence[str],
+    *,
+    vocab_size: int,
+    lowercase: bool,
+    strip_html: bool,
+    cache: Path,
+) -> tuple[Tokenizer, dict[str, Rows]]:
+    """Returns a tokeniser trained on `vocabulary_texts`, and for each split its texts as int32 word ids.
+
+    The result is stored in `cache` under a hash of everything that determines it; a file there that cannot be
+    read is made again.
+    """
+    settings = {"vocab_size": vocab_size, "lowercase": lowercase, "strip_html": strip_html}
+    key = _fingerprint({**splits, "": vocabulary_texts}, settings)
+    path = cache / f"encoded-{key}.npz"
+    try:
+        return _read(path)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        tokenizer = Tokenizer.train(vocabulary_texts, **settings)
+        rows = {name: tokenizer.encode(texts) for name, texts in splits.items()}
+        _write(path, tokenizer, rows)
+        return tokenizer, rows
+
+
+def _fingerprint(texts_by_name: Mapping[str, Sequence[str]], settings: dict) -> str:
+    versions = [tokenizers.__version__, WORD_PATTERN, LINE_BREAK]
+    digest = hashlib.sha256(json.dumps([settings, versions], sort_keys=True).encode())
+    for name, texts in texts_by_name.items():
+        digest.update(f"{len(name)} {name} {len(texts)} ".encode())
+        for text in texts:
+            encoded = text.encode("utf-8", "surrogatepass")
+            digest.update(len(encoded).to_bytes(8, "big") + encoded)
+    return digest.hexdigest()[:32]
+
+
+def _read(path: Path) -> tuple[Tokenizer, dict[str, Rows]]:
+    with np.load(path, allow_pickle=False) as arrays:
+        tokenizer = Tokenizer.from_json(arrays["tokenizer"].tobytes().decode())
+        names = [name.removeprefix("ids_") for name in arrays.files if name.startswith("ids_")]
+        return tokenizer, {
+            name: np.split(arrays[f"ids_{name}"].astype(np.int32), arrays[f"ends_{name}"])[:-1]
+            for name in names
+        }
+
+
+def _write(path: Path, tokenizer: Tokenizer, rows_by_name: dict[str, Rows]) -> None:
+    """Writes to a temporary file and renames it, so that a killed run leaves no half of a cache."""
+    arrays = {"tokenizer": np.frombuffer(tokenizer.to_json().encode(), dtype=np.uint8)}
+    for name, rows in rows_by_name.items():
+        arrays[f"ids_{name}"] = np.concatenate(rows).astype(
+            np.uint16 if tokenizer.vocab_size < 2**16 else np.int32
+        )
+        arrays[f"ends_{name}"] = np.cumsum([len(row) for row in rows])
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+            np.savez(file, **arrays)
+        os.replace(file.name, path)
+    except OSError:
+        return  # a cache that cannot be written costs seconds in the next run and nothing in this one

@@ -1,0 +1,43 @@
+"""Errors that name the argument, the value and the fix."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+Option = TypeVar("Option")
+
+
+class InputError(ValueError):
+    """Bad input. The message names the argument, the value and the fix; a command prints it alone."""
+
+
+def choose(argument: str, value: str, options: Mapping[str, Option]) -> Option:
+    """Returns `options[value]`, or raises an InputError that names the argument, the options and the nearest.
+
+    >>> choose("pooling", "maxx", {"max": 1, "mean": 2})
+    Traceback (most recent call last):
+    ...
+    rnn_jax.errors.InputError: pooling is 'maxx', which is not one of: max, mean. Did you mean 'max'?
+    """
+    if value not in options:
+        raise InputError(
+            f"{argument} is {value!r}, which is not one of: {', '.join(options)}.{nearest(value, options)}"
+        )
+    return options[value]
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """Returns " Did you mean 'x'?" for the known name nearest to `name`, or "" where none is near."""
+    close = difflib.get_close_matches(str(name), list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def require(condition: bool, message: str) -> None:
+    """Raises InputError(message) unless the condition holds."""
+    if not condition:
+        raise InputError(message)
+
+
+def check_rate(argument: str, rate: float) -> None:
+    """Raises InputError unless `rate` is a rate of dropout: at least 0 and below 1."""
+    require(0 <= rate < 1, f"{argument} is {rate}, but a rate of dropout is at least 0 and below 1")

@@ -1,0 +1,103 @@
+"""What a run says while it trains: a progress bar or plain lines, metrics as JSON lines, and TensorBoard."""
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from rnn_jax.errors import InputError
+from rnn_jax.workdir import METRICS
+
+
+class Journal:
+    """Records of one run, by step. Use it as a context manager.
+
+    On a terminal a bar shows loss, accuracy, examples per second and the time left; elsewhere plain lines do.
+    """
+
+    def __init__(self, workdir: Path, total_steps: int, start_step: int, tensorboard: bool):
+        """Continues the metrics of an earlier run up to `start_step`; lines of later steps are dropped."""
+        self.total_steps, self.start_step = total_steps, start_step
+        self.first: tuple[int, float] | None = None  # step and time of the first train line
+        kept = [line for line in _lines(workdir / METRICS) if line["step"] <= start_step]
+        self.file = (workdir / METRICS).open("w", encoding="utf-8")
+        for line in kept:
+            self._write(line)
+        self.history = kept
+        self.writer = _tensorboard_writer(workdir) if tensorboard else None
+        console = Console(file=sys.stdout)
+        self.bar = Progress(
+            TextColumn("{task.completed}/{task.total}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.fields[status]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.task = self.bar.add_task("train", total=total_steps, completed=start_step, status="")
+
+    def __enter__(self) -> "Journal":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+        self.file.close()
+        if self.writer:
+            self.writer.close()
+
+    def say(self, message: str) -> None:
+        """Prints one line, above the bar where there is one."""
+        if self.bar.disable:
+            print(message, flush=True)
+        else:
+            self.bar.console.print(message, highlight=False, markup=False)
+
+    def record(self, step: int, split: str, values: Mapping[str, float]) -> None:
+        """Keeps the values of a split at a step and shows them."""
+        line = {"step": step, "split": split, **values}
+        self.history.append(line)
+        self._write(line)
+        if self.writer:
+            for name, value in values.items():
+                self.writer.add_scalar(f"{split}/{name}", value, step)
+        if split == "train" and self.first is None:
+            self.first = step, time.perf_counter()
+        status = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        if split == "train":
+            self.bar.update(self.task, completed=step, status=status)
+        if split != "train" or self.bar.disable:
+            self.say(f"step {step}/{self.total_steps}  {split:<10}  {status}{self._time_left(step)}")
+
+    def _time_left(self, step: int) -> str:
+        if self.first is None or step <= self.first[0] or not self.bar.disable:
+            return ""
+        pace = (time.perf_counter() - self.first[1]) / (step - self.first[0])
+        return f"  {pace * (self.total_steps - step):.0f} s left"
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        self.file.write(json.dumps(line) + "\n")
+        self.file.flush()
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """Returns the lines of an earlier run; a last line that a kill cut short is left out."""
+    if not path.exists():
+        return []
+    complete = [line for line in path.read_text(encoding="utf-8").split("\n")[:-1] if line]
+    return [json.loads(line) for line in complete]
+
+
+def _tensorboard_writer(workdir: Path) -> Any:
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as error:
+        raise InputError(
+            "log.tensorboard needs a package; install it: pip install -e '.[tensorboard]'"
+        ) from error
+    return SummaryWriter(str(workdir / "tensorboard"))

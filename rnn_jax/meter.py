@@ -1,0 +1,96 @@
+"""What is measured while training: seconds by phase, and the train metrics, fetched one step late."""
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+
+from rnn_jax.batches import Batch
+from rnn_jax.journal import Journal
+from rnn_jax.training import Metrics
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The loss became infinite or NaN. The message names the step, the examples and the last checkpoint."""
+
+
+class Stopwatch:
+    """Adds up seconds by phase: `with clock("train"): ...`; `clock.seconds` has the sums."""
+
+    def __init__(self, *phases: str):
+        self.seconds = dict.fromkeys(phases, 0.0)
+
+    def add(self, seconds: Mapping[str, float]) -> None:
+        """Adds what an earlier part of the run took."""
+        for phase, value in seconds.items():
+            self.seconds[phase] += value
+
+    @contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[phase] += time.perf_counter() - began
+
+
+class Meter:
+    """Train metrics on their way to the journal: a line every few steps, with means since the line before.
+
+    The metrics of a step are read when the next step is under way: reading them does not stall the device.
+    """
+
+    def __init__(
+        self, journal: Journal, every: int, rate: Callable[[int], float], last_good: Callable[[], str]
+    ):
+        """`rate` gives the learning rate at a step, `last_good` the name of the last good checkpoint."""
+        self.journal, self.every, self.rate, self.last_good = journal, every, rate, last_good
+        self.pending: deque[tuple[int, Batch, Metrics]] = deque()
+        self._restart()
+
+    def push(self, step: int, batch: Batch, metrics: Metrics) -> None:
+        """Takes the metrics of a step that may still be running."""
+        self.pending.append((step, batch, metrics))
+        if len(self.pending) > 1:
+            self._read(*self.pending.popleft())
+
+    def flush(self) -> None:
+        """Waits for the last step, and drops what the next line has so far: an evaluation comes between."""
+        while self.pending:
+            self._read(*self.pending.popleft())
+        self._restart()
+
+    def evaluated(self, step: int, metrics: dict[str, float]) -> None:
+        """Takes the summary of the validation split at a step."""
+        self._require_finite(metrics["loss"], f"on validation after step {step}")
+        self.journal.record(step, "validation", metrics)
+
+    def _require_finite(self, loss: float, where: str) -> None:
+        if not math.isfinite(loss):
+            raise NonFiniteLossError(
+                f"the loss is {loss} {where}; last good checkpoint: {self.last_good()}. "
+                "Lower optimizer.learning_rate or set optimizer.clip_norm"
+            )
+
+    def _restart(self) -> None:
+        self.loss, self.hits, self.examples, self.began = 0.0, 0.0, 0.0, time.perf_counter()
+
+    def _read(self, step: int, batch: Batch, metrics: Metrics) -> None:
+        loss, confusion = float(metrics.loss), np.asarray(metrics.confusion)
+        self._require_finite(
+            loss, f"at step {step}, on training examples {batch.rows[batch.rows >= 0].tolist()}"
+        )
+        self.loss, self.hits = self.loss + loss, self.hits + np.trace(confusion)
+        self.examples += confusion.sum()
+        if step % self.every == 0:
+            values = {
+                "loss": self.loss / self.examples,
+                "accuracy": float(self.hits / self.examples),
+                "examples_per_second": self.examples / (time.perf_counter() - self.began),
+                "learning_rate": float(self.rate(step - 1)),
+            }
+            self.journal.record(step, "train", {name: float(value) for name, value in values.items()})
+            self._restart()

@@ -1,0 +1,110 @@
+"""The text classifier: embedding -> recurrent layers -> pooling -> dropout -> logits, and its builder."""
+
+from collections.abc import Callable
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from rnn_jax.cells import GRUCell, LSTMCell, SimpleCell
+from rnn_jax.errors import choose, require
+from rnn_jax.layers import MERGES, RNN, Bidirectional, Stacked
+from rnn_jax.pooling import POOLINGS, Pooling
+
+CELLS: dict[str, Callable[..., nn.RNNCellBase]] = {"simple": SimpleCell, "lstm": LSTMCell, "gru": GRUCell}
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+class TextClassifier(nn.Module):
+    """Classifies token ids: `logits = model.apply({"params": p}, token_ids, lengths, deterministic=True)`.
+
+    Attributes:
+      vocab_size, embedding_dim: shape of the embedding table; id 0 is padding and is never read.
+      num_classes: two classes give one logit, that of class 1; more give one logit each.
+      encoder: any layer of rnn_jax.layers.
+      pooling: "last", "mean", "max", "concat" or "attention".
+      embedding_dropout: rate on the embedded words, one mask [E] a text (Gal & Ghahramani 2016).
+      dropout: rate on the pooled vector. Dropout needs the rng stream "dropout".
+      dtype: compute type of the network; logits are float32.
+    """
+
+    vocab_size: int
+    embedding_dim: int
+    num_classes: int
+    encoder: nn.Module
+    pooling: str = "last"
+    embedding_dropout: float = 0.0
+    dropout: float = 0.0
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, token_ids: jax.Array, lengths: jax.Array | None = None, deterministic: bool = True
+    ) -> jax.Array:
+        """Returns float32 logits [B, 1] or [B, C] for int token_ids [B, T] and lengths [B] (None: all T)."""
+        if lengths is None:
+            lengths = jnp.full(token_ids.shape[:1], token_ids.shape[1])
+        embedding = nn.Embed(self.vocab_size, self.embedding_dim, dtype=self.dtype, name="embedding")
+        x_BTE = embedding(token_ids)
+        x_BTE = nn.Dropout(self.embedding_dropout, broadcast_dims=(1,), deterministic=deterministic)(x_BTE)
+        carry, outputs_BTH = self.encoder(x_BTE, lengths, deterministic=deterministic)
+        pooled_BF = Pooling(self.pooling, name="pooling")(
+            self.encoder.final_hidden(carry), outputs_BTH, lengths
+        )
+        pooled_BF = nn.Dropout(self.dropout, deterministic=deterministic)(pooled_BF)
+        outputs = 1 if self.num_classes == 2 else self.num_classes
+        return nn.Dense(outputs, name="head")(pooled_BF.astype(jnp.float32))
+
+
+def build_classifier(
+    vocab_size: int,
+    num_classes: int,
+    *,
+    embedding_dim: int,
+    cell: str,
+    hidden: int,
+    layers: int,
+    bidirectional: bool,
+    merge: str,
+    residual: bool,
+    layer_norm: bool,
+    pooling: str,
+    embedding_dropout: float,
+    recurrent_dropout: float,
+    layer_dropout: float,
+    dropout: float,
+    dtype: str,
+) -> TextClassifier:
+    """Returns a classifier of `layers` equal recurrent layers; its arguments are the keys of `config.model`.
+
+    Raises:
+      InputError: an unknown name, a size below 1, or an option that the chosen network cannot use.
+    """
+    for name, size in {"embedding_dim": embedding_dim, "hidden": hidden, "layers": layers}.items():
+        require(size > 0, f"model.{name} is {size}; give at least 1")
+    compute_dtype = choose("model.dtype", dtype, DTYPES)
+    make_cell = partial(choose("model.cell", cell, CELLS), features=hidden, dtype=compute_dtype)
+    choose("model.merge", merge, MERGES)
+    choose("model.pooling", pooling, POOLINGS)
+    if layer_norm:
+        require(cell == "lstm", f"model.layer_norm is an option of the lstm, but model.cell is {cell!r}")
+        make_cell = partial(make_cell, layer_norm=True)
+    require(bidirectional or merge == "concat", f"model.merge is {merge!r}, but model.bidirectional is False")
+    require(
+        layers > 1 or not layer_dropout, f"model.layer_dropout is {layer_dropout}, but there is one layer"
+    )
+
+    def make_layer() -> nn.Module:
+        def rnn():
+            return RNN(make_cell(), recurrent_dropout=recurrent_dropout)
+
+        return Bidirectional(rnn(), rnn(), merge=merge) if bidirectional else rnn()
+
+    stack = layers > 1 or residual
+    encoder = (
+        Stacked([make_layer() for _ in range(layers)], layer_dropout, residual) if stack else make_layer()
+    )
+    return TextClassifier(
+        vocab_size, embedding_dim, num_classes, encoder, pooling, embedding_dropout, dropout, compute_dtype
+    )

@@ -1,0 +1,84 @@
+"""What a run leaves at its end: results.json, and pictures of how it learned and what it confuses."""
+
+import platform
+import resource
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from rnn_jax.training import Metrics
+from rnn_jax.workdir import RESULTS, write_json
+
+LEARNING_CURVES, CONFUSION_MATRIX = "learning_curves.png", "confusion_matrix.png"
+PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "datasets", "tokenizers")
+
+
+def write_report(
+    workdir: Path,
+    test: Metrics,
+    label_names: Sequence[str],
+    history: Sequence[dict[str, Any]],
+    measured: dict[str, Any],
+) -> dict[str, Any]:
+    """Draws the pictures, writes results.json (test results, what was measured, versions) and returns it."""
+    confusion = np.asarray(test.confusion)
+    draw_learning_curves(workdir / LEARNING_CURVES, history)
+    draw_confusion_matrix(workdir / CONFUSION_MATRIX, confusion, label_names)
+    counts = {"label_names": list(label_names), "confusion_matrix": confusion.astype(int).tolist()}
+    results = {**test.summary(), **counts, **measured, **environment()}
+    write_json(workdir / RESULTS, results)
+    return results
+
+
+def environment() -> dict[str, Any]:
+    """Returns the versions, the device and the peak memory of this process."""
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts bytes on macOS, KiB elsewhere
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return {
+        "versions": {"python": platform.python_version()}
+        | {name: metadata.version(name) for name in PACKAGES},
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "peak_memory_mib": round(peak / 2**20),
+    }
+
+
+def draw_learning_curves(path: Path, history: Sequence[dict[str, Any]]) -> None:
+    """Draws loss and accuracy of train and validation over the steps."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for split, style in (("train", "-"), ("validation", "o-")):
+            points = [(line["step"], line[name]) for line in history if line["split"] == split]
+            if points:
+                axes.plot(*zip(*points, strict=True), style, label=split, markersize=4)
+        axes.set(xlabel="step", ylabel=name)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def draw_confusion_matrix(path: Path, confusion: np.ndarray, label_names: Sequence[str]) -> None:
+    """Draws the counts of each label (rows) predicted as each label (columns), shaded by share of the row."""
+    from matplotlib.figure import Figure
+
+    classes = len(label_names)
+    size = max(4.0, 0.6 * classes + 2)
+    figure = Figure(figsize=(size + 0.5, size), layout="constrained")
+    axes = figure.subplots()
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(confusion):
+        dark = shares[row, column] > 0.5
+        axes.text(column, row, f"{count:,.0f}", ha="center", va="center", color="white" if dark else "black")
+    axes.set_xticks(range(classes), label_names, rotation=0 if classes < 5 else 90)
+    axes.set_yticks(range(classes), label_names)
+    axes.set(
+        xlabel="predicted", ylabel="label", title=f"accuracy {np.trace(confusion) / confusion.sum():.2%}"
+    )
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,57 @@
+"""Padded batches: masks and pooling over valid steps. Pure functions on [B, T, ...], padded on the right."""
+
+import jax
+import jax.numpy as jnp
+
+from rnn_jax.errors import require
+
+
+def valid_steps(lengths: jax.Array, max_length: int) -> jax.Array:
+    """Returns bool[B, T], True at the first `lengths[b]` of the `max_length` steps of row b.
+
+    >>> valid_steps(jnp.array([0, 2]), 3).tolist()
+    [[False, False, False], [True, True, False]]
+    """
+    return jnp.arange(max_length) < lengths[:, None]
+
+
+def zero_padding(x_BTF: jax.Array, lengths: jax.Array | None) -> jax.Array:
+    """Returns x with padded steps set to zero, so that NaN there reaches neither values nor gradients."""
+    if lengths is None:
+        return x_BTF
+    return jnp.where(valid_steps(lengths, x_BTF.shape[1])[:, :, None], x_BTF, 0)
+
+
+def check_batch(x_BTF: jax.Array, lengths: jax.Array | None) -> None:
+    """Raises ValueError unless x is [B, T, features] and lengths is None or int[B]."""
+    require(x_BTF.ndim == 3, f"x has shape {x_BTF.shape}; a recurrent layer reads [batch, time, features]")
+    if lengths is None:
+        return
+    require(
+        lengths.shape == x_BTF.shape[:1],
+        f"lengths has shape {lengths.shape}, but x has {x_BTF.shape[0]} rows; give one length for each row",
+    )
+    require(
+        jnp.issubdtype(lengths.dtype, jnp.integer),
+        f"lengths has dtype {lengths.dtype}; give integers that count the valid steps of each row",
+    )
+
+
+def mean_over_time(x_BTF: jax.Array, lengths: jax.Array) -> jax.Array:
+    """Returns [B, F], the mean over the valid steps; zero for a row of length 0."""
+    total_BF = zero_padding(x_BTF, lengths).sum(axis=1)
+    return total_BF / jnp.maximum(lengths, 1).astype(x_BTF.dtype)[:, None]
+
+
+def max_over_time(x_BTF: jax.Array, lengths: jax.Array) -> jax.Array:
+    """Returns [B, F], the maximum over the valid steps; zero for a row of length 0."""
+    valid_BT1 = valid_steps(lengths, x_BTF.shape[1])[:, :, None]
+    lowest = jnp.finfo(x_BTF.dtype).min
+    return jnp.where(lengths[:, None] > 0, jnp.where(valid_BT1, x_BTF, lowest).max(axis=1, initial=lowest), 0)
+
+
+def softmax_over_time(scores_BT: jax.Array, lengths: jax.Array) -> jax.Array:
+    """Returns [B, T] weights that sum to one over the valid steps; all zero for a row of length 0."""
+    valid_BT = valid_steps(lengths, scores_BT.shape[1])
+    weights_BT = jax.nn.softmax(jnp.where(valid_BT, scores_BT, jnp.finfo(scores_BT.dtype).min), axis=1)
+    return jnp.where(valid_BT, weights_BT, 0)

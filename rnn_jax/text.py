@@ -1,0 +1,135 @@
+"""Words to numbers: a word-level tokeniser and vocabulary, and truncation to a number of words."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
+
+from rnn_jax.errors import choose, require
+
+PAD, UNK = 0, 1
+SPECIAL_WORDS = ("[PAD]", "[UNK]")
+CHUNK = 1000  # texts encoded at a time: bounds the memory of the intermediate encodings
+
+# Words, one token a punctuation mark, and English contractions split as in the Penn Treebank and GloVe:
+# "don't" is "do" and "n't", "it's" is "it" and "'s".
+WORD_PATTERN = r"\w+?(?=n't)|n't|'(?:s|re|ve|ll|m|d)\b|\w+|[^\w\s]"
+LINE_BREAK = r"<br\s*/?>"
+
+
+class Tokenizer:
+    """A word-level tokeniser over a fixed vocabulary. PAD is 0, in no text; UNK is 1, any unknown word."""
+
+    def __init__(self, backend: tokenizers.Tokenizer):
+        self.backend = backend
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocab_size: int, lowercase: bool, strip_html: bool) -> "Tokenizer":
+        """Returns a tokeniser over the most frequent words of `texts`.
+
+        Args:
+          vocab_size: number of ids, PAD and UNK included; fewer where the texts have fewer words.
+          lowercase: fold case before splitting.
+          strip_html: turn `<br />` into a space.
+        """
+        require(vocab_size > 2, f"vocab_size is {vocab_size}; PAD and UNK take two ids, so give at least 3")
+        backend = _backend({}, lowercase, strip_html)
+        trainer = trainers.WordLevelTrainer(
+            vocab_size=vocab_size, special_tokens=list(SPECIAL_WORDS), show_progress=False
+        )
+        backend.train_from_iterator((_encodable(text) for text in texts), trainer)
+        # A trained backend would read "[PAD]" inside a text as padding; a new one splits it into words.
+        return cls(_backend(backend.get_vocab(with_added_tokens=False), lowercase, strip_html))
+
+    @classmethod
+    def load(cls, path: Path) -> "Tokenizer":
+        """Returns the tokeniser saved at `path`. Raises ValueError where there is none."""
+        try:
+            return cls.from_json(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, ValueError) as error:
+            raise ValueError(f"{path} holds no tokeniser of rnn_jax: {error}") from error
+
+    @classmethod
+    def from_json(cls, text: str) -> "Tokenizer":
+        """Returns the tokeniser that `to_json` wrote. Raises ValueError for anything else."""
+        try:
+            backend = tokenizers.Tokenizer.from_str(text)
+        except Exception as error:  # the library raises bare Exception
+            raise ValueError(f"not a tokeniser: {error}") from error
+        special = tuple(backend.id_to_token(index) for index in (PAD, UNK))
+        require(special == SPECIAL_WORDS, f"ids 0 and 1 are {special}, not {SPECIAL_WORDS}")
+        return cls(backend)
+
+    def to_json(self) -> str:
+        """Returns the tokeniser in the JSON format of the `tokenizers` library."""
+        return self.backend.to_str(pretty=True)
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of ids, PAD and UNK included."""
+        return self.backend.get_vocab_size()
+
+    @property
+    def words(self) -> list[str]:
+        """The words in the order of their ids."""
+        vocabulary = self.backend.get_vocab()
+        return sorted(vocabulary, key=vocabulary.__getitem__)
+
+    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Returns int32[words] for each text; a text of no words gives an empty array.
+
+        Raises:
+          TypeError: a text is not a string; the message names its position.
+        """
+        for position, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise TypeError(f"text {position} is {text!r}, not a string; give one string for each text")
+        rows: list[np.ndarray] = []
+        for start in range(0, len(texts), CHUNK):
+            chunk = [_encodable(text) for text in texts[start : start + CHUNK]]
+            encodings = self.backend.encode_batch_fast(chunk, add_special_tokens=False)
+            rows.extend(np.array(encoding.ids, dtype=np.int32) for encoding in encodings)
+        return rows
+
+
+def _backend(vocabulary: dict[str, int], lowercase: bool, strip_html: bool) -> tokenizers.Tokenizer:
+    backend = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIAL_WORDS[UNK]))
+    steps: list[normalizers.Normalizer] = []
+    if strip_html:
+        steps.append(normalizers.Replace(Regex(LINE_BREAK), " "))
+    if lowercase:
+        steps.append(normalizers.Lowercase())
+    backend.normalizer = normalizers.Sequence(steps)
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(WORD_PATTERN), "removed", invert=True)
+    return backend
+
+
+def _encodable(text: str) -> str:
+    """Returns the text with lone surrogates, which UTF-8 cannot hold, replaced by question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _head_tail(ids: np.ndarray, size: int) -> np.ndarray:
+    head = size // 4
+    return np.concatenate([ids[:head], ids[len(ids) - (size - head) :]])
+
+
+TRUNCATIONS = {
+    "head": lambda ids, size: ids[:size],
+    "tail": lambda ids, size: ids[-size:],
+    "head_tail": _head_tail,
+}
+
+
+def truncate(rows: Sequence[np.ndarray], max_length: int, keep: str) -> list[np.ndarray]:
+    """Returns the rows cut to `max_length` words: the first ("head"), the last ("tail"), or a quarter
+    of them from the start and three from the end ("head_tail"; after Sun et al. 2019).
+
+    >>> truncate([np.arange(9)], 4, "head_tail")[0].tolist()
+    [0, 6, 7, 8]
+    """
+    cut = choose("truncate", keep, TRUNCATIONS)
+    require(max_length > 0, f"max_length is {max_length}; give a positive number of words")
+    return [row if len(row) <= max_length else cut(row, max_length) for row in rows]

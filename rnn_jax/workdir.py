@@ -1,0 +1,76 @@
+"""The folder of one run: its name, and the files that make it readable without the training code."""
+
+import json
+import os
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rnn_jax.errors import InputError, require
+from rnn_jax.settings import changes
+from rnn_jax.text import Tokenizer
+
+CONFIG, TOKENIZER, TASK, METRICS, RESULTS = (
+    "config.json",
+    "tokenizer.json",
+    "task.json",
+    "metrics.jsonl",
+    "results.json",
+)
+
+
+def fresh_workdir(name: str) -> Path:
+    """Returns a path under runs/ that does not exist yet, named after `name` and the time."""
+    stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    candidates = [Path("runs", stem), *(Path("runs", f"{stem}-{number}") for number in range(1, 1000))]
+    return next(path for path in candidates if not path.exists())
+
+
+def open_workdir(workdir: Path, config: Mapping[str, Any]) -> None:
+    """Makes the folder and saves the config in it, or checks that the folder's run has the same config.
+
+    Raises:
+      InputError: the folder belongs to another config (the message names the keys), or to something else.
+    """
+    saved = workdir / CONFIG
+    if saved.exists():
+        different = changes(read_json(saved), json.loads(json.dumps(config)))
+        require(
+            not different,
+            f"{workdir} holds a run with another config ({'; '.join(different)}); "
+            "give those values to resume it, or another --workdir to start a new run",
+        )
+        return
+    empty = not workdir.exists() or (workdir.is_dir() and not any(workdir.iterdir()))
+    require(
+        empty, f"{workdir} exists and is no run of rnn_jax (it has no {CONFIG}); give a new or empty folder"
+    )
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_json(saved, config)
+
+
+def save_task(workdir: Path, tokenizer: Tokenizer, **task: Any) -> None:
+    """Saves what turns text into batches (tokenizer.json, buckets) and predictions into names (task.json)."""
+    write_text(workdir / TOKENIZER, tokenizer.to_json())
+    write_json(workdir / TASK, task)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes indented JSON, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a UTF-8 file, whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def read_json(path: Path) -> Any:
+    """Returns the JSON value in a file. Raises InputError, naming the file, where it is missing or broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
