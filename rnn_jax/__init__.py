@@ -4,11 +4,13 @@ Array names end in their dimensions: B batch, T time, E embedding, H hidden unit
 V vocabulary, C classes, L layers. `gates_BG = x_BE @ w_EG` reads as a sentence.
 """
 
-from rnn_jax.cells import GRUCell, LSTMCarry, LSTMCell, SimpleCell
+from rnn_jax.cells import GRUCell, LSTMCell, SimpleCell
 from rnn_jax.inference import Prediction, Predictor, load
-from rnn_jax.layers import RNN, Bidirectional, Stacked
+from rnn_jax.layers import Bidirectional, Stacked
 from rnn_jax.models import TextClassifier
 from rnn_jax.pooling import Pooling
+from rnn_jax.recurrence import LSTMCarry
+from rnn_jax.rnn import RNN
 
 __all__ = [
     "RNN",

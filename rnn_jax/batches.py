@@ -29,9 +29,11 @@ def bucket_lengths(lengths: Sequence[int] | np.ndarray, max_length: int, count: 
     (32, 100)
     """
     require(count > 0, f"buckets is {count}; give at least 1")
+    require(max_length > 0, f"max_length is {max_length}; give a positive number of words")
+    require(len(lengths) > 0, "there are no lengths to choose buckets from")
     shares = np.arange(1, count) / count
     quantiles = np.quantile(np.minimum(lengths, max_length), shares, method="higher")
-    rounded = np.ceil(quantiles / ROUND_TO).astype(int) * ROUND_TO
+    rounded = np.maximum(np.ceil(quantiles / ROUND_TO).astype(int), 1) * ROUND_TO
     return tuple(sorted({*(int(size) for size in rounded if size < max_length), max_length}))
 
 
@@ -47,6 +49,7 @@ class Batches:
         """Takes int32 word ids of each example, none longer than the last bucket, and int32 labels."""
         require(batch_size > 0, f"batch_size is {batch_size}; give at least 1")
         require(len(rows) > 0, "there are no examples to batch")
+        require(len(labels) == len(rows), f"there are {len(labels)} labels for {len(rows)} examples")
         self.examples, self.labels = rows, labels
         self.buckets, self.batch_size = tuple(buckets), batch_size
         self.lengths = np.array([len(row) for row in rows], dtype=np.int32)
@@ -82,6 +85,7 @@ class Batches:
 
     def __call__(self, seed: int, step: int) -> Batch:
         """Returns the batch at `step`, counted from 0 over all epochs."""
+        require(seed >= 0 and step >= 0, f"seed is {seed} and step is {step}; neither may be negative")
         epoch, position = divmod(step, self.steps_per_epoch)
         return self._pad(self._plan(seed, epoch)[position])
 

@@ -23,6 +23,12 @@ def score(evaluation: Mapping[str, float]) -> float:
     return evaluation["accuracy"] - 1e-6 * evaluation["loss"]
 
 
+def out_of_patience(evaluations: Sequence[Mapping[str, float]], patience: int) -> bool:
+    """Returns whether the last `patience` evaluations brought no better one; never for patience 0."""
+    scores = [score(evaluation) for evaluation in evaluations]
+    return 0 < patience < len(scores) and max(scores[:-patience]) >= max(scores[-patience:])
+
+
 class Checkpoints:
     """The checkpoints of one workdir. Use it as a context manager: leaving waits for a save under way."""
 
@@ -45,15 +51,20 @@ class Checkpoints:
     def __exit__(self, *_: object) -> None:
         self.manager.close()
 
-    def save(self, step: int, params: Any, progress: Any, evaluations: Sequence[Mapping[str, float]]) -> None:
-        """Saves in the background; the last of `evaluations` is this step's. Its arrays may be donated."""
+    def save(self, state: Any, evaluations: Sequence[Mapping[str, Any]]) -> None:
+        """Saves in the background a NamedTuple with `step` and `params`; its arrays may be donated at once.
+
+        Args:
+          evaluations: those of the run so far, each with "accuracy" and "loss"; the last is this step's.
+        """
+        state = _host_copy(state)
         items = {
-            "params": ocp.args.PyTreeSave(_host_copy(params)),
-            "progress": ocp.args.PyTreeSave(_host_copy(progress)),
+            "params": ocp.args.PyTreeSave(state.params),
+            "progress": ocp.args.PyTreeSave(_without_params(state)),
             "evaluations": ocp.args.JsonSave([dict(evaluation) for evaluation in evaluations]),
         }
         metrics = {name: evaluations[-1][name] for name in ("accuracy", "loss")}
-        self.manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
+        self.manager.save(int(state.step), args=ocp.args.Composite(**items), metrics=metrics)
 
     @property
     def latest(self) -> int | None:
@@ -65,15 +76,18 @@ class Checkpoints:
         """Returns the folder of the checkpoint at `step`; None for None."""
         return None if step is None else self.folder / str(step)
 
-    def restore(self, step: int, params: Any, progress: Any) -> tuple[Any, Any, list[dict[str, float]]]:
-        """Returns (params, progress, evaluations) of `step`, in the structure and types of those given.
+    def restore(self, state: Any) -> tuple[Any, list[dict[str, Any]]]:
+        """Returns the last checkpoint's state, structured as `state`, and its evaluations; or (state, []).
 
         Raises:
           InputError: the checkpoint cannot be read whole; the message names it and the way on.
         """
+        step = self.latest
+        if step is None:
+            return state, []
         args = {
-            "params": _restore_like(params),
-            "progress": _restore_like(progress),
+            "params": _restore_like(state.params),
+            "progress": _restore_like(_without_params(state)),
             "evaluations": ocp.args.JsonRestore(),
         }
         try:
@@ -83,7 +97,8 @@ class Checkpoints:
                 f"checkpoint {self.path(step)} cannot be read: {_first_line(error)}. "
                 "Delete that folder to go on from the checkpoint before it"
             ) from error
-        return items.params, items.progress, items.evaluations
+        restored = type(state)(params=items.params, **items.progress)
+        return jax.device_put(restored), items.evaluations
 
     def steps(self, which: str | int, fallback: bool) -> list[int]:
         """Returns the step of `which` ("best", "last" or a step), and with `fallback` the others after it."""
@@ -101,11 +116,19 @@ class Checkpoints:
         Raises:
           InputError: they cannot be read.
         """
+        return self.restore_item(step, "params")
+
+    def restore_item(self, step: int, item: str) -> Any:
+        """Returns "params" or "progress" of `step` as nested dicts and lists of numpy arrays.
+
+        Raises:
+          InputError: they cannot be read.
+        """
         try:
-            tree = self.manager.item_metadata(step)["params"]
-            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), dict(tree))
+            tree = self.manager.item_metadata(step)[item].tree
+            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
             args = ocp.args.PyTreeRestore(restore_args=as_numpy)
-            return self.manager.restore(step, args=ocp.args.Composite(params=args)).params
+            return self.manager.restore(step, args=ocp.args.Composite(**{item: args}))[item]
         except Exception as error:  # as above
             raise InputError(
                 f"checkpoint {self.path(step)} cannot be read: {_first_line(error)}. "
@@ -123,6 +146,10 @@ def _handlers() -> ocp.handlers.DefaultCheckpointHandlerRegistry:
     registry.add("evaluations", ocp.args.JsonSave, json)
     registry.add("evaluations", ocp.args.JsonRestore, json)
     return registry
+
+
+def _without_params(state: Any) -> dict[str, Any]:
+    return {name: value for name, value in state._asdict().items() if name != "params"}
 
 
 def _host_copy(tree: Any) -> Any:

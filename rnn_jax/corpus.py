@@ -51,7 +51,7 @@ def load_corpus(
       validation_share, test_share: the part of the training split to cut where the source has no such split.
 
     Raises:
-      ValueError: no such source, column or split; a missing text or label; a share that leaves a split empty.
+      InputError: no such source, column or split; a missing text or label; a share that leaves a split empty.
     """
     parts = {name: data for name, data in read_source(source).items() if name in ("train", *HELD_OUT)}
     require("train" in parts, f"{source!r} has no split 'train'; name a file, or files, for it")
@@ -60,23 +60,30 @@ def load_corpus(
     splits = {
         name: Split(texts_of(data, text_column, name), positions(columns[name], values, name))
         for name, data in parts.items()
-        if name == "train" or set(columns[name]) != {UNLABELLED}
+        if name == "train" or not _withheld(columns[name])
     }
     shares = {"validation": validation_share, "test": test_share}
     separate, dropped = _separate(splits, shares, split_seed)
     return Corpus(**separate, label_names=names, label_values=tuple(values), dropped=dropped)
 
 
+def _withheld(labels: list) -> bool:
+    return bool(labels) and set(labels) <= {None, UNLABELLED}
+
+
 def _labels(feature: Any, labels: list, names: Sequence[str]) -> tuple[tuple[str, ...], list]:
     """Returns the label names and the value that stands for each in the column."""
-    found = set(labels)
+    odd = [label for label in labels if not isinstance(label, int | str)]
     require(
-        not found & {None, UNLABELLED},
-        f"the training split has rows without a label (None or {UNLABELLED}); keep labelled rows only",
+        None not in odd and UNLABELLED not in labels,
+        f"the training split has rows without a label (None or {UNLABELLED}); keep labelled rows only, or "
+        f"write another value for {UNLABELLED} where it is a label",
     )
+    require(not odd, f"the label column holds {odd[:1]}; a label is an integer, a string or a boolean")
+    found = set(labels)
     own_names = getattr(feature, "names", None)
     values = list(range(len(own_names))) if own_names else sorted(found)
-    require(len(values) > 1, f"the label column holds only {values}; classification needs two labels")
+    require(len(found) > 1, f"the label column holds only {sorted(found)}; classification needs two labels")
     names = tuple(names) or tuple(own_names or map(str, values))
     require(
         len(names) == len(values),
@@ -107,12 +114,21 @@ def _separate(splits: dict[str, Split], shares: dict[str, float], seed: int) -> 
     for name in HELD_OUT:
         if name not in splits:
             require(0 < shares[name] < 1, f"{name}_share is {shares[name]}; it must be between 0 and 1")
+            _require_rows("train", splits["train"])
             chosen = _cut(splits["train"], round(shares[name] * total), rng)
             splits[name] = _select(splits["train"], chosen)
             splits["train"] = _select(splits["train"], ~chosen)
     for name, split in splits.items():
-        require(len(split.texts) > 0, f"split {name!r} is empty; change validation_share or test_share")
+        _require_rows(name, split)
     return splits, dropped
+
+
+def _require_rows(name: str, split: Split) -> None:
+    require(
+        len(split.texts) > 0,
+        f"split {name!r} has no rows left; change validation_share or test_share, or give it texts that "
+        "no later split (of train, validation, test) has",
+    )
 
 
 def _cut(split: Split, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -121,7 +137,9 @@ def _cut(split: Split, size: int, rng: np.random.Generator) -> np.ndarray:
     groups = np.array([group_of.setdefault(fold(text), len(group_of)) for text in split.texts])
     counts = np.bincount(groups)
     labels, totals = np.unique(split.labels, return_counts=True)
-    quotas = np.diff(np.round(np.cumsum(totals) * size / totals.sum()).astype(int), prepend=0)
+    exact = totals * size / totals.sum()
+    quotas = np.floor(exact).astype(int)
+    quotas[np.argsort(quotas - exact, kind="stable")[: size - quotas.sum()]] += 1  # largest remainders
     order = rng.permutation(len(split.texts))
     chosen = np.zeros(len(counts), dtype=bool)
     for label, quota in zip(labels, quotas, strict=True):

@@ -1,12 +1,13 @@
-"""A corpus as word ids: trains the tokeniser, encodes every split, and keeps both on disk for the next run."""
+"""A corpus as word ids: trains the tokeniser, encodes every split, and keeps both on disk for a next run."""
 
+import contextlib
 import hashlib
 import json
 import os
 import tempfile
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tokenizers
@@ -36,16 +37,16 @@ def encode_splits(
     The result is stored in `cache` under a hash of everything that determines it; a file there that cannot be
     read is made again.
     """
-    settings = {"vocab_size": vocab_size, "lowercase": lowercase, "strip_html": strip_html}
+    settings: dict[str, Any] = {"vocab_size": vocab_size, "lowercase": lowercase, "strip_html": strip_html}
     key = _fingerprint({**splits, "": vocabulary_texts}, settings)
     path = cache / f"encoded-{key}.npz"
-    try:
-        return _read(path)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        tokenizer = Tokenizer.train(vocabulary_texts, **settings)
-        rows = {name: tokenizer.encode(texts) for name, texts in splits.items()}
+    with contextlib.suppress(Exception):  # a torn file raises one of a dozen errors: make it again
+        return _read(path, splits)
+    tokenizer = Tokenizer.train(vocabulary_texts, **settings)
+    rows = {name: tokenizer.encode(texts) for name, texts in splits.items()}
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs seconds in the next run
         _write(path, tokenizer, rows)
-        return tokenizer, rows
+    return tokenizer, rows
 
 
 def _fingerprint(texts_by_name: Mapping[str, Sequence[str]], settings: dict) -> str:
@@ -59,10 +60,9 @@ def _fingerprint(texts_by_name: Mapping[str, Sequence[str]], settings: dict) -> 
     return digest.hexdigest()[:32]
 
 
-def _read(path: Path) -> tuple[Tokenizer, dict[str, Rows]]:
-    with np.load(path, allow_pickle=False) as arrays:
+def _read(path: Path, names: Iterable[str]) -> tuple[Tokenizer, dict[str, Rows]]:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         tokenizer = Tokenizer.from_json(arrays["tokenizer"].tobytes().decode())
-        names = [name.removeprefix("ids_") for name in arrays.files if name.startswith("ids_")]
         return tokenizer, {
             name: np.split(arrays[f"ids_{name}"].astype(np.int32), arrays[f"ends_{name}"])[:-1]
             for name in names
@@ -71,16 +71,16 @@ def _read(path: Path) -> tuple[Tokenizer, dict[str, Rows]]:
 
 def _write(path: Path, tokenizer: Tokenizer, rows_by_name: dict[str, Rows]) -> None:
     """Writes to a temporary file and renames it, so that a killed run leaves no half of a cache."""
-    arrays = {"tokenizer": np.frombuffer(tokenizer.to_json().encode(), dtype=np.uint8)}
+    arrays: dict[str, Any] = {"tokenizer": np.frombuffer(tokenizer.to_json().encode(), dtype=np.uint8)}
     for name, rows in rows_by_name.items():
-        arrays[f"ids_{name}"] = np.concatenate(rows).astype(
-            np.uint16 if tokenizer.vocab_size < 2**16 else np.int32
-        )
-        arrays[f"ends_{name}"] = np.cumsum([len(row) for row in rows])
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+        kind = np.uint16 if tokenizer.vocab_size < 2**16 else np.int32
+        arrays[f"ids_{name}"] = np.concatenate([np.zeros(0, np.int32), *rows]).astype(kind)
+        arrays[f"ends_{name}"] = np.cumsum([len(row) for row in rows], dtype=int)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+        try:
             np.savez(file, **arrays)
-        os.replace(file.name, path)
-    except OSError:
-        return  # a cache that cannot be written costs seconds in the next run and nothing in this one
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 
 from rnn_jax.cells import GRUCell, LSTMCell, SimpleCell
 from rnn_jax.errors import choose, require
-from rnn_jax.layers import MERGES, RNN, Bidirectional, Stacked
+from rnn_jax.layers import MERGES, Bidirectional, Stacked
 from rnn_jax.pooling import POOLINGS, Pooling
+from rnn_jax.rnn import RNN
 
 CELLS: dict[str, Callable[..., nn.RNNCellBase]] = {"simple": SimpleCell, "lstm": LSTMCell, "gru": GRUCell}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}

@@ -21,7 +21,7 @@ class Pooling(nn.Module):
         softmax over time of v . tanh(W h_t + b), with parameters `score` and `query` (Yang et al. 2016).
 
     Raises:
-      ValueError: an unknown kind.
+      InputError: an unknown kind.
     """
 
     kind: str = "last"

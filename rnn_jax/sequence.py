@@ -23,7 +23,7 @@ def zero_padding(x_BTF: jax.Array, lengths: jax.Array | None) -> jax.Array:
 
 
 def check_batch(x_BTF: jax.Array, lengths: jax.Array | None) -> None:
-    """Raises ValueError unless x is [B, T, features] and lengths is None or int[B]."""
+    """Raises InputError unless x is [B, T, features] and lengths is None or int[B]."""
     require(x_BTF.ndim == 3, f"x has shape {x_BTF.shape}; a recurrent layer reads [batch, time, features]")
     if lengths is None:
         return

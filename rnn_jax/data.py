@@ -1,0 +1,74 @@
+"""The data of a run: a corpus, tokenised and truncated, as batches of each split."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rnn_jax.batches import Batches, bucket_lengths
+from rnn_jax.corpus import Corpus, load_corpus
+from rnn_jax.encoding import encode_splits
+from rnn_jax.sources import read_texts
+from rnn_jax.text import Tokenizer, truncate
+
+
+class Data(NamedTuple):
+    """Batches of each split, the tokeniser, and the corpus they came from."""
+
+    train: Batches
+    validation: Batches
+    test: Batches
+    tokenizer: Tokenizer
+    corpus: Corpus
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The names of the labels, by position."""
+        return self.corpus.label_names
+
+    @property
+    def task(self) -> dict[str, Any]:
+        """What a trained model needs beside its config and tokeniser."""
+        names, values = self.corpus.label_names, self.corpus.label_values
+        return {"label_names": names, "label_values": values, "buckets": self.train.buckets}
+
+    def describe(self) -> str:
+        """Returns two lines for the log."""
+        train, validation, test = (len(split.examples) for split in (self.train, self.validation, self.test))
+        return (
+            f"reviews: {train:,} train, {validation:,} validation, {test:,} test "
+            f"({self.corpus.dropped:,} dropped that stood in two); labels: {', '.join(self.label_names)}; "
+            f"vocabulary: {self.tokenizer.vocab_size:,}\n"
+            f"shapes [batch, time]: {self.train.shapes}; padding waste {self.train.padding_waste:.1%}"
+        )
+
+
+def load_data(
+    corpus: Mapping[str, Any],
+    text: Mapping[str, Any],
+    batch_size: int,
+    buckets: int,
+    cache: Path,
+) -> Data:
+    """Reads, splits, encodes and buckets a corpus.
+
+    Args:
+      corpus: the arguments of `load_corpus`.
+      text: those of `Tokenizer.train`; max_length and truncate, as in `text.truncate`; and vocabulary_source,
+        the source to choose the words from, "" for the training split.
+
+    Raises:
+      InputError: as `load_corpus`, `Tokenizer.train`, `truncate` and `Batches` do.
+    """
+    loaded = load_corpus(**corpus)
+    splits = {"train": loaded.train, "validation": loaded.validation, "test": loaded.test}
+    larger = text["vocabulary_source"]
+    tokenizer, encoded = encode_splits(
+        {name: split.texts for name, split in splits.items()},
+        read_texts(larger, corpus["text_column"]) if larger else loaded.train.texts,
+        **{name: text[name] for name in ("vocab_size", "lowercase", "strip_html")},
+        cache=cache,
+    )
+    rows = {name: truncate(encoded[name], text["max_length"], text["truncate"]) for name in splits}
+    lengths = bucket_lengths([len(row) for row in rows["train"]], text["max_length"], buckets)
+    batches = {name: Batches(rows[name], split.labels, lengths, batch_size) for name, split in splits.items()}
+    return Data(**batches, tokenizer=tokenizer, corpus=loaded)

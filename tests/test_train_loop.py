@@ -1,0 +1,343 @@
+"""The training program as a whole, on small made-up reviews."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import rnn_jax
+import train_loop
+from configs import smoke
+from rnn_jax.checkpoint import Checkpoints
+from rnn_jax.errors import InputError
+from rnn_jax.meter import NonFiniteLossError
+
+ROOT = Path(__file__).parent.parent
+GOOD, BAD = (
+    ["great", "lovely", "moving", "funny", "brilliant"],
+    ["awful", "boring", "stupid", "dull", "terrible"],
+)
+FILLER = [
+    "the",
+    "film",
+    "with",
+    "an",
+    "actor",
+    "and",
+    "some",
+    "scenes",
+    "in",
+    "it",
+    "is",
+    "about",
+    "two",
+    "people",
+    "who",
+    "meet",
+    "one",
+    "day",
+]
+
+
+def write_reviews(path, count, labels=(0, 1), seed=0):
+    """Writes made-up reviews: filler words of 5 to 60, and a few that tell the label."""
+    rng = np.random.default_rng(seed)
+    words_of = dict(zip(labels, (BAD, GOOD, FILLER[:5]), strict=False))
+    with path.open("w") as file:
+        for index in range(count):
+            label = labels[index % len(labels)]
+            words = [*rng.choice(FILLER, rng.integers(5, 60)), *rng.choice(words_of[label], 3)]
+            rng.shuffle(words)
+            file.write(json.dumps({"text": " ".join(words) + f" {index}", "label": label}) + "\n")
+    return path
+
+
+def tiny_config(source, **changes):
+    config = smoke.get_config()
+    config.data.source = str(source)
+    config.data.validation_share = config.data.test_share = 0.2
+    config.text.max_length = 48
+    config.batch.size, config.batch.buckets = 8, 3
+    config.model.embedding_dim = config.model.hidden = 8
+    config.train.epochs, config.log.every = 3, 2
+    for key, value in changes.items():
+        section, name = key.split("__")
+        config[section][name] = value
+    return config
+
+
+@pytest.fixture
+def reviews(tmp_path):
+    return write_reviews(tmp_path / "reviews.jsonl", 120)
+
+
+def test_a_run_learns_and_leaves_a_workdir_that_explains_itself(tmp_path, reviews):
+    workdir = tmp_path / "run"
+    config = tiny_config(reviews, train__epochs=40)
+    results = train_loop.train_and_evaluate(config, workdir)
+    assert results == json.loads((workdir / "results.json").read_text())
+    assert {path.name for path in workdir.iterdir()} == {
+        "config.json",
+        "tokenizer.json",
+        "task.json",
+        "metrics.jsonl",
+        "results.json",
+        "checkpoints",
+        "learning_curves.png",
+        "confusion_matrix.png",
+    }
+    assert json.loads((workdir / "config.json").read_text())["model"]["hidden"] == 8
+    rows = [json.loads(line) for line in reviews.read_text().splitlines()]
+    metrics = rnn_jax.load(workdir).evaluate([row["text"] for row in rows], [row["label"] for row in rows])
+    assert metrics.summary()["accuracy"] > 0.95
+    assert np.sum(results["confusion_matrix"]) == results["examples"] == 24
+
+
+def test_best_checkpoint_is_that_of_the_best_validation(tmp_path, reviews):
+    workdir = tmp_path / "run"
+    results = train_loop.train_and_evaluate(tiny_config(reviews, train__epochs=6), workdir)
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    validation = [line for line in lines if line["split"] == "validation"]
+    best = max(validation, key=lambda line: (line["accuracy"], -line["loss"]))
+    assert results["best_step"] == best["step"]
+    assert rnn_jax.load(workdir).step == best["step"]
+    assert rnn_jax.load(workdir, which="last").step == results["steps"]
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("epochs_done", [1, 2])
+def test_resumed_run_equals_uninterrupted_one(tmp_path, reviews, monkeypatch, epochs_done):
+    config = tiny_config(
+        reviews, train__epochs=4, train__evaluate_every=0.5, model__dropout=0.5, model__layers=2
+    )
+    whole = train_loop.train_and_evaluate(config, tmp_path / "whole")
+    train_until, calls = train_loop.train_until, []
+
+    def killed_later(*arguments):
+        calls.append(arguments)
+        if len(calls) > 2 * epochs_done:
+            raise Killed
+        return train_until(*arguments)
+
+    monkeypatch.setattr(train_loop, "train_until", killed_later)
+    with pytest.raises(Killed):
+        train_loop.train_and_evaluate(config, tmp_path / "cut")
+    monkeypatch.setattr(train_loop, "train_until", train_until)
+    resumed = train_loop.train_and_evaluate(config, tmp_path / "cut")
+    assert resumed["resumed_at"] == whole["steps"] * epochs_done // 4 > 0
+    assert resumed["confusion_matrix"] == whole["confusion_matrix"]
+    assert resumed["loss"] == whole["loss"]
+    assert_same_last_checkpoint(tmp_path / "whole", tmp_path / "cut", whole["steps"])
+    lines = [
+        [
+            (line["step"], line["split"], line["loss"])
+            for line in map(json.loads, path.read_text().splitlines())
+        ]
+        for path in (tmp_path / "whole" / "metrics.jsonl", tmp_path / "cut" / "metrics.jsonl")
+    ]
+    assert lines[0] == lines[1]
+
+
+def assert_same_last_checkpoint(first, second, step):
+    """Parameters, optimiser state and step are equal bit for bit."""
+    stored = []
+    for workdir in (first, second):
+        with Checkpoints(workdir) as checkpoints:
+            assert checkpoints.latest == step
+            progress = checkpoints.restore_item(step, "progress")
+            stored.append({"params": checkpoints.restore_params(step), "progress": progress})
+    leaves = [jax.tree_util.tree_leaves_with_path(tree) for tree in stored]
+    assert len(leaves[0]) == len(leaves[1]) > 10
+    for (path, ours), (_, theirs) in zip(*leaves, strict=True):
+        assert np.asarray(ours).tobytes() == np.asarray(theirs).tobytes(), jax.tree_util.keystr(path)
+
+
+@pytest.mark.slow
+def test_run_killed_with_sigkill_resumes_to_the_same_bits(tmp_path):
+    reviews = write_reviews(tmp_path / "reviews.jsonl", 400)
+    settings = dict(train__epochs=30, train__evaluate_every=0.5, train__keep_checkpoints=1)
+    config = tiny_config(reviews, **settings)
+    whole = train_loop.train_and_evaluate(config, tmp_path / "whole")
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[3]); import json, train_loop; from ml_collections import ConfigDict;"
+        "train_loop.train_and_evaluate(ConfigDict(json.loads(open(sys.argv[1]).read())), sys.argv[2])"
+    )
+    saved = tmp_path / "config.json"
+    saved.write_text(json.dumps(config.to_dict()))
+    command = [sys.executable, "-c", program, saved, tmp_path / "cut", ROOT]
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL)
+    while (
+        not (tmp_path / "cut" / "checkpoints").exists()
+        or len(list((tmp_path / "cut" / "checkpoints").iterdir())) < 2
+    ):
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "cut" / "results.json").exists()
+    resumed = train_loop.train_and_evaluate(config, tmp_path / "cut")
+    assert resumed["loss"] == whole["loss"]
+    assert_same_last_checkpoint(tmp_path / "whole", tmp_path / "cut", whole["steps"])
+
+
+def test_finished_run_is_returned_and_not_repeated(tmp_path, reviews, monkeypatch):
+    config = tiny_config(reviews, train__epochs=1)
+    results = train_loop.train_and_evaluate(config, tmp_path / "run")
+    monkeypatch.delattr(train_loop, "prepare_data")
+    assert train_loop.train_and_evaluate(config, tmp_path / "run") == results
+
+
+def test_changed_config_is_refused_by_key(tmp_path, reviews):
+    train_loop.train_and_evaluate(tiny_config(reviews, train__epochs=1), tmp_path / "run")
+    with pytest.raises(InputError, match=r"model\.hidden: 8 -> 16.*train\.epochs: 1 -> 2"):
+        train_loop.train_and_evaluate(
+            tiny_config(reviews, train__epochs=2, model__hidden=16), tmp_path / "run"
+        )
+
+
+def test_each_shape_is_compiled_once_and_none_while_training(tmp_path, reviews, monkeypatch):
+    compilations, counts = [], []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, *_, **__: (
+            compilations.append(name) if name.endswith("backend_compile_duration") else None
+        )
+    )
+    train_until = train_loop.train_until
+
+    def counted(*arguments):
+        before = len(compilations)
+        state = train_until(*arguments)
+        counts.append(len(compilations) - before)
+        return state
+
+    monkeypatch.setattr(train_loop, "train_until", counted)
+    results = train_loop.train_and_evaluate(tiny_config(reviews), tmp_path / "run")
+    assert results["compilations"]["train"] == len(results["shapes"]) == 2
+    assert compilations, "the listener heard nothing"
+    assert counts[1:] == [0, 0]  # the first stretch may compile helpers of the log, none may come later
+
+
+def test_non_finite_loss_names_step_examples_and_checkpoint(tmp_path, reviews):
+    config = tiny_config(
+        reviews, optimizer__name="sgd", optimizer__learning_rate=1e38, optimizer__clip_norm=0.0
+    )
+    config.optimizer.schedule = "constant"
+    with pytest.raises(
+        NonFiniteLossError, match=r"at step \d+, on training examples \[\d+.*last good checkpoint"
+    ):
+        train_loop.train_and_evaluate(config, tmp_path / "run")
+
+
+def test_training_stops_when_patience_is_out(tmp_path, reviews):
+    config = tiny_config(reviews, train__epochs=20, train__patience=2, optimizer__learning_rate=1e-12)
+    results = train_loop.train_and_evaluate(config, tmp_path / "run")
+    evaluations = [
+        json.loads(line)
+        for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+        if "validation" in line
+    ]
+    assert len(evaluations) < 20
+    steps_per_epoch = evaluations[0]["step"]
+    assert results["steps"] == 3 * steps_per_epoch
+
+
+def test_three_classes_with_names_of_their_own(tmp_path):
+    source = write_reviews(tmp_path / "reviews.jsonl", 90, labels=("bad", "good", "meh"))
+    config = tiny_config(source)
+    results = train_loop.train_and_evaluate(config, tmp_path / "run")
+    assert results["label_names"] == ["bad", "good", "meh"]
+    assert np.shape(results["confusion_matrix"]) == (3, 3)
+    predictor = rnn_jax.load(tmp_path / "run")
+    labels, probabilities = predictor.predict(["great lovely film", ""])
+    assert set(labels) <= {"bad", "good", "meh"}
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_words_come_from_the_named_corpus(tmp_path, reviews):
+    (tmp_path / "large.jsonl").write_text(json.dumps({"text": "zebra zebra great"}) + "\n")
+    config = tiny_config(reviews, text__vocabulary_source=str(tmp_path / "large.jsonl"), train__epochs=1)
+    train_loop.train_and_evaluate(config, tmp_path / "run")
+    assert rnn_jax.load(tmp_path / "run").tokenizer.words == ["[PAD]", "[UNK]", "zebra", "great"]
+
+
+def test_seeds_differ_and_repeat(tmp_path, reviews):
+    losses = []
+    for run, seed in enumerate((0, 0, 1)):
+        config = tiny_config(reviews, train__epochs=1)
+        config.seed = seed
+        losses.append(train_loop.train_and_evaluate(config, tmp_path / f"run{run}")["loss"])
+    assert losses[0] == losses[1] != losses[2]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model__hiden": 3}, r"config\.model\.hiden is not a setting.*model\.hidden"),
+        ({"model__hidden": "32"}, r"config\.model\.hidden is '32', a str; give a int"),
+        ({"model__cell": "ltsm"}, r"model\.cell is 'ltsm'.*Did you mean 'lstm'"),
+        ({"text__truncate": "middle"}, r"text\.truncate is 'middle'"),
+        ({"text__max_length": 0}, r"max_length is 0"),
+        ({"text__vocab_size": 2}, r"vocab_size is 2"),
+        ({"batch__size": 0}, r"batch.size is 0"),
+        ({"batch__buckets": 0}, r"buckets is 0"),
+        ({"train__epochs": 0}, r"train\.epochs is 0; give at least 1"),
+        ({"train__evaluate_every": 0.0}, r"train\.evaluate_every is 0"),
+        ({"train__keep_checkpoints": 0}, r"keep_checkpoints is 0"),
+        ({"optimizer__name": "adamm"}, r"optimizer\.name is 'adamm'"),
+        ({"data__validation_share": 1.5}, r"validation_share is 1\.5"),
+        ({"log__every": 0}, r"log\.every is 0"),
+    ],
+)
+def test_bad_settings_are_refused_before_any_file_is_written(tmp_path, reviews, change, message):
+    config = smoke.get_config()
+    config.data.source = str(reviews)
+    with config.unlocked():
+        for key, value in change.items():
+            section, name = key.split("__")
+            if name in config[section]:
+                with config.ignore_type():
+                    config[section][name] = value
+            else:
+                config[section][name] = value
+    with pytest.raises(InputError, match=message):
+        train_loop.train_and_evaluate(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--config.model.hiden=64", 'Did you mean "hidden"'),
+        ("--config.model.hidden=wide", "flag --config.model.hidden=wide"),
+        ("--confg=3", "Did you mean: config"),
+    ],
+)
+def test_command_line_refuses_unknown_settings_in_one_line(tmp_path, argument, message):
+    command = [sys.executable, str(ROOT / "train_loop.py"), f"--config={ROOT}/configs/smoke.py", argument]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_command_line_trains_with_overrides_from_any_folder(tmp_path, reviews):
+    command = [sys.executable, str(ROOT / "train_loop.py"), f"--config={ROOT}/configs/smoke.py"]
+    command += [f"--config.data.source={reviews}", "--config.model.hidden=4", "--config.text.max_length=20"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (workdir,) = (tmp_path / "runs").iterdir()
+    assert json.loads((workdir / "config.json").read_text())["model"]["hidden"] == 4
+    assert f"{workdir.relative_to(tmp_path)}" in done.stdout
+    assert "Orbax" not in done.stderr
