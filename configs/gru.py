@@ -1,7 +1,7 @@
 """One GRU layer. Settings: configs/lstm.py.
 
 Command:  python train_loop.py --config configs/gru.py
-Cost:
+Cost:     about 1.5 minutes on 2 cores
 Result:   see docs/results.md
 """
 

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,10 +76,10 @@ def _write(path: Path, tokenizer: Tokenizer, rows_by_name: dict[str, Rows]) -> N
         arrays[f"ids_{name}"] = np.concatenate([np.zeros(0, np.int32), *rows]).astype(kind)
         arrays[f"ends_{name}"] = np.cumsum([len(row) for row in rows], dtype=int)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-        try:
+    temporary = path.with_name(f"{path.stem}-{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
             np.savez(file, **arrays)
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """What a run leaves at its end: results.json, and pictures of how it learned and what it confuses."""
 
+import os
 import platform
 import resource
 import sys
@@ -36,12 +37,13 @@ def write_report(
 
 
 def environment() -> dict[str, Any]:
-    """Returns the versions, the device and the peak memory of this process."""
+    """Returns the versions, the processor, the device and the peak memory of this process."""
     unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts bytes on macOS, KiB elsewhere
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return {
         "versions": {"python": platform.python_version()}
         | {name: metadata.version(name) for name in PACKAGES},
+        "processor": f"{os.cpu_count()} cores, {platform.machine()}",
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "peak_memory_mib": round(peak / 2**20),
     }

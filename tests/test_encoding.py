@@ -65,6 +65,7 @@ CHANGES = {
     "vocabulary": {"vocabulary_texts": ["one"]},
     "a character": {"splits": {**SPLITS, "test": ["four One"]}},
     "one text cut into two": {"splits": {**SPLITS, "test": ["four", " one"]}},
+    "a word moved to the next text": {"splits": {**SPLITS, "train": ["One", " two.", SPLITS["train"][2]]}},
     "a text moved to another split": {
         "splits": {"train": SPLITS["train"][:2], "test": ["two<br />Three", "four one"]}
     },
