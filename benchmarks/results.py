@@ -32,7 +32,7 @@ Train accuracy is that of the last epoch, dropout on. Seconds are of a whole run
 
 Remake it: `python -m benchmarks.results` (every line alone: `python train_loop.py --config configs/NAME.py`).
 
-| config | parameters | test, % | validation, % | train, % | seconds (data, compile, train, eval) | reviews/s |
+| config | parameters | test, % | validation, % | train, % | data, compile, train, eval, s | reviews/s |
 |---|---|---|---|---|---|---|
 """
 
@@ -59,7 +59,7 @@ def row(name, runs):
     return (
         f"| {name} | {runs[0]['parameters']:,} | **{spread([run['accuracy'] for run in runs])}** "
         f"| {spread([run['validation']['accuracy'] for run in runs])} "
-        f"| {spread([run['train_accuracy'] for run in runs])} | {parts} = {sum(seconds.values()):.0f} "
+        f"| {spread([run['train_accuracy'] for run in runs])} | {parts} "
         f"| {statistics.mean(run['examples_per_second'] for run in runs):.0f} |\n"
     )
 

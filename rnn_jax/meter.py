@@ -58,15 +58,17 @@ class Meter:
             self._read(*self.pending.popleft())
 
     def flush(self) -> None:
-        """Waits for the last step, and drops what the next line has so far: an evaluation comes between."""
+        """Waits for the last step and writes a line for the steps since the line before."""
         while self.pending:
             self._read(*self.pending.popleft())
-        self._restart()
+        if self.examples:
+            self._write_line()
 
     def evaluated(self, step: int, metrics: dict[str, float]) -> None:
         """Takes the summary of the validation split at a step."""
         self._require_finite(metrics["loss"], f"on validation after step {step}")
         self.journal.record(step, "validation", metrics)
+        self._restart()
 
     def _require_finite(self, loss: float, where: str) -> None:
         if not math.isfinite(loss):
@@ -76,7 +78,8 @@ class Meter:
             )
 
     def _restart(self) -> None:
-        self.loss, self.hits, self.examples, self.began = 0.0, 0.0, 0.0, time.perf_counter()
+        self.loss, self.hits, self.examples, self.step = 0.0, 0.0, 0.0, 0
+        self.began = time.perf_counter()
 
     def _read(self, step: int, batch: Batch, metrics: Metrics) -> None:
         loss, confusion = float(metrics.loss), np.asarray(metrics.confusion)
@@ -84,13 +87,16 @@ class Meter:
             loss, f"at step {step}, on training examples {batch.rows[batch.rows >= 0].tolist()}"
         )
         self.loss, self.hits = self.loss + loss, self.hits + np.trace(confusion)
-        self.examples += confusion.sum()
+        self.examples, self.step = self.examples + confusion.sum(), step
         if step % self.every == 0:
-            values = {
-                "loss": self.loss / self.examples,
-                "accuracy": float(self.hits / self.examples),
-                "examples_per_second": self.examples / (time.perf_counter() - self.began),
-                "learning_rate": float(self.rate(step - 1)),
-            }
-            self.journal.record(step, "train", {name: float(value) for name, value in values.items()})
-            self._restart()
+            self._write_line()
+
+    def _write_line(self) -> None:
+        values = {
+            "loss": self.loss / self.examples,
+            "accuracy": self.hits / self.examples,
+            "examples_per_second": self.examples / (time.perf_counter() - self.began),
+            "learning_rate": self.rate(self.step - 1),
+        }
+        self.journal.record(self.step, "train", {name: float(value) for name, value in values.items()})
+        self._restart()

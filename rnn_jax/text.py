@@ -1,27 +1,22 @@
 """Words to numbers: a word-level tokeniser and vocabulary, and truncation to a number of words."""
 
-import functools
-import re
-from array import array
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import tokenizers
-from tokenizers import Regex, models, normalizers, pre_tokenizers
+from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
 
-from rnn_jax.errors import choose, require
+from rnn_jax.errors import InputError, choose, require
 
 PAD, UNK = 0, 1
 SPECIAL_WORDS = ("[PAD]", "[UNK]")
+CHUNK = 1000  # texts encoded at a time: bounds the memory of the library's encodings
 
 # Words, one token a punctuation mark, and English contractions split as in the Penn Treebank and GloVe:
-# "don't" is "do" and "n't", "it's" is "it" and "'s". No word crosses a space: `_pieces` relies on it.
+# "don't" is "do" and "n't", "it's" is "it" and "'s".
 WORD_PATTERN = r"(?i)\w+?(?=n't)|n't|'(?:s|re|ve|ll|m|d)\b|\w+|[^\w\s]"
 LINE_BREAK = r"(?i)<br\s*/?>"
-SPACED_BREAK = re.compile(r"<br\s", re.IGNORECASE)
 
 
 class Tokenizer:
@@ -30,9 +25,6 @@ class Tokenizer:
     def __init__(self, backend: tokenizers.Tokenizer):
         """Takes a backend as `train` makes it."""
         self.backend = backend
-        self._ids = backend.get_vocab()
-        self._normalize = backend.normalizer.normalize_str
-        self._pre_tokenize = backend.pre_tokenizer.pre_tokenize_str
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int, lowercase: bool, strip_html: bool) -> "Tokenizer":
@@ -45,14 +37,13 @@ class Tokenizer:
           strip_html: turn `<br />` into a space.
         """
         require(vocab_size > 2, f"vocab_size is {vocab_size}; PAD and UNK take two ids, so give at least 3")
-        blank = cls(_backend({}, lowercase, strip_html))
-        words: Counter[str] = Counter()
-        for piece, count in Counter(chain.from_iterable(map(_pieces, texts))).items():
-            for word in blank._split(piece):
-                words[word] += count
-        frequent = sorted(words, key=lambda word: (-words[word], word))[: vocab_size - len(SPECIAL_WORDS)]
-        vocabulary = {word: index for index, word in enumerate((*SPECIAL_WORDS, *frequent))}
-        return cls(_backend(vocabulary, lowercase, strip_html))
+        backend = _backend({}, lowercase, strip_html)
+        trainer = trainers.WordLevelTrainer(
+            vocab_size=vocab_size, special_tokens=list(SPECIAL_WORDS), show_progress=False
+        )
+        backend.train_from_iterator(map(_encodable, texts), trainer)
+        # A trained backend would read "[PAD]" inside a text as padding; a new one splits it into words.
+        return cls(_backend(backend.get_vocab(), lowercase, strip_html))
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
@@ -60,7 +51,7 @@ class Tokenizer:
         try:
             return cls.from_json(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, ValueError) as error:
-            raise ValueError(f"{path} holds no tokeniser of rnn_jax: {error}") from error
+            raise InputError(f"{path} holds no tokeniser of rnn_jax: {error}") from error
 
     @classmethod
     def from_json(cls, text: str) -> "Tokenizer":
@@ -68,7 +59,7 @@ class Tokenizer:
         try:
             backend = tokenizers.Tokenizer.from_str(text)
         except Exception as error:  # the library raises bare Exception
-            raise ValueError(f"not a tokeniser: {error}") from error
+            raise InputError(f"not a tokeniser: {error}") from error
         special = tuple(backend.id_to_token(index) for index in (PAD, UNK))
         require(special == SPECIAL_WORDS, f"ids 0 and 1 are {special}, not {SPECIAL_WORDS}")
         pieces = (backend.model, backend.normalizer, backend.pre_tokenizer)
@@ -86,12 +77,13 @@ class Tokenizer:
     @property
     def vocab_size(self) -> int:
         """The number of ids, PAD and UNK included."""
-        return len(self._ids)
+        return self.backend.get_vocab_size()
 
     @property
     def words(self) -> list[str]:
         """The words in the order of their ids."""
-        return sorted(self._ids, key=self._ids.__getitem__)
+        vocabulary = self.backend.get_vocab()
+        return sorted(vocabulary, key=vocabulary.__getitem__)
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Returns int32[words] for each text; a text of no words gives an empty array.
@@ -104,14 +96,12 @@ class Tokenizer:
         for position, text in enumerate(texts):
             if not isinstance(text, str):
                 raise TypeError(f"text {position} is {text!r}, not a string; give one string for each text")
-        ids = functools.cache(self._ids_of)
-        return [np.frombuffer(b"".join(map(ids, _pieces(text))), dtype=np.int32) for text in texts]
-
-    def _ids_of(self, piece: str) -> bytes:
-        return array("i", [self._ids.get(word, UNK) for word in self._split(piece)]).tobytes()
-
-    def _split(self, piece: str) -> list[str]:
-        return [word for word, _ in self._pre_tokenize(self._normalize(piece))]
+        rows: list[np.ndarray] = []
+        for start in range(0, len(texts), CHUNK):
+            chunk = list(map(_encodable, texts[start : start + CHUNK]))
+            encodings = self.backend.encode_batch_fast(chunk, add_special_tokens=False)
+            rows.extend(np.array(encoding.ids, dtype=np.int32) for encoding in encodings)
+        return rows
 
 
 def _backend(vocabulary: dict[str, int], lowercase: bool, strip_html: bool) -> tokenizers.Tokenizer:
@@ -126,15 +116,9 @@ def _backend(vocabulary: dict[str, int], lowercase: bool, strip_html: bool) -> t
     return backend
 
 
-def _pieces(text: str) -> list[str]:
-    """Returns the text cut at spaces: a piece that was met before costs a look-up, which halves the time.
-
-    Lone surrogates, which UTF-8 cannot hold, become question marks. A line break may hold a space, and is
-    kept whole: the usual one by writing it without the space, any other by not cutting its text.
-    """
-    text = text.encode("utf-8", "replace").decode("utf-8")
-    spaced = text.replace("<br />", " <br/> ")
-    return [text] if SPACED_BREAK.search(spaced) else spaced.split(" ")
+def _encodable(text: str) -> str:
+    """Returns the text with lone surrogates, which UTF-8 cannot hold, replaced by question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _head_tail(ids: np.ndarray, size: int) -> np.ndarray:

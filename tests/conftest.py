@@ -1,13 +1,18 @@
-"""Keeps the caches of a test run, the library's and that of `datasets`, in the run's own temporary folder."""
+"""Keeps the caches of a test run in its own temporary folder: ours, that of `datasets`, and XLA's."""
 
 import sys
 
+import jax
 import pytest
 
 
 @pytest.fixture(scope="session", autouse=True)
 def own_caches(tmp_path_factory):
     folder = tmp_path_factory.mktemp("caches")
+    # Tests compile the same small programs again and again: most of their time.
+    jax.config.update("jax_compilation_cache_dir", str(folder / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RNN_JAX_CACHE", str(folder / "rnn_jax"))
         patch.setenv("HF_DATASETS_CACHE", str(folder / "datasets"))

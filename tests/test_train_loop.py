@@ -63,7 +63,8 @@ def tiny_config(source, **changes):
     config.data.source = str(source)
     config.data.validation_share = config.data.test_share = 0.2
     config.text.max_length = 48
-    config.batch.size, config.batch.buckets = 8, 3
+    config.batch.size, config.batch.buckets = 8, 1
+    config.model.cell, config.model.pooling = "simple", "mean"
     config.model.embedding_dim = config.model.hidden = 8
     config.train.epochs, config.log.every = 3, 2
     for key, value in changes.items():
@@ -79,7 +80,7 @@ def reviews(tmp_path):
 
 def test_a_run_learns_and_leaves_a_workdir_that_explains_itself(tmp_path, reviews):
     workdir = tmp_path / "run"
-    config = tiny_config(reviews, train__epochs=40)
+    config = tiny_config(reviews, train__epochs=30, train__evaluate_every=10.0)
     results = train_loop.train_and_evaluate(config, workdir)
     assert results == json.loads((workdir / "results.json").read_text())
     assert {path.name for path in workdir.iterdir()} == {
@@ -114,10 +115,15 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("epochs_done", [1, 2])
+@pytest.mark.parametrize("epochs_done", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_resumed_run_equals_uninterrupted_one(tmp_path, reviews, monkeypatch, epochs_done):
     config = tiny_config(
-        reviews, train__epochs=4, train__evaluate_every=0.5, model__dropout=0.5, model__layers=2
+        reviews,
+        train__epochs=4,
+        train__evaluate_every=0.5,
+        batch__buckets=3,
+        model__cell="lstm",
+        model__layers=2,
     )
     whole = train_loop.train_and_evaluate(config, tmp_path / "whole")
     train_until, calls = train_loop.train_until, []
@@ -168,7 +174,8 @@ def test_run_killed_with_sigkill_resumes_to_the_same_bits(tmp_path):
     config = tiny_config(reviews, **settings)
     whole = train_loop.train_and_evaluate(config, tmp_path / "whole")
     program = (
-        "import sys; sys.path.insert(0, sys.argv[3]); import json, train_loop; from ml_collections import ConfigDict;"
+        "import json, sys; sys.path.insert(0, sys.argv[3]); import train_loop;"
+        "from ml_collections import ConfigDict;"
         "train_loop.train_and_evaluate(ConfigDict(json.loads(open(sys.argv[1]).read())), sys.argv[2])"
     )
     saved = tmp_path / "config.json"
@@ -220,7 +227,7 @@ def test_each_shape_is_compiled_once_and_none_while_training(tmp_path, reviews, 
         return state
 
     monkeypatch.setattr(train_loop, "train_until", counted)
-    results = train_loop.train_and_evaluate(tiny_config(reviews), tmp_path / "run")
+    results = train_loop.train_and_evaluate(tiny_config(reviews, batch__buckets=3), tmp_path / "run")
     assert results["compilations"]["train"] == len(results["shapes"]) == 2
     assert compilations, "the listener heard nothing"
     assert counts[1:] == [0, 0]  # the first stretch may compile helpers of the log, none may come later
@@ -269,6 +276,7 @@ def test_words_come_from_the_named_corpus(tmp_path, reviews):
     assert rnn_jax.load(tmp_path / "run").tokenizer.words == ["[PAD]", "[UNK]", "zebra", "great"]
 
 
+@pytest.mark.slow
 def test_seeds_differ_and_repeat(tmp_path, reviews):
     losses = []
     for run, seed in enumerate((0, 0, 1)):
