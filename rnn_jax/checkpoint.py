@@ -132,7 +132,7 @@ class Checkpoints:
         except Exception as error:  # as above
             raise InputError(
                 f"checkpoint {self.path(step)} cannot be read: {_first_line(error)}. "
-                "load(..., fallback=True) takes the newest one that can"
+                "Ask for the newest one that can: fallback=True, or --fallback"
             ) from error
 
 

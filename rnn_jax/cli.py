@@ -11,7 +11,7 @@ from rich.table import Table
 
 from rnn_jax.errors import InputError, require
 from rnn_jax.inference import Prediction, load
-from rnn_jax.sources import column_of, read_source, texts_of
+from rnn_jax.sources import EmptySourceError, column_of, read_source, texts_of
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -66,7 +66,10 @@ def _texts(options: argparse.Namespace) -> list[str]:
     if options.texts:
         return options.texts
     if options.input:
-        (split, data), *others = read_source(options.input).items()
+        try:
+            (split, data), *others = read_source(options.input).items()
+        except EmptySourceError:
+            return []
         require(not others, f"--input {options.input} has several splits; name one file")
         return texts_of(data, options.column, split)
     return [line.rstrip("\n") for line in sys.stdin]
@@ -118,3 +121,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _which(value: str) -> str | int:
     return int(value) if value.isdecimal() else value
+
+
+if __name__ == "__main__":
+    main()

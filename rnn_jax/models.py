@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from rnn_jax.cells import GRUCell, LSTMCell, SimpleCell
-from rnn_jax.errors import choose, require
+from rnn_jax.errors import check_rate, choose, require
 from rnn_jax.layers import MERGES, Bidirectional, Stacked
 from rnn_jax.pooling import POOLINGS, Pooling
 from rnn_jax.rnn import RNN
@@ -63,6 +64,36 @@ def build_classifier(
     num_classes: int,
     *,
     embedding_dim: int,
+    pooling: str,
+    embedding_dropout: float,
+    dropout: float,
+    dtype: str,
+    **encoder: Any,
+) -> TextClassifier:
+    """Returns a classifier; the arguments are the keys of `config.model`, the others those of `build_encoder`.
+
+    Raises:
+      InputError: an unknown name, a size below 1, a rate outside [0, 1), or an option that cannot be used.
+    """
+    require(embedding_dim > 0, f"model.embedding_dim is {embedding_dim}; give at least 1")
+    choose("model.pooling", pooling, POOLINGS)
+    check_rate("model.embedding_dropout", embedding_dropout)
+    check_rate("model.dropout", dropout)
+    compute_dtype = choose("model.dtype", dtype, DTYPES)
+    return TextClassifier(
+        vocab_size=vocab_size,
+        embedding_dim=embedding_dim,
+        num_classes=num_classes,
+        encoder=build_encoder(dtype=compute_dtype, **encoder),
+        pooling=pooling,
+        embedding_dropout=embedding_dropout,
+        dropout=dropout,
+        dtype=compute_dtype,
+    )
+
+
+def build_encoder(
+    *,
     cell: str,
     hidden: int,
     layers: int,
@@ -70,42 +101,27 @@ def build_classifier(
     merge: str,
     residual: bool,
     layer_norm: bool,
-    pooling: str,
-    embedding_dropout: float,
     recurrent_dropout: float,
     layer_dropout: float,
-    dropout: float,
-    dtype: str,
-) -> TextClassifier:
-    """Returns a classifier of `layers` equal recurrent layers; its arguments are the keys of `config.model`.
-
-    Raises:
-      InputError: an unknown name, a size below 1, or an option that the chosen network cannot use.
-    """
-    for name, size in {"embedding_dim": embedding_dim, "hidden": hidden, "layers": layers}.items():
-        require(size > 0, f"model.{name} is {size}; give at least 1")
-    compute_dtype = choose("model.dtype", dtype, DTYPES)
-    make_cell = partial(choose("model.cell", cell, CELLS), features=hidden, dtype=compute_dtype)
+    dtype: jnp.dtype,
+) -> nn.Module:
+    """Returns `layers` equal recurrent layers, as in `config.model`; raises as `build_classifier` does."""
+    make_cell = partial(choose("model.cell", cell, CELLS), features=hidden, dtype=dtype)
     choose("model.merge", merge, MERGES)
-    choose("model.pooling", pooling, POOLINGS)
-    if layer_norm:
-        require(cell == "lstm", f"model.layer_norm is an option of the lstm, but model.cell is {cell!r}")
-        make_cell = partial(make_cell, layer_norm=True)
+    require(hidden > 0, f"model.hidden is {hidden}; give at least 1")
+    require(layers > 0, f"model.layers is {layers}; give at least 1")
+    check_rate("model.recurrent_dropout", recurrent_dropout)
+    check_rate("model.layer_dropout", layer_dropout)
     require(bidirectional or merge == "concat", f"model.merge is {merge!r}, but model.bidirectional is False")
     require(
         layers > 1 or not layer_dropout, f"model.layer_dropout is {layer_dropout}, but there is one layer"
     )
+    if layer_norm:
+        require(cell == "lstm", f"model.layer_norm is an option of the lstm, but model.cell is {cell!r}")
+        make_cell = partial(make_cell, layer_norm=True)
 
-    def make_layer() -> nn.Module:
-        def rnn():
-            return RNN(make_cell(), recurrent_dropout=recurrent_dropout)
+    def rnn() -> RNN:
+        return RNN(make_cell(), recurrent_dropout=recurrent_dropout)
 
-        return Bidirectional(rnn(), rnn(), merge=merge) if bidirectional else rnn()
-
-    stack = layers > 1 or residual
-    encoder = (
-        Stacked([make_layer() for _ in range(layers)], layer_dropout, residual) if stack else make_layer()
-    )
-    return TextClassifier(
-        vocab_size, embedding_dim, num_classes, encoder, pooling, embedding_dropout, dropout, compute_dtype
-    )
+    stack = [Bidirectional(rnn(), rnn(), merge) if bidirectional else rnn() for _ in range(layers)]
+    return stack[0] if layers == 1 and not residual else Stacked(stack, layer_dropout, residual)

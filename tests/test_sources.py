@@ -106,7 +106,7 @@ def test_an_unknown_suffix_is_refused_with_the_nearest(tmp_path):
 def test_an_empty_file_is_refused_by_name(tmp_path, suffix):
     path = tmp_path / f"empty{suffix}"
     path.touch()
-    with pytest.raises(ValueError, match=f"empty{suffix}' is an empty file"):
+    with pytest.raises(ValueError, match=f"empty{suffix}' holds no rows"):
         read_source(str(path))
 
 

@@ -1,0 +1,142 @@
+"""Checkpoints: what is saved comes back bit for bit, the best and the last stay, damage is told."""
+
+import shutil
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from rnn_jax.checkpoint import Checkpoints, out_of_patience, score
+from rnn_jax.errors import InputError
+
+
+class State(NamedTuple):
+    step: Any
+    params: Any
+    opt_state: Any
+
+
+def state_at(step):
+    params = {
+        "embedding": {"embedding": jax.random.normal(jax.random.key(step), (5, 3))},
+        "head": {"kernel": jnp.full((3, 1), step, jnp.bfloat16), "bias": jnp.array([jnp.pi * step])},
+    }
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.1))
+    _, opt_state = optimizer.update(params, optimizer.init(params), params)
+    return State(jnp.int32(step), params, opt_state)
+
+
+def bits(tree):
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return [(jax.tree_util.keystr(path), np.asarray(x).dtype, np.asarray(x).tobytes()) for path, x in leaves]
+
+
+def save_all(workdir, accuracies, keep=1):
+    with Checkpoints(workdir, keep) as checkpoints:
+        evaluations = []
+        for step, accuracy in enumerate(accuracies, start=1):
+            evaluations.append({"step": step, "accuracy": accuracy, "loss": 1.0 - accuracy})
+            checkpoints.save(state_at(step), evaluations)
+    return workdir
+
+
+def test_restored_equals_saved_bit_for_bit_in_structure_type_and_value(tmp_path):
+    save_all(tmp_path, [0.5, 0.6])
+    with Checkpoints(tmp_path) as checkpoints:
+        state, evaluations = checkpoints.restore(state_at(0))
+    assert jax.tree.structure(state) == jax.tree.structure(state_at(2))
+    assert bits(state) == bits(state_at(2))
+    assert [evaluation["accuracy"] for evaluation in evaluations] == [0.5, 0.6]
+
+
+def test_parameters_come_back_as_plain_dicts_of_numpy_without_a_target(tmp_path):
+    save_all(tmp_path, [0.5])
+    with Checkpoints(tmp_path) as checkpoints:
+        params = checkpoints.restore_params(1)
+    assert bits(params) == bits(state_at(1).params)
+    assert type(params) is type(params["head"]) is dict
+    assert isinstance(params["head"]["kernel"], np.ndarray)
+
+
+def test_saving_does_not_read_arrays_that_are_donated_afterwards(tmp_path):
+    state, expected = state_at(1), bits(state_at(1))
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state, [{"accuracy": 0.5, "loss": 0.5}])
+        overwrite = jax.jit(lambda tree: jax.tree.map(jnp.zeros_like, tree), donate_argnums=0)
+        jax.block_until_ready(overwrite(state))
+        assert bits(checkpoints.restore(state_at(0))[0]) == expected
+
+
+def test_last_ones_and_the_best_stay(tmp_path):
+    save_all(tmp_path, [0.5, 0.9, 0.6, 0.7, 0.8], keep=2)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert sorted(checkpoints.steps("last", fallback=True)) == [2, 4, 5]
+        assert checkpoints.steps("best", fallback=False) == [2]
+        assert checkpoints.steps("last", fallback=False) == [5]
+        assert checkpoints.steps(4, fallback=True) == [4, 5, 2]
+        assert checkpoints.latest == 5
+        assert checkpoints.path(5).is_dir()
+
+
+def test_of_equal_accuracies_the_lower_loss_is_the_better():
+    assert score({"accuracy": 0.9, "loss": 0.2}) > score({"accuracy": 0.9, "loss": 0.3})
+    assert score({"accuracy": 0.9001, "loss": 9.0}) > score({"accuracy": 0.9, "loss": 0.1})
+
+
+def test_nothing_saved_gives_back_the_state_that_was_given(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        state, evaluations = checkpoints.restore(state_at(7))
+        assert (bits(state), evaluations) == (bits(state_at(7)), [])
+        assert checkpoints.latest is None
+        assert checkpoints.path(None) is None
+        with pytest.raises(InputError, match="holds no complete checkpoint"):
+            checkpoints.steps("best", fallback=False)
+
+
+@pytest.mark.parametrize("which", ["newest", 3, "1"])
+def test_unknown_step_is_refused_with_those_there_are(tmp_path, which):
+    save_all(tmp_path, [0.5, 0.6])
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(InputError, match=r"saved step: \[2\]"):
+        checkpoints.steps(which, fallback=False)
+
+
+@pytest.mark.parametrize("item", ["params", "progress"])
+def test_torn_checkpoint_is_told_by_name_and_never_half_restored(tmp_path, item):
+    save_all(tmp_path, [0.5, 0.6])
+    shutil.rmtree(tmp_path / "checkpoints" / "2" / item)
+    with Checkpoints(tmp_path) as checkpoints:
+        with pytest.raises(InputError, match=r"checkpoints/2 cannot be read.*Delete that folder"):
+            checkpoints.restore(state_at(0))
+        if item == "params":
+            with pytest.raises(InputError, match=r"checkpoints/2 cannot be read"):
+                checkpoints.restore_params(2)
+
+
+def test_save_that_was_killed_is_no_checkpoint(tmp_path):
+    save_all(tmp_path, [0.5])
+    shutil.copytree(tmp_path / "checkpoints" / "1", tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp")
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest == 1
+        checkpoints.save(state_at(2), [{"accuracy": 0.1, "loss": 1.0}])
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest == 2
+        assert bits(checkpoints.restore(state_at(0))[0]) == bits(state_at(2))
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "patience", "out"),
+    [([], 1, False), ([0.5], 1, False), ([0.5, 0.4], 1, True), ([0.5, 0.4, 0.6], 2, False),
+     ([0.5, 0.4, 0.3], 2, True), ([0.5, 0.4, 0.3], 0, False), ([0.5, 0.5], 1, True)],
+)  # fmt: skip
+def test_patience_counts_evaluations_since_the_best(accuracies, patience, out):
+    evaluations = [{"accuracy": accuracy, "loss": 0.1} for accuracy in accuracies]
+    assert out_of_patience(evaluations, patience) is out
+
+
+@pytest.mark.parametrize("keep", [0, -1])
+def test_keeping_none_is_refused(tmp_path, keep):
+    with pytest.raises(InputError, match=f"keep_checkpoints is {keep}"):
+        Checkpoints(tmp_path, keep)

@@ -1,0 +1,186 @@
+"""The command rnn-jax: every input and output form, and one line for every error."""
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+import rnn_jax
+from rnn_jax.cli import main
+from tests.runs import TEXTS, make_run
+
+ROWS = [{"text": text, "label": index % 2} for index, text in enumerate([*TEXTS, 'two\nlines, and "quotes"'])]
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run") / "w"
+    make_run(workdir)
+    return workdir
+
+
+def write(path, rows):
+    if path.suffix == ".csv":
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["text", "label"])
+            writer.writeheader()
+            writer.writerows(rows)
+    elif path.suffix == ".parquet":
+        schema = pa.schema({"text": pa.string(), "label": pa.int64()})
+        pa.parquet.write_table(pa.Table.from_pylist(rows, schema), path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def run(capsys, command, workdir, *arguments):
+    """Returns what a successful command printed."""
+    main([command, "--workdir", str(workdir), *arguments])
+    return capsys.readouterr().out
+
+
+def refused(capsys, *arguments):
+    """Returns the one line that a refused command printed."""
+    with pytest.raises(SystemExit) as stopped:
+        main(list(map(str, arguments)))
+    out, err = capsys.readouterr()
+    assert stopped.value.code == 2
+    assert out == ""
+    assert "Traceback" not in err
+    return err
+
+
+def lines_of(output):
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def expected_lines(workdir, texts):
+    labels, probabilities = rnn_jax.load(workdir).predict(texts)
+    return [
+        {
+            "text": text,
+            "label": label,
+            "probabilities": {"negative": float(row[0]), "positive": float(row[1])},
+        }
+        for text, label, row in zip(texts, labels, probabilities, strict=True)
+    ]
+
+
+def test_texts_as_arguments(workdir, capsys):
+    output = run(capsys, "predict", workdir, "--format", "jsonl", *TEXTS)
+    assert lines_of(output) == expected_lines(workdir, TEXTS)
+
+
+def test_texts_as_lines_of_standard_input(workdir, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("a great film\n\nso dull"))
+    output = run(capsys, "predict", workdir, "--format", "jsonl")
+    assert lines_of(output) == expected_lines(workdir, ["a great film", "", "so dull"])
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_texts_of_a_file(workdir, capsys, tmp_path, suffix):
+    path = write(tmp_path / f"reviews.{suffix}", ROWS)
+    output = run(capsys, "predict", workdir, "--format", "jsonl", "--input", path)
+    assert lines_of(output) == expected_lines(workdir, [row["text"] for row in ROWS])
+
+
+def test_column_of_another_name(workdir, capsys, tmp_path):
+    path = tmp_path / "reviews.jsonl"
+    path.write_text(json.dumps({"review": "a great film"}) + "\n")
+    output = run(capsys, "predict", workdir, "--format", "jsonl", "--input", str(path), "--column", "review")
+    assert lines_of(output) == expected_lines(workdir, ["a great film"])
+    error = refused(capsys, "predict", "--workdir", workdir, "--input", path, "--column", "reviews")
+    assert "no column 'reviews'" in error
+    assert "Did you mean 'review'" in error
+
+
+def test_table_shows_hostile_text_as_it_is(workdir, capsys):
+    output = run(capsys, "predict", workdir, "[bold]x[/bold]", "😀\n\x00film", "w " * 1000, "")
+    assert "[bold]x[/bold]" in output
+    assert "label" in output
+    assert "\x00" not in output
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_no_rows_predict_nothing_and_cannot_be_evaluated(workdir, capsys, tmp_path, suffix):
+    path = write(tmp_path / f"empty.{suffix}", [])
+    main(["predict", "--workdir", str(workdir), "--input", path])
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "no texts" in err
+    assert "holds no rows" in refused(capsys, "evaluate", "--workdir", workdir, "--data", path)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_evaluation_of_a_file(workdir, capsys, tmp_path, suffix):
+    path = write(tmp_path / f"labelled.{suffix}", ROWS)
+    output = json.loads(run(capsys, "evaluate", workdir, "--format", "jsonl", "--data", path))
+    summary = (
+        rnn_jax.load(workdir)
+        .evaluate([row["text"] for row in ROWS], [row["label"] for row in ROWS])
+        .summary()
+    )
+    assert output == {"split": "train", **summary, "confusion_matrix": output["confusion_matrix"]}
+    assert sum(map(sum, output["confusion_matrix"])) == len(ROWS)
+    table = run(capsys, "evaluate", workdir, "--data", path)
+    assert f"accuracy {summary['accuracy']:.2%}" in table
+    assert "negative" in table
+
+
+def test_evaluation_takes_the_test_split_where_there_is_one(workdir, capsys, tmp_path):
+    write(tmp_path / "train.jsonl", ROWS)
+    write(tmp_path / "test.jsonl", ROWS[:2])
+    output = json.loads(run(capsys, "evaluate", workdir, "--format", "jsonl", "--data", str(tmp_path)))
+    assert (output["split"], output["examples"]) == ("test", 2)
+    chosen = run(
+        capsys, "evaluate", workdir, "--format", "jsonl", "--data", str(tmp_path), "--split", "train"
+    )
+    assert json.loads(chosen)["examples"] == len(ROWS)
+    error = refused(capsys, "evaluate", "--workdir", workdir, "--data", tmp_path, "--split", "dev")
+    assert "--split is 'dev'" in error
+
+
+def test_unknown_labels_are_named(workdir, capsys, tmp_path):
+    path = write(tmp_path / "labelled.jsonl", [{"text": "a", "label": 7}])
+    assert "[7]" in refused(capsys, "evaluate", "--workdir", workdir, "--data", path)
+
+
+def test_which_checkpoint(workdir, capsys, tmp_path):
+    outputs = {run(capsys, "predict", workdir, "--which", which, "a film") for which in ("1", "best", "last")}
+    assert len(outputs) == 3
+    assert "saved step: [1, 2, 3]" in refused(
+        capsys, "predict", "--workdir", workdir, "--which", "7", "a film"
+    )
+    shutil.copytree(workdir, tmp_path / "torn")
+    shutil.rmtree(tmp_path / "torn" / "checkpoints" / "2" / "params")
+    assert "--fallback" in refused(capsys, "predict", "--workdir", tmp_path / "torn", "a film")
+    assert "film" in run(capsys, "predict", tmp_path / "torn", "--fallback", "a film")
+
+
+def test_bad_input_ends_with_one_line(workdir, capsys, tmp_path):
+    (tmp_path / "notes.txt").write_text("a film")
+    path = write(tmp_path / "reviews.jsonl", ROWS)
+    assert "texts or --input, not both" in refused(
+        capsys, "predict", "--workdir", workdir, "--input", path, "a film"
+    )
+    assert "is not there" in refused(
+        capsys, "predict", "--workdir", workdir, "--input", tmp_path / "none.csv"
+    )
+    assert ".txt" in refused(capsys, "predict", "--workdir", workdir, "--input", tmp_path / "notes.txt")
+    assert "not the folder of a run" in refused(capsys, "predict", "--workdir", tmp_path, "a film")
+    (tmp_path / "null.jsonl").write_text('{"text": "a"}\n{"text": null}\n')
+    assert "row 1" in refused(capsys, "predict", "--workdir", workdir, "--input", tmp_path / "null.jsonl")
+
+
+def test_pipe_is_clean(workdir):
+    command = [sys.executable, "-m", "rnn_jax.cli", "predict", "--workdir", str(workdir), "--format", "jsonl"]
+    done = subprocess.run(command, input="a great film\n", capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert lines_of(done.stdout) == expected_lines(workdir, ["a great film"])
+    assert done.stderr == ""

@@ -1,0 +1,152 @@
+"""What a run says while it trains, and what is measured."""
+
+import builtins
+import json
+import time
+
+import numpy as np
+import pytest
+
+from rnn_jax.batches import Batch
+from rnn_jax.errors import InputError
+from rnn_jax.journal import Journal
+from rnn_jax.meter import Meter, NonFiniteLossError, Stopwatch
+from rnn_jax.training import Metrics
+
+
+def lines(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_metrics_are_json_lines_and_plain_lines_off_a_terminal(tmp_path, capsys):
+    with Journal(tmp_path, 10, 0, tensorboard=False) as journal:
+        journal.record(2, "train", {"loss": 0.5, "accuracy": 0.25})
+        journal.record(4, "train", {"loss": 0.25, "accuracy": 0.5})
+        journal.record(4, "validation", {"loss": 0.75})
+        journal.say("a [bold]word[/bold]")
+    assert lines(tmp_path) == journal.history
+    assert lines(tmp_path)[0] == {"step": 2, "split": "train", "loss": 0.5, "accuracy": 0.25}
+    output = capsys.readouterr().out
+    assert "step 2/10  train       loss 0.5  accuracy 0.25" in output
+    assert "s left" in output
+    assert "a [bold]word[/bold]" in output
+    assert "\x1b" not in output
+
+
+def test_resumed_run_drops_later_lines_and_one_that_was_cut_short(tmp_path):
+    with Journal(tmp_path, 10, 0, tensorboard=False) as journal:
+        for step in (2, 4, 6):
+            journal.record(step, "train", {"loss": 1.0 / step})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 8, "spl')
+    with Journal(tmp_path, 10, 4, tensorboard=False) as journal:
+        assert [line["step"] for line in journal.history] == [2, 4]
+        journal.record(6, "train", {"loss": 7.0})
+    assert [(line["step"], line["loss"]) for line in lines(tmp_path)] == [(2, 0.5), (4, 0.25), (6, 7.0)]
+
+
+def test_terminal_gets_a_bar_with_the_metrics(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes any output for a terminal
+    monkeypatch.setenv("COLUMNS", "150")
+    with Journal(tmp_path, 10, 0, tensorboard=False) as journal:
+        journal.record(5, "train", {"loss": 0.5, "accuracy": 0.25})
+        journal.record(5, "validation", {"loss": 0.75})
+    output = capsys.readouterr().out
+    assert "5/10" in output
+    assert "loss 0.5  accuracy 0.25" in output
+    assert "validation" in output
+    assert "step 5/10  train" not in output
+
+
+def test_tensorboard_has_the_scalars(tmp_path):
+    pytest.importorskip("tensorboardX", reason="the extra 'tensorboard' is not installed")
+    with Journal(tmp_path, 10, 0, tensorboard=True) as journal:
+        journal.record(2, "train", {"loss": 0.5})
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    assert b"train/loss" in events.read_bytes()
+
+
+def test_tensorboard_that_is_not_installed_is_said_with_the_fix(tmp_path, monkeypatch):
+    original = builtins.__import__
+
+    def without(name, *arguments, **keywords):
+        if name == "tensorboardX":
+            raise ImportError(name)
+        return original(name, *arguments, **keywords)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(InputError, match=r"pip install -e '\.\[tensorboard\]'"):
+        Journal(tmp_path, 10, 0, tensorboard=True)
+
+
+class Lazy:
+    """A device value that notes when it is fetched."""
+
+    def __init__(self, value, fetched, step):
+        self.value, self.fetched, self.step = value, fetched, step
+
+    def __float__(self):
+        self.fetched.append(self.step)
+        return self.value
+
+
+class Spy:
+    def __init__(self):
+        self.lines = []
+
+    def record(self, step, split, values):
+        self.lines.append((step, split, values))
+
+
+def batch_of(rows):
+    rows = np.array([*rows, -1], np.int32)
+    return Batch(np.zeros((3, 2)), np.zeros(3), np.zeros(3), (rows >= 0).astype(np.float32), rows)
+
+
+def meter_of(spy, every=2):
+    return Meter(spy, every, lambda step: 0.1 * step, lambda: "checkpoints/40")
+
+
+def test_metrics_are_fetched_one_step_late_and_averaged_over_examples():
+    spy, fetched = Spy(), []
+    meter = meter_of(spy)
+    for step, (loss, hits) in enumerate([(2.0, 1), (4.0, 2), (9.0, 0)], start=1):
+        confusion = np.array([[hits, 2 - hits], [0, 0]])
+        meter.push(step, batch_of([1, 2]), Metrics(Lazy(loss, fetched, step), confusion))
+        assert fetched == list(range(1, step))
+    ((step, split, values),) = spy.lines
+    assert (step, split) == (2, "train")
+    assert values["loss"] == pytest.approx((2 + 4) / 4)
+    assert values["accuracy"] == pytest.approx(3 / 4)
+    assert values["learning_rate"] == pytest.approx(0.1)
+    assert values["examples_per_second"] > 0
+    meter.flush()
+    assert spy.lines[1][:2] == (3, "train")
+    assert spy.lines[1][2]["loss"] == pytest.approx(9 / 2)
+    meter.flush()
+    assert len(spy.lines) == 2
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_loss_that_is_not_finite_names_step_examples_and_checkpoint(loss):
+    meter = meter_of(Spy())
+    meter.push(41, batch_of([7, 19]), Metrics(loss, np.eye(2)))
+    with pytest.raises(
+        NonFiniteLossError, match=r"at step 41, on training examples \[7, 19\].*checkpoints/40"
+    ):
+        meter.flush()
+    with pytest.raises(NonFiniteLossError, match="on validation after step 44"):
+        meter_of(Spy()).evaluated(44, {"loss": loss})
+
+
+def test_stopwatch_adds_up_phases_even_through_errors():
+    clock = Stopwatch("train", "eval")
+    for _ in range(2):
+        with clock("train"):
+            time.sleep(0.01)
+    with pytest.raises(KeyboardInterrupt), clock("eval"):
+        raise KeyboardInterrupt
+    assert 0.02 <= clock.seconds["train"] < 1
+    assert 0 < clock.seconds["eval"] < 0.1
+    clock.add({"train": 10.0})
+    assert clock.seconds["train"] > 10

@@ -1,0 +1,166 @@
+"""Train and eval steps: pure, donated, exact on padded batches, against numpy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from rnn_jax.batches import Batch, Batches
+from rnn_jax.cells import GRUCell
+from rnn_jax.models import TextClassifier
+from rnn_jax.rnn import RNN
+from rnn_jax.training import (
+    CompiledByShape,
+    batch_metrics,
+    class_log_probabilities,
+    evaluate,
+    init_state,
+    make_eval_step,
+    make_train_step,
+    train_until,
+)
+
+
+def small_model(classes=2, dropout=0.0):
+    return TextClassifier(20, 4, classes, RNN(GRUCell(4)), pooling="mean", dropout=dropout)
+
+
+def small_batches(count=22, classes=2, size=8, seed=0):
+    rng = np.random.default_rng(seed)
+    rows = [rng.integers(2, 20, rng.integers(0, 9)).astype(np.int32) for _ in range(count)]
+    return Batches(rows, rng.integers(0, classes, count).astype(np.int32), (4, 8), size)
+
+
+def start(model, optimizer, seed=0):
+    return init_state(model, optimizer, jax.random.key(seed))
+
+
+def bits(tree):
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
+
+
+def numpy_metrics(logits, labels):
+    """Sum of the cross-entropy, and the confusion counts, of real examples only."""
+    logits = np.asarray(logits, np.float64)
+    if logits.shape[1] == 1:
+        logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
+    log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    confusion = np.zeros((logits.shape[1],) * 2)
+    np.add.at(confusion, (labels, logits.argmax(axis=1)), 1)
+    return -log_p[np.arange(len(labels)), labels].sum(), confusion
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_loss_and_confusion_are_those_of_the_real_examples(classes):
+    batch = next(small_batches(5, classes).in_order())
+    real = int(batch.weights.sum())
+    assert 0 < real < len(batch.weights)
+    logits = np.random.default_rng(1).normal(size=(8, 1 if classes == 2 else classes)).astype(np.float32)
+    metrics = batch_metrics(jnp.asarray(logits), batch)
+    loss, confusion = numpy_metrics(logits[:real], batch.labels[:real])
+    assert float(metrics.loss) == pytest.approx(loss, rel=1e-5)
+    np.testing.assert_array_equal(metrics.confusion, confusion)
+    assert metrics.summary()["examples"] == real
+    assert metrics.summary()["accuracy"] == pytest.approx(np.trace(confusion) / real)
+
+
+def test_log_probabilities_survive_extreme_logits():
+    log_p = class_log_probabilities(jnp.array([[200.0], [-200.0]]))
+    np.testing.assert_allclose(log_p, [[-200, 0], [0, -200]])
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_evaluation_counts_every_example_once_with_a_ragged_last_batch(classes):
+    model, batches = small_model(classes), small_batches(21, classes)
+    params = start(model, optax.sgd(0.1)).params
+    metrics = evaluate(make_eval_step(model.apply), params, batches.in_order())
+    loss, confusion = 0.0, np.zeros((classes, classes))
+    for row, label in zip(batches.examples, batches.labels, strict=True):
+        padded = np.zeros((1, 8), np.int32)
+        padded[0, : len(row)] = row
+        logits = model.apply({"params": params}, padded, np.array([len(row)]))
+        one_loss, one = numpy_metrics(logits, np.array([label]))
+        loss, confusion = loss + one_loss, confusion + one
+    assert float(metrics.loss) == pytest.approx(loss, rel=1e-4)
+    np.testing.assert_array_equal(metrics.confusion, confusion)
+
+
+def test_rows_of_weight_zero_change_no_update():
+    model, optimizer = small_model(), optax.adam(0.01)
+    batch = small_batches(5)(0, 0)
+    real = int(batch.weights.sum())
+    noisy = batch._replace(token_ids=batch.token_ids.copy(), labels=batch.labels.copy())
+    noisy.token_ids[real:], noisy.labels[real:] = 7, 1
+    noisy = noisy._replace(lengths=np.where(batch.weights > 0, batch.lengths, batch.token_ids.shape[1]))
+    train_step = make_train_step(model.apply, optimizer, jax.random.key(1))
+    states = [train_step(start(model, optimizer), each)[0] for each in (batch, noisy)]
+    for clean, other in zip(*map(jax.tree.leaves, states), strict=True):
+        np.testing.assert_allclose(clean, other, atol=1e-6)
+
+
+def test_step_is_pure_and_takes_over_the_memory_of_its_state():
+    model, optimizer, batch = small_model(dropout=0.5), optax.adam(0.01), small_batches()(0, 0)
+    train_step = make_train_step(model.apply, optimizer, jax.random.key(1))
+    first, second = start(model, optimizer), start(model, optimizer)
+    one, _ = train_step(first, batch)
+    two, _ = train_step(second, batch)
+    assert bits(one) == bits(two)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(first.params))
+
+
+def test_dropout_is_drawn_from_the_key_and_the_step():
+    model, optimizer, batch = small_model(dropout=0.5), optax.sgd(0.0), small_batches()(0, 0)
+
+    def losses(key):
+        state, found = start(model, optimizer), []
+        train_step = make_train_step(model.apply, optimizer, jax.random.key(key))
+        for _ in range(2):
+            state, metrics = train_step(state, batch)
+            found.append(float(metrics.loss))
+        return found
+
+    assert losses(1) == losses(1)
+    assert losses(1)[0] != losses(1)[1]
+    assert losses(1) != losses(2)
+
+
+def test_each_shape_is_compiled_once(monkeypatch):
+    model, optimizer, batches = small_model(), optax.sgd(0.1), small_batches()
+    lowered = []
+    function = make_train_step(model.apply, optimizer, jax.random.key(0))
+
+    class Counting:
+        def lower(self, state, batch):
+            lowered.append(batch.token_ids.shape)
+            return function.lower(state, batch)
+
+    step, state = CompiledByShape(Counting()), start(model, optimizer)
+    for index in range(3 * batches.steps_per_epoch):
+        state, _ = step(state, batches(0, index))
+    assert sorted(lowered) == sorted(batches.shapes) == sorted(step.seconds)
+    assert all(seconds > 0 for seconds in step.seconds.values())
+
+
+def test_training_learns_the_examples_and_shows_each_step_to_the_meter():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 64).astype(np.int32)
+    rows = [np.concatenate([rng.integers(4, 20, 5), [2 + label]]).astype(np.int32) for label in labels]
+    batches, model, optimizer = Batches(rows, labels, (8,), 16), small_model(), optax.adam(0.05)
+
+    class Meter:
+        steps, flushed = [], 0
+
+        def push(self, step, batch, metrics):
+            assert isinstance(batch, Batch)
+            self.steps.append(step)
+
+        def flush(self):
+            self.flushed += 1
+
+    meter, step = Meter(), make_train_step(model.apply, optimizer, jax.random.key(0))
+    state = train_until(80, start(model, optimizer), step, batches, 0, meter)
+    assert meter.steps == list(range(1, 81))
+    assert meter.flushed == 1
+    metrics = evaluate(make_eval_step(model.apply), state.params, batches.in_order())
+    assert metrics.summary()["accuracy"] > 0.95

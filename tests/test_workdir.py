@@ -1,0 +1,111 @@
+"""Settings and the folder of a run: what is refused, and that files are whole."""
+
+import json
+
+import pytest
+
+from rnn_jax.errors import InputError
+from rnn_jax.settings import changes, check_settings, flatten
+from rnn_jax.workdir import check_workdir, fresh_workdir, open_workdir, read_json, write_text
+
+KNOWN = {"model": {"hidden": 32, "dropout": 0.5, "cell": "lstm"}, "names": ("a",), "seed": 0}
+
+
+def test_flattening_keeps_every_leaf_under_its_dotted_name():
+    assert flatten(KNOWN) == {
+        "model.hidden": 32,
+        "model.dropout": 0.5,
+        "model.cell": "lstm",
+        "names": ("a",),
+        "seed": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    "settings", [KNOWN, KNOWN | {"names": []}, KNOWN | {"model": KNOWN["model"] | {"dropout": 0}}]
+)
+def test_settings_of_the_right_types_pass(settings):
+    check_settings(settings, KNOWN, {"seed": 0})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (KNOWN | {"sed": 1}, r"config\.sed is not a setting\. Did you mean 'seed'"),
+        (KNOWN | {"model": KNOWN["model"] | {"hiden": 1}}, r"model\.hiden is not.*'model\.hidden'"),
+        (KNOWN | {"seed": "0"}, r"config\.seed is '0', a str; give a int"),
+        (KNOWN | {"seed": 0.5}, r"config\.seed is 0\.5, a float; give a int"),
+        (KNOWN | {"seed": True}, r"config\.seed is True, a bool"),
+        (KNOWN | {"names": "a"}, r"config\.names is 'a', a str; give a tuple"),
+        ({"model": KNOWN["model"], "seed": 0}, r"config\.names is missing"),
+        (KNOWN | {"seed": -1}, r"config\.seed is -1; give at least 0"),
+    ],
+)
+def test_settings_are_refused_with_the_key_the_value_and_the_fix(settings, message):
+    with pytest.raises(InputError, match=message):
+        check_settings(settings, KNOWN, {"seed": 0})
+
+
+def test_changes_name_each_key_that_differs_in_any_way():
+    new = {"model": {"hidden": 64, "dropout": 0.5}, "names": ("a",), "seed": 0, "extra": 1}
+    assert changes(KNOWN, KNOWN) == []
+    assert changes(KNOWN, new) == [
+        "extra: '(absent)' -> 1",
+        "model.cell: 'lstm' -> '(absent)'",
+        "model.hidden: 32 -> 64",
+    ]
+
+
+def test_workdir_is_made_once_and_opened_again_with_the_same_config(tmp_path):
+    workdir = tmp_path / "deep" / "run"
+    open_workdir(workdir, KNOWN)
+    saved = (workdir / "config.json").read_bytes()
+    open_workdir(workdir, KNOWN)  # the tuple was saved as a list, and is no change
+    assert (workdir / "config.json").read_bytes() == saved
+    assert json.loads(saved)["model"]["hidden"] == 32
+    with pytest.raises(InputError, match=r"another config \(seed: 0 -> 1\)"):
+        open_workdir(workdir, KNOWN | {"seed": 1})
+    assert (workdir / "config.json").read_bytes() == saved
+
+
+def test_check_writes_nothing(tmp_path):
+    check_workdir(tmp_path / "run", KNOWN)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_or_file_that_is_no_run_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    for path in (tmp_path, tmp_path / "thesis.tex"):
+        with pytest.raises(InputError, match=r"is no run of rnn_jax \(it has no config\.json\)"):
+            open_workdir(path, KNOWN)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_text_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "results.json"
+    write_text(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(path, "new \ud800")
+    assert path.read_text() == "old"
+    write_text(path, "é")
+    assert path.read_text(encoding="utf-8") == "é"
+    assert [file.name for file in tmp_path.iterdir() if file.suffix != ".tmp"] == ["results.json"]
+
+
+@pytest.mark.parametrize("content", ["", "{", b"\xff\xfe".decode("latin-1")])
+def test_broken_json_is_named(tmp_path, content):
+    (tmp_path / "task.json").write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=r"task\.json cannot be read"):
+        read_json(tmp_path / "task.json")
+    with pytest.raises(InputError, match=r"none\.json cannot be read"):
+        read_json(tmp_path / "none.json")
+
+
+def test_fresh_workdirs_differ(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = []
+    for _ in range(3):
+        found.append(fresh_workdir("bilstm"))
+        found[-1].mkdir(parents=True)
+    assert len(set(found)) == 3
+    assert all(str(path).startswith("runs/bilstm-") for path in found)
