@@ -17,7 +17,7 @@ from rnn_jax.checkpoint import Checkpoints, out_of_patience
 from rnn_jax.data import Data, load_data
 from rnn_jax.encoding import default_cache
 from rnn_jax.errors import InputError, choose
-from rnn_jax.journal import Journal
+from rnn_jax.journal import Journal, check_tensorboard
 from rnn_jax.meter import Meter, NonFiniteLossError, Stopwatch
 from rnn_jax.models import build_classifier
 from rnn_jax.optimizer import build_optimizer
@@ -121,6 +121,8 @@ def check_config(config: ConfigDict) -> None:
     check_settings(config.to_dict(), reference.get_config().to_dict(), LEAST)
     build_classifier(3, 2, **config.model)
     build_optimizer(1, **config.optimizer)
+    if config.log.tensorboard:
+        check_tensorboard()
     choose("text.truncate", config.text.truncate, TRUNCATIONS)
 
 

@@ -1,5 +1,6 @@
 """What a run says while it trains: a progress bar or plain lines, metrics as JSON lines, and TensorBoard."""
 
+import importlib.util
 import json
 import sys
 import time
@@ -22,14 +23,14 @@ class Journal:
 
     def __init__(self, workdir: Path, total_steps: int, start_step: int, tensorboard: bool):
         """Continues the metrics of an earlier run up to `start_step`; lines of later steps are dropped."""
-        self.total_steps, self.start_step = total_steps, start_step
+        self.writer = _tensorboard_writer(workdir) if tensorboard else None
+        self.total_steps = total_steps
         self.first: tuple[int, float] | None = None  # step and time of the first train line
         kept = [line for line in _lines(workdir / METRICS) if line["step"] <= start_step]
         self.file = (workdir / METRICS).open("w", encoding="utf-8")
         for line in kept:
             self._write(line)
         self.history = kept
-        self.writer = _tensorboard_writer(workdir) if tensorboard else None
         console = Console(file=sys.stdout)
         self.bar = Progress(
             TextColumn("{task.completed}/{task.total}"),
@@ -93,11 +94,14 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in complete]
 
 
+def check_tensorboard() -> None:
+    """Raises InputError unless TensorBoard's event files can be written."""
+    if importlib.util.find_spec("tensorboardX") is None:
+        raise InputError("log.tensorboard needs a package; install it with: pip install -e '.[tensorboard]'")
+
+
 def _tensorboard_writer(workdir: Path) -> Any:
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError as error:
-        raise InputError(
-            "log.tensorboard needs a package; install it: pip install -e '.[tensorboard]'"
-        ) from error
+    check_tensorboard()
+    from tensorboardX import SummaryWriter
+
     return SummaryWriter(str(workdir / "tensorboard"))

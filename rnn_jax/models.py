@@ -70,7 +70,7 @@ def build_classifier(
     dtype: str,
     **encoder: Any,
 ) -> TextClassifier:
-    """Returns a classifier; the arguments are the keys of `config.model`, the others those of `build_encoder`.
+    """Returns a classifier from the keys of `config.model`; the others are those of `build_encoder`.
 
     Raises:
       InputError: an unknown name, a size below 1, a rate outside [0, 1), or an option that cannot be used.

