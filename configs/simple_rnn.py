@@ -2,7 +2,7 @@
 
 Command:  python train_loop.py --config configs/simple_rnn.py
 Cost:     about 1 minute on 2 cores
-Result:   see docs/results.md
+Result:   84.2 % test accuracy, mean of 3 seeds (docs/results.md)
 """
 
 from ml_collections import ConfigDict

@@ -2,7 +2,7 @@
 
 Command:  python train_loop.py --config configs/stacked_lstm.py
 Cost:     about 5 minutes on 2 cores
-Result:   see docs/results.md
+Result:   88.7 % test accuracy, mean of 3 seeds (docs/results.md)
 """
 
 from ml_collections import ConfigDict

@@ -109,7 +109,10 @@ def load(workdir: str | Path, which: str | int = "best", fallback: bool = False)
     )
     config = ConfigDict(read_json(workdir / CONFIG))
     tokenizer, task = Tokenizer.load(workdir / TOKENIZER), read_json(workdir / TASK)
-    model = build_classifier(tokenizer.vocab_size, len(task["label_names"]), **config.model)
+    try:
+        model = build_classifier(tokenizer.vocab_size, len(task["label_names"]), **config.model)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise InputError(f"{workdir / CONFIG} is not of this version of rnn_jax: {error}") from error
     with Checkpoints(workdir) as checkpoints:
         problems = []
         for step in checkpoints.steps(which, fallback):

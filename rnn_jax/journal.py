@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rnn_jax.errors import InputError
-from rnn_jax.workdir import METRICS
+from rnn_jax.workdir import METRICS, write_text
 
 
 class Journal:
@@ -23,14 +23,12 @@ class Journal:
 
     def __init__(self, workdir: Path, total_steps: int, start_step: int, tensorboard: bool):
         """Continues the metrics of an earlier run up to `start_step`; lines of later steps are dropped."""
-        self.writer = _tensorboard_writer(workdir) if tensorboard else None
+        self.writer = _tensorboard_writer(workdir, start_step) if tensorboard else None
         self.total_steps = total_steps
         self.first: tuple[int, float] | None = None  # step and time of the first train line
-        kept = [line for line in _lines(workdir / METRICS) if line["step"] <= start_step]
-        self.file = (workdir / METRICS).open("w", encoding="utf-8")
-        for line in kept:
-            self._write(line)
-        self.history = kept
+        self.history = [line for line in _lines(workdir / METRICS) if line["step"] <= start_step]
+        write_text(workdir / METRICS, "".join(json.dumps(line) + "\n" for line in self.history))
+        self.file = (workdir / METRICS).open("a", encoding="utf-8")
         console = Console(file=sys.stdout)
         self.bar = Progress(
             TextColumn("{task.completed}/{task.total}"),
@@ -63,7 +61,8 @@ class Journal:
         """Keeps the values of a split at a step and shows them."""
         line = {"step": step, "split": split, **values}
         self.history.append(line)
-        self._write(line)
+        self.file.write(json.dumps(line) + "\n")
+        self.file.flush()
         if self.writer:
             for name, value in values.items():
                 self.writer.add_scalar(f"{split}/{name}", value, step)
@@ -81,10 +80,6 @@ class Journal:
         pace = (time.perf_counter() - self.first[1]) / (step - self.first[0])
         return f"  {pace * (self.total_steps - step):.0f} s left"
 
-    def _write(self, line: Mapping[str, Any]) -> None:
-        self.file.write(json.dumps(line) + "\n")
-        self.file.flush()
-
 
 def _lines(path: Path) -> list[dict[str, Any]]:
     """Returns the lines of an earlier run; a last line that a kill cut short is left out."""
@@ -100,8 +95,9 @@ def check_tensorboard() -> None:
         raise InputError("log.tensorboard needs a package; install it with: pip install -e '.[tensorboard]'")
 
 
-def _tensorboard_writer(workdir: Path) -> Any:
+def _tensorboard_writer(workdir: Path, start_step: int) -> Any:
     check_tensorboard()
     from tensorboardX import SummaryWriter
 
-    return SummaryWriter(str(workdir / "tensorboard"))
+    # TensorBoard then hides what a killed run wrote after the step that this one goes on from.
+    return SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1 if start_step else None)

@@ -16,6 +16,7 @@ from rnn_jax.training import Metrics
 from rnn_jax.workdir import RESULTS, write_json
 
 LEARNING_CURVES, CONFUSION_MATRIX = "learning_curves.png", "confusion_matrix.png"
+MOST_COUNTED, MOST_NAMED = 30, 130  # classes whose counts, and whose names, fit into the largest picture
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "datasets", "tokenizers")
 
 
@@ -71,16 +72,18 @@ def draw_confusion_matrix(path: Path, confusion: np.ndarray, label_names: Sequen
     from matplotlib.figure import Figure
 
     classes = len(label_names)
-    size = max(4.0, 0.6 * classes + 2)
+    size = max(4.0, 0.6 * min(classes, MOST_COUNTED) + 2)
     figure = Figure(figsize=(size + 0.5, size), layout="constrained")
     axes = figure.subplots()
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(confusion):
+    for (row, column), count in np.ndenumerate(confusion if classes <= MOST_COUNTED else np.zeros((0, 0))):
         dark = shares[row, column] > 0.5
         axes.text(column, row, f"{count:,.0f}", ha="center", va="center", color="white" if dark else "black")
-    axes.set_xticks(range(classes), label_names, rotation=0 if classes < 5 else 90)
-    axes.set_yticks(range(classes), label_names)
+    if classes <= MOST_NAMED:
+        names = [str(name) for name in label_names]
+        axes.set_xticks(range(classes), names, rotation=0 if classes < 5 else 90, parse_math=False)
+        axes.set_yticks(range(classes), names, parse_math=False)
     axes.set(
         xlabel="predicted",
         ylabel="label",

@@ -42,7 +42,7 @@ def check_settings(
         if key not in given:
             raise InputError(f"config.{key} is missing; copy it from configs/lstm.py")
     for key, smallest in least.items():
-        if given[key] < smallest:
+        if not given[key] >= smallest:  # so that NaN is refused too
             raise InputError(f"config.{key} is {given[key]}; give at least {smallest}")
 
 

@@ -21,10 +21,16 @@ CONFIG, TOKENIZER, TASK, METRICS, RESULTS = (
 
 
 def fresh_workdir(name: str) -> Path:
-    """Returns a path under runs/ that does not exist yet, named after `name` and the time."""
-    stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-    candidates = [Path("runs", stem), *(Path("runs", f"{stem}-{number}") for number in range(1, 1000))]
-    return next(path for path in candidates if not path.exists())
+    """Makes an empty folder under runs/, named after `name` and the time, that no other run is given."""
+    path = stem = Path("runs", f"{name}-{datetime.now():%Y%m%d-%H%M%S}")
+    number = 0
+    while True:
+        try:
+            path.mkdir(parents=True)  # of runs started in the same second one alone succeeds
+            return path
+        except FileExistsError:
+            number += 1
+            path = stem.with_name(f"{stem.name}-{number}")
 
 
 def check_workdir(workdir: Path, config: Mapping[str, Any]) -> None:
@@ -38,7 +44,8 @@ def check_workdir(workdir: Path, config: Mapping[str, Any]) -> None:
             "give those values to resume it, or another --workdir to start a new run",
         )
         return
-    empty = not workdir.exists() or (workdir.is_dir() and not any(workdir.iterdir()))
+    leftovers = {_temporary(saved)}  # of a run that was killed while it saved its config
+    empty = not workdir.exists() or (workdir.is_dir() and set(workdir.iterdir()) <= leftovers)
     require(
         empty, f"{workdir} exists and is no run of rnn_jax (it has no {CONFIG}); give a new or empty folder"
     )
@@ -69,9 +76,16 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a UTF-8 file, whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    temporary = _temporary(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(path.name + ".tmp")
 
 
 def read_json(path: Path) -> Any:
