@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 
@@ -19,9 +20,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
+        sys.stdout.flush()
     except InputError as error:
         print(f"rnn-jax: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # what reads the output, such as head, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 def predict(options: argparse.Namespace) -> None:
@@ -33,7 +38,9 @@ def predict(options: argparse.Namespace) -> None:
         for line in _json_lines(texts, prediction, predictor.label_names):
             print(line)
     elif texts:
-        _print_table(texts, prediction)
+        best = prediction.probabilities.max(axis=1)
+        rows = zip(prediction.labels, (f"{p:.3f}" for p in best), texts, strict=True)
+        _print_table(["label", "probability", "text"], [tuple(map(_one_line, row)) for row in rows])
     if not texts:
         print("rnn-jax: there are no texts, so there is nothing to predict", file=sys.stderr)
 
@@ -53,11 +60,11 @@ def evaluate(options: argparse.Namespace) -> None:
     if options.format == "jsonl":
         print(json.dumps({"split": split, **summary, "confusion_matrix": confusion}))
         return
-    print(f"{summary['examples']:,} texts  accuracy {summary['accuracy']:.2%}  loss {summary['loss']:.4f}")
-    table = Table("label \\ predicted", *predictor.label_names)
-    for name, row in zip(predictor.label_names, confusion, strict=True):
-        table.add_row(name, *(f"{count:,}" for count in row))
-    Console().print(table)
+    line = "{examples:,} texts  accuracy {accuracy:.2%}  loss {loss:.4f}".format(**summary)
+    print(f"{split}: {line}")
+    names = [_one_line(name) for name in predictor.label_names]
+    rows = [(name, *(f"{count:,}" for count in row)) for name, row in zip(names, confusion, strict=True)]
+    _print_table(["label \\ predicted", *names], rows)
 
 
 def _texts(options: argparse.Namespace) -> list[str]:
@@ -72,7 +79,10 @@ def _texts(options: argparse.Namespace) -> list[str]:
             return []
         require(not others, f"--input {options.input} has several splits; name one file")
         return texts_of(data, options.column, split)
-    return [line.rstrip("\n") for line in sys.stdin]
+    try:
+        return [line.rstrip("\n") for line in sys.stdin]
+    except UnicodeDecodeError as error:
+        raise InputError(f"standard input is not {error.encoding}: {error}") from error
 
 
 def _json_lines(texts: Sequence[str], prediction: Prediction, names: Sequence[str]) -> list[str]:
@@ -84,12 +94,22 @@ def _json_lines(texts: Sequence[str], prediction: Prediction, names: Sequence[st
     ]
 
 
-def _print_table(texts: Sequence[str], prediction: Prediction) -> None:
-    table = Table("label", "probability", "text")
-    for text, label, row in zip(texts, prediction.labels, prediction.probabilities, strict=True):
-        shown = " ".join("".join(c if c.isprintable() else " " for c in text[:200]).split())
-        table.add_row(label, f"{row.max():.3f}", shown if len(text) <= 200 else f"{shown}...")
-    Console().print(table, markup=False)
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    # In a pipe nothing limits the width, so that no row is folded.
+    console = Console(
+        markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else 10_000
+    )
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _one_line(text: str) -> str:
+    """Returns the first 200 characters, those that no terminal shows as spaces, runs of spaces as one."""
+    encoding = sys.stdout.encoding or "utf-8"
+    shown = "".join(c if c.isprintable() else " " for c in text[:200]).encode(encoding, "replace")
+    return " ".join(shown.decode(encoding).split()) + ("..." if len(text) > 200 else "")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,6 +1,6 @@
 """A trained model in use: `load(workdir)` gives an object that predicts and evaluates."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,9 +15,13 @@ from rnn_jax.checkpoint import FOLDER, Checkpoints
 from rnn_jax.corpus import positions
 from rnn_jax.errors import InputError, require
 from rnn_jax.models import build_classifier
+from rnn_jax.settings import flatten
 from rnn_jax.text import Tokenizer, truncate
 from rnn_jax.training import Metrics, batch_metrics, class_log_probabilities
 from rnn_jax.workdir import CONFIG, TASK, TOKENIZER, read_json
+
+CONFIG_KEYS = ("model.cell", "text.max_length", "text.truncate", "batch.size")
+TASK_KEYS = ("label_names", "label_values", "buckets")
 
 
 class Prediction(NamedTuple):
@@ -43,7 +47,7 @@ class Predictor:
         self, config: ConfigDict, model: nn.Module, params: Any, tokenizer: Tokenizer, task: dict, step: int
     ):
         self.config, self.params, self.tokenizer, self.step = config, params, tokenizer, step
-        self.label_names: tuple[str, ...] = tuple(task["label_names"])
+        self.label_names: tuple[str, ...] = tuple(map(str, task["label_names"]))
         self.label_values: list[Any] = task["label_values"]
         self.buckets: tuple[int, ...] = tuple(task["buckets"])
         self.apply_fn = jax.jit(model.apply, static_argnames="deterministic")
@@ -64,10 +68,13 @@ class Predictor:
         """Returns loss and confusion counts against labels given as positions in `label_names`.
 
         Raises:
-          InputError: no texts, or not one label for each.
+          InputError: no texts, not one label for each, or a label that is no position.
         """
+        classes = range(len(self.label_names))
         require(len(texts) > 0, "there are no texts to evaluate on")
         require(len(texts) == len(labels), f"there are {len(texts)} texts and {len(labels)} labels")
+        wrong = [label for label in np.asarray(labels).tolist() if label not in classes]
+        require(not wrong, f"labels {wrong[:20]} are no positions in label_names, 0 to {classes[-1]}")
         labels = np.asarray(labels, dtype=np.int32)
         parts = [batch_metrics(logits, batch) for batch, logits in self._logits(texts, labels)]
         return Metrics(*(np.sum(field, axis=0) for field in zip(*parts, strict=True)))
@@ -78,6 +85,8 @@ class Predictor:
         Raises:
           InputError: a value that the training data did not have.
         """
+        odd = [value for value in values if not isinstance(value, Hashable)]
+        require(not odd, f"the label column holds {odd[:1]}; a label is an integer, a string or a boolean")
         return positions(values, self.label_values, "to evaluate on")
 
     def _logits(self, texts: Sequence[str], labels: np.ndarray):
@@ -107,11 +116,11 @@ def load(workdir: str | Path, which: str | int = "best", fallback: bool = False)
         (workdir / CONFIG).is_file() and (workdir / FOLDER).is_dir(),
         f"{workdir} is not the folder of a run: it needs {CONFIG} and {FOLDER}/",
     )
-    config = ConfigDict(read_json(workdir / CONFIG))
-    tokenizer, task = Tokenizer.load(workdir / TOKENIZER), read_json(workdir / TASK)
+    config = ConfigDict(_read(workdir / CONFIG, CONFIG_KEYS))
+    tokenizer, task = Tokenizer.load(workdir / TOKENIZER), _read(workdir / TASK, TASK_KEYS)
     try:
         model = build_classifier(tokenizer.vocab_size, len(task["label_names"]), **config.model)
-    except (AttributeError, KeyError, TypeError) as error:
+    except TypeError as error:
         raise InputError(f"{workdir / CONFIG} is not of this version of rnn_jax: {error}") from error
     with Checkpoints(workdir) as checkpoints:
         problems = []
@@ -123,6 +132,14 @@ def load(workdir: str | Path, which: str | int = "best", fallback: bool = False)
             except InputError as error:
                 problems.append(str(error))
     raise InputError("; ".join(problems))
+
+
+def _read(path: Path, needed: Sequence[str]) -> dict[str, Any]:
+    settings = read_json(path)
+    found = flatten(settings) if isinstance(settings, dict) else {}
+    missing = [key for key in needed if key not in found]
+    require(not missing, f"{path} is not of this version of rnn_jax: it has no {', '.join(missing)}")
+    return settings
 
 
 def _check_shapes(params: Any, model: nn.Module, workdir: Path) -> None:

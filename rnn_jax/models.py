@@ -75,6 +75,8 @@ def build_classifier(
     Raises:
       InputError: an unknown name, a size below 1, a rate outside [0, 1), or an option that cannot be used.
     """
+    require(vocab_size > 0, f"vocab_size is {vocab_size}; give at least 1")
+    require(num_classes > 1, f"num_classes is {num_classes}; classification needs at least 2")
     require(embedding_dim > 0, f"model.embedding_dim is {embedding_dim}; give at least 1")
     choose("model.pooling", pooling, POOLINGS)
     check_rate("model.embedding_dropout", embedding_dropout)

@@ -10,7 +10,8 @@ from rnn_jax.errors import choose, require
 def slanted_triangular(peak: float, steps: int, cut: float = 0.1, ratio: float = 32.0) -> optax.Schedule:
     """Returns a schedule that rises from peak/ratio over the first `cut` of the steps and falls back after.
 
-    Source: Howard & Ruder 2018 (ULMFiT), section 3.2.
+    Source: Howard & Ruder 2018 (ULMFiT), section 3.2. It is their formula wherever `cut` of the steps is a
+    whole number; elsewhere theirs falls below zero at the end, and this one ends where it should.
     """
     rise = max(1, int(steps * cut))
     return optax.join_schedules(

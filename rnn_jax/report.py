@@ -77,9 +77,10 @@ def draw_confusion_matrix(path: Path, confusion: np.ndarray, label_names: Sequen
     axes = figure.subplots()
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(confusion if classes <= MOST_COUNTED else np.zeros((0, 0))):
-        dark = shares[row, column] > 0.5
-        axes.text(column, row, f"{count:,.0f}", ha="center", va="center", color="white" if dark else "black")
+    for (row, column), share in np.ndenumerate(shares):
+        if classes <= MOST_COUNTED:
+            colour = "white" if share > 0.5 else "black"
+            axes.text(column, row, f"{confusion[row, column]:,.0f}", ha="center", va="center", color=colour)
     if classes <= MOST_NAMED:
         names = [str(name) for name in label_names]
         axes.set_xticks(range(classes), names, rotation=0 if classes < 5 else 90, parse_math=False)

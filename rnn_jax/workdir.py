@@ -1,5 +1,6 @@
 """The folder of one run: its name, and the files that make it readable without the training code."""
 
+import itertools
 import json
 import os
 from collections.abc import Mapping
@@ -21,16 +22,10 @@ CONFIG, TOKENIZER, TASK, METRICS, RESULTS = (
 
 
 def fresh_workdir(name: str) -> Path:
-    """Makes an empty folder under runs/, named after `name` and the time, that no other run is given."""
-    path = stem = Path("runs", f"{name}-{datetime.now():%Y%m%d-%H%M%S}")
-    number = 0
-    while True:
-        try:
-            path.mkdir(parents=True)  # of runs started in the same second one alone succeeds
-            return path
-        except FileExistsError:
-            number += 1
-            path = stem.with_name(f"{stem.name}-{number}")
+    """Returns a path under runs/ that does not exist yet, named after `name` and the time."""
+    stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(1)))
+    return next(path for path in (Path("runs", name) for name in names) if not path.exists())
 
 
 def check_workdir(workdir: Path, config: Mapping[str, Any]) -> None:

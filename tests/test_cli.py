@@ -6,7 +6,9 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
@@ -60,6 +62,12 @@ def lines_of(output):
     return [json.loads(line) for line in output.splitlines()]
 
 
+def table_rows(output):
+    """Returns the cells of a printed table, header first."""
+    rows = [line for line in output.splitlines() if line[:1] in "┃│"]
+    return [[cell.strip() for cell in line.replace("┃", "│").split("│")[1:-1]] for line in rows]
+
+
 def expected_lines(workdir, texts):
     labels, probabilities = rnn_jax.load(workdir).predict(texts)
     return [
@@ -101,10 +109,26 @@ def test_column_of_another_name(workdir, capsys, tmp_path):
 
 
 def test_table_shows_hostile_text_as_it_is(workdir, capsys):
-    output = run(capsys, "predict", workdir, "[bold]x[/bold]", "😀\n\x00film", "w " * 1000, "")
-    assert "[bold]x[/bold]" in output
-    assert "label" in output
-    assert "\x00" not in output
+    texts = ["[bold]x[/bold] :smile:", "[/x]", "😀\n\x00film\x1b[2J", "w " * 1000, "", "\udcff"]
+    rows = table_rows(run(capsys, "predict", workdir, *texts))
+    assert rows[0] == ["label", "probability", "text"]
+    shown = [row[2] for row in rows[1:]]
+    assert shown == [texts[0], "[/x]", "😀 film [2J", "w " * 99 + "w...", "", ""]
+    for row, line in zip(rows[1:], expected_lines(workdir, texts), strict=True):
+        assert row[0] == line["label"]
+        assert float(row[1]) == pytest.approx(max(line["probabilities"].values()), abs=6e-4)
+
+
+def test_table_shows_hostile_labels_as_they_are(tmp_path, capsys):
+    names = ("[red]", "[/x] :smile:", "a\nb")
+    make_run(tmp_path / "w", names=names, values=("r", "x", "b"), accuracies=(0.5,))
+    path = write(tmp_path / "labelled.jsonl", [{"text": "a film", "label": "x"}])
+    line, *table = run(capsys, "evaluate", tmp_path / "w", "--data", path).splitlines()
+    assert line.startswith("train: 1 texts  accuracy ")
+    header, *rows = table_rows("\n".join(table))
+    assert header == ["label \\ predicted", "[red]", "[/x] :smile:", "a b"]
+    assert [row[0] for row in rows] == header[1:]
+    assert np.array([row[1:] for row in rows], int).sum(axis=1).tolist() == [0, 1, 0]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
@@ -149,6 +173,8 @@ def test_evaluation_takes_the_test_split_where_there_is_one(workdir, capsys, tmp
 def test_unknown_labels_are_named(workdir, capsys, tmp_path):
     path = write(tmp_path / "labelled.jsonl", [{"text": "a", "label": 7}])
     assert "[7]" in refused(capsys, "evaluate", "--workdir", workdir, "--data", path)
+    path = write(tmp_path / "listed.jsonl", [{"text": "a", "label": [1]}])
+    assert "label column holds [[1]]" in refused(capsys, "evaluate", "--workdir", workdir, "--data", path)
 
 
 def test_which_checkpoint(workdir, capsys, tmp_path):
@@ -178,9 +204,38 @@ def test_bad_input_ends_with_one_line(workdir, capsys, tmp_path):
     assert "row 1" in refused(capsys, "predict", "--workdir", workdir, "--input", tmp_path / "null.jsonl")
 
 
-def test_pipe_is_clean(workdir):
-    command = [sys.executable, "-m", "rnn_jax.cli", "predict", "--workdir", str(workdir), "--format", "jsonl"]
-    done = subprocess.run(command, input="a great film\n", capture_output=True, text=True, check=False)
+SCRIPT = str(Path(sys.executable).with_name("rnn-jax"))
+
+
+@pytest.mark.parametrize("source", ["stdin", "file"])
+def test_pipe_is_clean(workdir, tmp_path, source):
+    texts = ["a great film", "emoji 😀 film"]
+    path = write(tmp_path / "reviews.csv", [{"text": text, "label": 0} for text in texts])
+    command = [SCRIPT, "predict", "--workdir", str(workdir), "--format", "jsonl"]
+    command += ["--input", path] if source == "file" else []
+    lines = None if source == "file" else "".join(f"{text}\n" for text in texts)
+    done = subprocess.run(command, input=lines, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert lines_of(done.stdout) == expected_lines(workdir, ["a great film"])
+    assert lines_of(done.stdout) == expected_lines(workdir, texts)
     assert done.stderr == ""
+
+
+@pytest.mark.slow
+def test_reader_that_has_enough_ends_the_command_quietly(workdir):
+    command = [SCRIPT, "predict", "--workdir", str(workdir), "--format", "jsonl"]
+    with subprocess.Popen(command, stdin=-1, stdout=-1, stderr=-1, text=True) as process:
+        process.stdout.close()
+        _, errors = process.communicate("a great film\n" * 1000)
+    assert errors == ""
+    assert process.returncode == 1
+
+
+def test_standard_input_that_is_no_text_is_refused(workdir, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a caf\xe9\n"), encoding="utf-8"))
+    assert "standard input is not utf-8" in refused(capsys, "predict", "--workdir", workdir)
+
+
+def test_table_fits_the_encoding_of_the_output(workdir, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    main(["predict", "--workdir", str(workdir), "😀 film"])
+    assert b"? film" in sys.stdout.buffer.getvalue()

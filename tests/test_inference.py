@@ -11,6 +11,7 @@ import pytest
 
 import rnn_jax
 from rnn_jax.errors import InputError
+from rnn_jax.models import build_classifier
 from tests.runs import TEXTS, make_run
 
 
@@ -18,6 +19,11 @@ from tests.runs import TEXTS, make_run
 def run(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("run") / "w"
     return workdir, make_run(workdir)
+
+
+@pytest.fixture(scope="module")
+def predictor(run):
+    return rnn_jax.load(run[0])
 
 
 @pytest.fixture
@@ -62,8 +68,7 @@ HOSTILE = {
 }
 
 
-def test_predictions_are_those_of_each_text_alone_in_the_order_given(run):
-    predictor = rnn_jax.load(run[0])
+def test_predictions_are_those_of_each_text_alone_in_the_order_given(predictor):
     texts = [*TEXTS, *HOSTILE.values(), *reversed(TEXTS), "a great film " * 3]
     labels, probabilities = predictor.predict(texts)
     expected = np.array([probability_alone(predictor, text) for text in texts])
@@ -74,14 +79,14 @@ def test_predictions_are_those_of_each_text_alone_in_the_order_given(run):
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_text_gets_an_answer(run, name):
-    labels, probabilities = rnn_jax.load(run[0]).predict([HOSTILE[name]])
+def test_hostile_text_gets_an_answer(predictor, name):
+    labels, probabilities = predictor.predict([HOSTILE[name]])
     assert labels[0] in ("negative", "positive")
     assert np.all(np.isfinite(probabilities))
 
 
-def test_no_texts_give_no_predictions(run):
-    labels, probabilities = rnn_jax.load(run[0]).predict([])
+def test_no_texts_give_no_predictions(predictor):
+    labels, probabilities = predictor.predict([])
     assert labels == []
     assert probabilities.shape == (0, 2)
 
@@ -89,9 +94,19 @@ def test_no_texts_give_no_predictions(run):
 @pytest.mark.parametrize(
     ("texts", "message"), [("great", "one string"), ([1], "text 0 is 1"), (["a", None], "text 1")]
 )
-def test_what_is_no_list_of_strings_is_a_type_error(run, texts, message):
+def test_what_is_no_list_of_strings_is_a_type_error(predictor, texts, message):
     with pytest.raises(TypeError, match=message):
-        rnn_jax.load(run[0]).predict(texts)
+        predictor.predict(texts)
+
+
+def test_apply_fn_is_compiled_and_runs_the_model_as_trained(run, predictor):
+    ids, lengths = predictor.tokenizer.encode(TEXTS[:1])[0][None], np.array([4])
+    model = build_classifier(predictor.tokenizer.vocab_size, 2, **predictor.config.model)
+    expected = model.apply({"params": run[1][2]}, ids[:, :4], lengths)
+    actual = predictor.apply_fn({"params": predictor.params}, ids[:, :4], lengths)
+    np.testing.assert_allclose(actual, expected, atol=1e-6)
+    assert "stablehlo" in predictor.apply_fn.lower({"params": predictor.params}, ids, lengths).as_text()
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(predictor.params))
 
 
 def test_more_classes_than_two(tmp_path):
@@ -103,10 +118,12 @@ def test_more_classes_than_two(tmp_path):
     np.testing.assert_array_equal(predictor.label_positions(["m", "b"]), [2, 0])
     with pytest.raises(InputError, match="'x'"):
         predictor.label_positions(["x"])
+    with pytest.raises(InputError, match=r"label column holds \[\['b'\]\]"):
+        predictor.label_positions([["b"]])
+    assert predictor.evaluate(TEXTS, [0, 1, 2, 0, 1]).confusion.sum() == 5
 
 
-def test_evaluation_counts_predictions_against_labels(run):
-    predictor = rnn_jax.load(run[0])
+def test_evaluation_counts_predictions_against_labels(predictor):
     labels = [1, 0, 1, 0, 1]
     metrics = predictor.evaluate(TEXTS, labels)
     _, probabilities = predictor.predict(TEXTS)
@@ -117,12 +134,17 @@ def test_evaluation_counts_predictions_against_labels(run):
     assert metrics.summary()["loss"] == pytest.approx(loss, rel=1e-4)
 
 
-def test_evaluation_needs_texts_and_a_label_for_each(run):
-    predictor = rnn_jax.load(run[0])
+def test_evaluation_needs_texts_and_a_label_for_each(predictor):
     with pytest.raises(InputError, match="no texts to evaluate"):
         predictor.evaluate([], [])
     with pytest.raises(InputError, match="5 texts and 1 labels"):
         predictor.evaluate(TEXTS, [1])
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2, 0, 1], [0, 1, -1, 0, 1], [0.5] * 5, ["negative"] * 5])
+def test_labels_that_are_no_positions_are_refused(predictor, labels):
+    with pytest.raises(InputError, match=r"are no positions in label_names, 0 to 1"):
+        predictor.evaluate(TEXTS, labels)
 
 
 def params_folder(workdir, step):
@@ -190,12 +212,29 @@ def test_checkpoint_of_another_network_is_refused_by_path(copy):
         rnn_jax.load(copy)
 
 
-@pytest.mark.parametrize("change", [{"model": {"units": 4}}, {"model": None}, {}])
-def test_config_of_another_program_is_refused(copy, change):
-    config = json.loads((copy / "config.json").read_text())
-    (copy / "config.json").write_text(json.dumps({"text": config["text"]} | change))
-    with pytest.raises(InputError, match=r"config\.json is not of this version"):
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("config.json", lambda config: config | {"model": {"units": 4}}),
+        ("config.json", lambda config: config | {"model": config["model"] | {"units": 4}}),
+        ("config.json", lambda config: config | {"model": None}),
+        ("config.json", lambda config: config | {"batch": {}}),
+        ("config.json", lambda config: {}),
+        ("config.json", lambda config: []),
+        ("task.json", lambda task: {"label_names": task["label_names"]}),
+        ("task.json", lambda task: None),
+    ],
+)
+def test_files_of_another_program_are_refused_by_name(copy, file, change):
+    (copy / file).write_text(json.dumps(change(json.loads((copy / file).read_text()))))
+    with pytest.raises(InputError, match=rf"{file} is not of this version of rnn_jax: "):
         rnn_jax.load(copy)
+
+
+@pytest.mark.parametrize("which", [7, "latest", 0])
+def test_unknown_checkpoint_is_refused_with_those_there_are(run, which):
+    with pytest.raises(InputError, match=rf"which is {which!r}; give .* saved step: \[1, 2, 3\]"):
+        rnn_jax.load(run[0], which=which)
 
 
 def test_use_needs_no_training_code(run):

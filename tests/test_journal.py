@@ -58,6 +58,19 @@ def test_terminal_gets_a_bar_with_the_metrics(tmp_path, capsys, monkeypatch):
     assert "step 5/10  train" not in output
 
 
+def test_resuming_that_is_killed_at_once_loses_no_line(tmp_path, monkeypatch):
+    with Journal(tmp_path, 10, 0, tensorboard=False) as journal:
+        journal.record(2, "train", {"loss": 0.5})
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        Journal(tmp_path, 10, 2, tensorboard=False)
+    assert [line["step"] for line in lines(tmp_path)] == [2]
+
+
 def test_tensorboard_has_the_scalars(tmp_path):
     pytest.importorskip("tensorboardX", reason="the extra 'tensorboard' is not installed")
     with Journal(tmp_path, 10, 0, tensorboard=True) as journal:

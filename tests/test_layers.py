@@ -151,6 +151,7 @@ def test_derivatives_of_both_modes_and_orders_are_finite_differences(name):
         check_grads(run, case, order=2, modes=["fwd", "rev"], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_hessian_vector_product_is_a_difference_of_gradients():
     with jax.enable_x64(True):
         layer = RNN(GRUCell(2, param_dtype=jnp.float64))
@@ -167,6 +168,7 @@ def test_a_hessian_vector_product_is_a_difference_of_gradients():
         assert_trees_close(product, difference, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_vmap_is_a_loop_over_batches():
     layer = LAYERS["bidirectional"]
     params, initial = parameters(layer), carry_of(layer)

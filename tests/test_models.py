@@ -1,6 +1,7 @@
 """The text classifier and its builder."""
 
-from functools import partial
+from functools import cache, partial
+from itertools import product
 
 import jax
 import jax.numpy as jnp
@@ -10,25 +11,76 @@ import pytest
 from configs import bilstm, gru, lstm, simple_rnn, smoke, stacked_bilstm, stacked_lstm
 from rnn_jax.errors import InputError
 from rnn_jax.models import build_classifier
+from tests import oracle
+from tests.cases import CELLS
+from tests.oracle import random_like
+from tests.test_pooling import expected_row
 
+RATES = ("embedding_dropout", "recurrent_dropout", "layer_dropout", "dropout")
 SMALL = {**lstm.get_config().model.to_dict(), "embedding_dim": 6, "hidden": 4}
 LENGTHS = np.array([7, 3, 0, 5])
 IDS = np.where(np.arange(7) < LENGTHS[:, None], np.random.default_rng(0).integers(1, 20, (4, 7)), 0)
+MERGES = {
+    None: lambda forward, backward: forward,
+    "concat": lambda forward, backward: np.concatenate([forward, backward], axis=-1),
+    "sum": lambda forward, backward: forward + backward,
+    "mul": lambda forward, backward: forward * backward,
+    "ave": lambda forward, backward: (forward + backward) / 2,
+}
+EACH_OPTION = [
+    ("simple", "last", "mul"),
+    ("lstm", "concat", "concat"),
+    ("gru", "attention", "sum"),
+    ("simple", "mean", "ave"),
+    ("gru", "max", None),
+]
+EVERY_COMBINATION = list(
+    product(("simple", "lstm", "gru"), ("last", "mean", "max", "concat", "attention"), MERGES)
+)
 
 
+@cache
 def built(classes=2, **changes):
+    """Returns a model, its jitted apply, and random parameters."""
     model = build_classifier(20, classes, **(SMALL | changes))
-    return model, jax.jit(model.init)(jax.random.key(0), IDS, LENGTHS)["params"]
+    shapes = jax.eval_shape(model.init, jax.random.key(0), IDS, LENGTHS)["params"]
+    return model, jax.jit(model.apply), random_like(shapes)
 
 
-def applied(model, params, ids=IDS, lengths=LENGTHS):
-    return jax.jit(model.apply)({"params": params}, ids, lengths)
+def logits_of(built, ids=IDS, lengths=LENGTHS):
+    _, apply, params = built
+    return apply({"params": params}, ids, lengths)
+
+
+def built_with(cell, pooling, merge, classes=3):
+    directions = {"bidirectional": True, "merge": merge} if merge else {}
+    return built(classes, cell=cell, pooling=pooling, **directions)
+
+
+def expected_logits(params, cell, pooling, merge):
+    """Returns the logits of one layer in plain numpy."""
+    x_BTE = params["embedding"]["embedding"][IDS]
+    scopes = [("forward_rnn", False), ("backward_rnn", True)] if merge else [(None, False)]
+    finals, outputs = [], []
+    for scope, reverse in scopes:
+        weights = params["encoder"][scope]["cell"] if scope else params["encoder"]["cell"]
+        initial = [np.zeros((4, 4))] * (2 if cell == "lstm" else 1)
+        state, output = oracle.over_time(CELLS[cell][1], weights, x_BTE, LENGTHS, initial, reverse)
+        finals.append(state[-1])
+        outputs.append(output)
+    final_BH, outputs_BTH = MERGES[merge](finals[0], finals[-1]), MERGES[merge](outputs[0], outputs[-1])
+    pools = {"params": params.get("pooling")}
+    rows = [
+        expected_row(pooling, pools, final, steps[:length] if length else np.zeros_like(steps[:1]))
+        for final, steps, length in zip(final_BH, outputs_BTH, LENGTHS, strict=True)
+    ]
+    return oracle.affine(params["head"], np.stack(rows))
 
 
 @pytest.mark.parametrize(
     ("config", "count"),
     [(lstm, 328_353), (stacked_lstm, 344_993), (bilstm, 336_705)],
-    ids=lambda x: str(x)[-30:],
+    ids=["lstm", "stacked_lstm", "bilstm"],
 )
 def test_tutorial_networks_have_the_tutorials_parameter_counts(config, count):
     settings = config.get_config()
@@ -43,37 +95,57 @@ def test_every_config_builds(config):
 
 
 @pytest.mark.parametrize(
-    ("cell", "pooling"),
-    [("simple", "last"), ("lstm", "concat"), ("gru", "attention"), ("simple", "mean"), ("simple", "max")],
+    "options",
+    [
+        pytest.param(options, marks=[] if options in EACH_OPTION else pytest.mark.slow)
+        for options in EVERY_COMBINATION
+    ],
+    ids=lambda options: "-".join(map(str, options)),
 )
-def test_padding_tokens_change_no_logit(cell, pooling):
-    model, params = built(cell=cell, pooling=pooling, bidirectional=True, layers=2)
+def test_logits_are_those_of_numpy(options):
+    classifier = built_with(*options)
+    logits = logits_of(classifier)
+    assert logits.shape == (4, 3)
+    np.testing.assert_allclose(logits, expected_logits(classifier[-1], *options), rtol=1e-4, atol=1e-5)
+
+
+def test_two_classes_have_one_logit():
+    assert logits_of(built()).shape == (4, 1)
+
+
+@pytest.mark.parametrize("options", EACH_OPTION, ids=lambda options: "-".join(map(str, options)))
+def test_padding_tokens_change_no_logit(options):
+    classifier = built_with(*options)
     other = np.where(np.arange(7) < LENGTHS[:, None], IDS, 13)
+    np.testing.assert_array_equal(logits_of(classifier, other), logits_of(classifier))
+
+
+def test_more_padding_changes_no_logit():
+    classifier = built_with(*EACH_OPTION[1])
     longer = np.pad(IDS, ((0, 0), (0, 4)), constant_values=5)
-    logits = applied(model, params)
-    assert logits.shape == (4, 1)
-    for ids in (other, longer):
-        np.testing.assert_allclose(applied(model, params, ids), logits, atol=1e-6)
+    np.testing.assert_allclose(logits_of(classifier, longer), logits_of(classifier), atol=1e-6)
 
 
-@pytest.mark.parametrize("merge", ["concat", "sum", "mul", "ave"])
-def test_rows_do_not_see_each_other(merge):
-    model, params = built(classes=5, bidirectional=True, merge=merge)
-    logits = applied(model, params)
-    assert logits.shape == (4, 5)
-    order = np.array([2, 0, 3, 1])
-    shuffled = applied(model, params, IDS[order], LENGTHS[order])
-    np.testing.assert_allclose(shuffled, logits[order], atol=1e-6)
-    alone = applied(model, params, IDS[1:2, :3], None)  # no lengths: all steps are valid
-    np.testing.assert_allclose(alone, logits[1:2], atol=1e-6)
+@pytest.mark.parametrize("options", EACH_OPTION, ids=lambda options: "-".join(map(str, options)))
+def test_rows_do_not_see_each_other(options):
+    classifier, order = built_with(*options), np.array([2, 0, 3, 1])
+    shuffled = logits_of(classifier, IDS[order], LENGTHS[order])
+    np.testing.assert_allclose(shuffled, logits_of(classifier)[order], atol=1e-6)
 
 
-@pytest.mark.parametrize("rate", ["embedding_dropout", "recurrent_dropout", "layer_dropout", "dropout"])
+def test_without_lengths_every_step_counts():
+    classifier = built_with(*EACH_OPTION[1])
+    full = logits_of(classifier, IDS, np.full(4, 7))
+    np.testing.assert_allclose(logits_of(classifier, IDS, None), full, atol=1e-6)
+    assert not np.allclose(full, logits_of(classifier))
+
+
+@pytest.mark.parametrize("rate", RATES)
 def test_each_dropout_acts_in_training_only(rate):
-    model, params = built(layers=2, **(dict.fromkeys(SMALL_RATES, 0.0) | {rate: 0.5}))
-    plain, _ = built(layers=2, **dict.fromkeys(SMALL_RATES, 0.0))
-    expected = applied(plain, params)
-    np.testing.assert_array_equal(applied(model, params), expected)
+    off = dict.fromkeys(RATES, 0.0) | {"layers": 2, "cell": "simple"}
+    plain, (model, apply, params) = built(**off), built(**(off | {rate: 0.5}))
+    expected = logits_of(plain)
+    np.testing.assert_array_equal(logits_of((model, apply, params)), expected)
     train = jax.jit(partial(model.apply, deterministic=False))
 
     def trained(seed):
@@ -81,27 +153,24 @@ def test_each_dropout_acts_in_training_only(rate):
 
     assert not np.allclose(trained(0), expected)
     assert not np.allclose(trained(0), trained(1))
-
-
-SMALL_RATES = ("embedding_dropout", "recurrent_dropout", "layer_dropout", "dropout")
+    np.testing.assert_array_equal(trained(0), trained(0))
 
 
 def test_bfloat16_gives_float32_logits_near_those_of_float32():
-    model, params = built(bidirectional=True, pooling="concat")
-    half, _ = built(bidirectional=True, pooling="concat", dtype="bfloat16")
-    logits = applied(half, params)
-    assert logits.dtype == jnp.float32
-    exact = applied(model, params)
-    np.testing.assert_allclose(logits, exact, atol=0.03)
-    assert not np.array_equal(logits, exact)
+    exact = logits_of(built_with(*EACH_OPTION[1]))
+    half = logits_of(built(3, cell="lstm", pooling="concat", bidirectional=True, dtype="bfloat16"))
+    assert half.dtype == jnp.float32
+    np.testing.assert_allclose(half, exact, atol=0.03)
+    assert not np.array_equal(half, exact)
 
 
 def test_only_words_that_occur_get_a_gradient():
-    model, params = built(pooling="concat")
+    model, _, params = built(cell="gru", pooling="concat")
     gradient = jax.jit(jax.grad(lambda p: (model.apply({"params": p}, IDS, LENGTHS) ** 2).sum()))(params)
     touched = np.any(np.asarray(gradient["embedding"]["embedding"]) != 0, axis=1)
     occurring = {int(word) for row, length in zip(IDS, LENGTHS, strict=True) for word in row[:length]}
     assert set(np.flatnonzero(touched)) == occurring
+    assert 0 not in occurring
 
 
 def test_residual_needs_a_layer_as_wide_as_its_input():
@@ -121,12 +190,14 @@ def test_residual_needs_a_layer_as_wide_as_its_input():
         ({"hidden": 0}, "model.hidden is 0"),
         ({"layers": 0}, "model.layers is 0"),
         ({"embedding_dim": -1}, "model.embedding_dim is -1"),
+        ({"vocab_size": 0}, "vocab_size is 0"),
+        ({"num_classes": 1}, "num_classes is 1; classification needs at least 2"),
         ({"cell": "gru", "layer_norm": True}, "model.layer_norm is an option of the lstm"),
         ({"layer_dropout": 0.5}, "model.layer_dropout is 0.5, but there is one layer"),
-        *[({rate: 1.0, "layers": 2}, f"model.{rate} is 1.0") for rate in SMALL_RATES],
-        *[({rate: -0.1, "layers": 2}, f"model.{rate} is -0.1") for rate in SMALL_RATES],
+        *[({rate: 1.0, "layers": 2}, f"model.{rate} is 1.0") for rate in RATES],
+        *[({rate: -0.1, "layers": 2}, f"model.{rate} is -0.1") for rate in RATES],
     ],
 )
 def test_options_that_make_no_sense_are_refused(change, message):
     with pytest.raises(InputError, match=message):
-        build_classifier(20, 2, **(SMALL | change))
+        build_classifier(**({"vocab_size": 20, "num_classes": 2} | SMALL | change))

@@ -1,5 +1,7 @@
 """Optimisers and schedules against numpy and their papers."""
 
+import math
+
 import numpy as np
 import optax
 import pytest
@@ -60,13 +62,38 @@ def test_clipping_bounds_the_norm_of_the_gradient_and_zero_does_not_clip(clip, f
     np.testing.assert_allclose(PARAMS - after, 0.1 * GRADIENT * factor, rtol=1e-5)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 10, 97, 1000])
+@pytest.mark.parametrize("steps", [10, 100, 300])
 def test_slanted_triangular_is_the_formula_of_howard_and_ruder(steps):
-    cut = max(1, int(steps * 0.1))
-    rate = slanted_triangular(0.4, steps)
+    cut = math.floor(steps * 0.1)
+    _, rate = build_optimizer(steps, **(SETTINGS | {"schedule": "slanted_triangular"}))
     for step in range(steps):
-        p = step / cut if step < cut else 1 - (step - cut) / max(1, steps - cut)
-        assert rate(step) == pytest.approx(0.4 * (1 + p * 31) / 32, rel=1e-4)
+        p = step / cut if step < cut else 1 - (step - cut) / (cut * (1 / 0.1 - 1))
+        assert float(rate(step)) == pytest.approx(0.1 * (1 + p * (32 - 1)) / 32, rel=1e-4)
+
+
+@pytest.mark.parametrize("steps", [2, 7, 19, 97])
+def test_slanted_triangular_of_any_length_peaks_after_the_cut_and_ends_near_its_start(steps):
+    rates = np.array([slanted_triangular(0.4, steps)(step) for step in range(steps + 1)])
+    peak = max(1, steps // 10)
+    assert rates.argmax() == peak
+    assert rates[peak] == pytest.approx(0.4)
+    assert rates[[0, -1]] == pytest.approx(0.4 / 32, rel=1e-4)
+    assert np.diff(rates[peak:], n=2) == pytest.approx(0, abs=1e-6)
+
+
+def test_constant_is_constant():
+    _, rate = build_optimizer(10, **SETTINGS)
+    assert [float(rate(step)) for step in (0, 5, 10)] == pytest.approx([0.1] * 3)
+
+
+def test_schedule_is_what_the_optimizer_steps_by():
+    optimizer, rate = build_optimizer(
+        10, **(SETTINGS | {"name": "sgd", "momentum": 0.0, "schedule": "cosine_onecycle"})
+    )
+    state = optimizer.init(PARAMS)
+    for step in range(10):
+        updates, state = optimizer.update(GRADIENT, state, PARAMS)
+        np.testing.assert_allclose(updates, -rate(step) * GRADIENT, rtol=1e-5)
 
 
 def test_onecycle_rises_to_its_peak_and_falls_to_nearly_nothing():

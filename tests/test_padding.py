@@ -22,7 +22,10 @@ from tests.cases import (
 )
 from tests.oracle import assert_trees_close
 
-every_layer = pytest.mark.parametrize("name", LAYERS)
+HEAVY = {"stacked", "flax_cells"}  # the others hold the same properties of the parts these are made of
+every_layer = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in HEAVY else ()) for name in LAYERS]
+)
 a_few = settings(max_examples=15, deadline=None, derandomize=True)
 some_lengths = st.lists(st.integers(0, TIME), min_size=BATCH, max_size=BATCH).map(np.array)
 

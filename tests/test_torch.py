@@ -90,6 +90,7 @@ def run_ours(kind, shape, params, x_BTE, lengths, weights):
     return outputs, states, gradients, of_x
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_values_and_gradients_are_those_of_torch(kind, shape):

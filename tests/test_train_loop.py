@@ -100,6 +100,7 @@ def test_a_run_learns_and_leaves_a_workdir_that_explains_itself(tmp_path, review
     assert np.sum(results["confusion_matrix"]) == results["examples"] == 24
 
 
+@pytest.mark.slow
 def test_best_checkpoint_is_that_of_the_best_validation(tmp_path, reviews):
     workdir = tmp_path / "run"
     results = train_loop.train_and_evaluate(tiny_config(reviews, train__epochs=6), workdir)
@@ -115,7 +116,8 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("epochs_done", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("epochs_done", [1, 3])
 def test_resumed_run_equals_uninterrupted_one(tmp_path, reviews, monkeypatch, epochs_done):
     config = tiny_config(
         reviews,
@@ -211,6 +213,7 @@ def test_changed_config_is_refused_by_key(tmp_path, reviews):
         )
 
 
+@pytest.mark.slow
 def test_each_shape_is_compiled_once_and_none_while_training(tmp_path, reviews, monkeypatch):
     compilations, counts = [], []
     jax.monitoring.register_event_duration_secs_listener(
@@ -257,6 +260,7 @@ def test_training_stops_when_patience_is_out(tmp_path, reviews):
     assert results["steps"] == 3 * steps_per_epoch
 
 
+@pytest.mark.slow
 def test_three_classes_with_names_of_their_own(tmp_path):
     source = write_reviews(tmp_path / "reviews.jsonl", 90, labels=("bad", "good", "meh"))
     config = tiny_config(source)
@@ -269,6 +273,7 @@ def test_three_classes_with_names_of_their_own(tmp_path):
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_words_come_from_the_named_corpus(tmp_path, reviews):
     (tmp_path / "large.jsonl").write_text(json.dumps({"text": "zebra zebra great"}) + "\n")
     config = tiny_config(reviews, text__vocabulary_source=str(tmp_path / "large.jsonl"), train__epochs=1)

@@ -1,5 +1,7 @@
 """Train and eval steps: pure, donated, exact on padded batches, against numpy."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,11 +9,12 @@ import optax
 import pytest
 
 from rnn_jax.batches import Batch, Batches
-from rnn_jax.cells import GRUCell
+from rnn_jax.cells import SimpleCell
 from rnn_jax.models import TextClassifier
 from rnn_jax.rnn import RNN
 from rnn_jax.training import (
     CompiledByShape,
+    TrainState,
     batch_metrics,
     class_log_probabilities,
     evaluate,
@@ -20,10 +23,11 @@ from rnn_jax.training import (
     make_train_step,
     train_until,
 )
+from tests.oracle import assert_trees_close, random_like
 
 
 def small_model(classes=2, dropout=0.0):
-    return TextClassifier(20, 4, classes, RNN(GRUCell(4)), pooling="mean", dropout=dropout)
+    return TextClassifier(20, 4, classes, RNN(SimpleCell(4)), pooling="mean", dropout=dropout)
 
 
 def small_batches(count=22, classes=2, size=8, seed=0):
@@ -32,8 +36,16 @@ def small_batches(count=22, classes=2, size=8, seed=0):
     return Batches(rows, rng.integers(0, classes, count).astype(np.int32), (4, 8), size)
 
 
-def start(model, optimizer, seed=0):
-    return init_state(model, optimizer, jax.random.key(seed))
+@cache
+def parameters(classes=2):
+    shapes = jax.eval_shape(small_model(classes).init, jax.random.key(0), np.zeros((1, 1), np.int32))
+    return random_like(shapes["params"])
+
+
+def start(optimizer):
+    """Returns a state of its own memory, which a step may take over."""
+    params = jax.tree.map(jnp.array, parameters())
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
 
 def bits(tree):
@@ -73,7 +85,7 @@ def test_log_probabilities_survive_extreme_logits():
 @pytest.mark.parametrize("classes", [2, 3])
 def test_evaluation_counts_every_example_once_with_a_ragged_last_batch(classes):
     model, batches = small_model(classes), small_batches(21, classes)
-    params = start(model, optax.sgd(0.1)).params
+    params = parameters(classes)
     metrics = evaluate(make_eval_step(model.apply), params, batches.in_order())
     loss, confusion, apply = 0.0, np.zeros((classes, classes)), jax.jit(model.apply)
     for row, label in zip(batches.examples, batches.labels, strict=True):
@@ -86,23 +98,41 @@ def test_evaluation_counts_every_example_once_with_a_ragged_last_batch(classes):
     np.testing.assert_array_equal(metrics.confusion, confusion)
 
 
-def test_rows_of_weight_zero_change_no_update():
-    model, optimizer = small_model(), optax.adam(0.01)
+def test_rows_of_weight_zero_change_neither_loss_nor_gradient():
+    model, optimizer = small_model(), optax.sgd(1.0)
     batch = small_batches(5)(0, 0)
     real = int(batch.weights.sum())
     noisy = batch._replace(token_ids=batch.token_ids.copy(), labels=batch.labels.copy())
     noisy.token_ids[real:], noisy.labels[real:] = 7, 1
     noisy = noisy._replace(lengths=np.where(batch.weights > 0, batch.lengths, batch.token_ids.shape[1]))
+    fewer = Batch(*(field[:real] for field in batch))
     train_step = make_train_step(model.apply, optimizer, jax.random.key(1))
-    states = [train_step(start(model, optimizer), each)[0] for each in (batch, noisy)]
-    for clean, other in zip(*map(jax.tree.leaves, states), strict=True):
-        np.testing.assert_allclose(clean, other, atol=1e-6)
+    clean, *others = (train_step(start(optimizer), each) for each in (batch, noisy, fewer))
+    assert not np.allclose(clean[0].params["head"]["kernel"], parameters()["head"]["kernel"])
+    for other in others:
+        assert_trees_close(other, clean)
+
+
+def test_update_is_a_step_down_the_mean_loss_of_the_batch():
+    model, optimizer, batch = small_model(), optax.sgd(1.0), small_batches(5)(0, 0)
+    state, metrics = make_train_step(model.apply, optimizer, jax.random.key(1))(start(optimizer), batch)
+    real, apply = int(batch.weights.sum()), jax.jit(model.apply)
+
+    def mean_loss(bias):
+        head = {**parameters()["head"], "bias": np.float32([bias])}
+        logits = apply({"params": parameters() | {"head": head}}, batch.token_ids, batch.lengths)
+        return numpy_metrics(logits[:real], batch.labels[:real])[0] / real
+
+    before = float(parameters()["head"]["bias"][0])
+    assert metrics.summary()["loss"] == pytest.approx(mean_loss(before), rel=1e-5)
+    slope = (mean_loss(before + 0.05) - mean_loss(before - 0.05)) / 0.1
+    assert before - float(state.params["head"]["bias"][0]) == pytest.approx(slope, rel=1e-2)
 
 
 def test_step_is_pure_and_takes_over_the_memory_of_its_state():
     model, optimizer, batch = small_model(dropout=0.5), optax.adam(0.01), small_batches()(0, 0)
     train_step = make_train_step(model.apply, optimizer, jax.random.key(1))
-    first, second = start(model, optimizer), start(model, optimizer)
+    first, second = start(optimizer), start(optimizer)
     one, _ = train_step(first, batch)
     two, _ = train_step(second, batch)
     assert bits(one) == bits(two)
@@ -111,12 +141,12 @@ def test_step_is_pure_and_takes_over_the_memory_of_its_state():
 
 def test_dropout_is_drawn_from_the_key_and_the_step():
     model, optimizer, batch = small_model(dropout=0.5), optax.sgd(0.0), small_batches()(0, 0)
+    steps = {key: make_train_step(model.apply, optimizer, jax.random.key(key)) for key in (1, 2)}
 
     def losses(key):
-        state, found = start(model, optimizer), []
-        train_step = make_train_step(model.apply, optimizer, jax.random.key(key))
+        state, found = start(optimizer), []
         for _ in range(2):
-            state, metrics = train_step(state, batch)
+            state, metrics = steps[key](state, batch)
             found.append(float(metrics.loss))
         return found
 
@@ -125,21 +155,40 @@ def test_dropout_is_drawn_from_the_key_and_the_step():
     assert losses(1) != losses(2)
 
 
-def test_each_shape_is_compiled_once(monkeypatch):
+def test_state_before_training_is_step_zero_and_drawn_from_the_key():
+    def made(seed):
+        return init_state(small_model(), optax.adam(0.1), jax.random.key(seed))
+
+    state = made(0)
+    assert int(state.step) == 0
+    assert state.parameters == sum(leaf.size for leaf in jax.tree.leaves(parameters()))
+    assert bits(state) == bits(made(0)) != bits(made(1))
+
+
+def test_each_shape_is_compiled_once():
     model, optimizer, batches = small_model(), optax.sgd(0.1), small_batches()
-    lowered = []
-    function = make_train_step(model.apply, optimizer, jax.random.key(0))
+    compiled = []
 
-    class Counting:
-        def lower(self, state, batch):
-            lowered.append(batch.token_ids.shape)
-            return function.lower(state, batch)
+    def count(event, duration, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(event)
 
-    step, state = CompiledByShape(Counting()), start(model, optimizer)
-    for index in range(3 * batches.steps_per_epoch):
-        state, _ = step(state, batches(0, index))
-    assert sorted(lowered) == sorted(batches.shapes) == sorted(step.seconds)
-    assert all(seconds > 0 for seconds in step.seconds.values())
+    train_step = CompiledByShape(make_train_step(model.apply, optimizer, jax.random.key(0)))
+    eval_step = CompiledByShape(make_eval_step(model.apply))
+    state = start(optimizer)
+    jax.monitoring.register_event_duration_secs_listener(count)
+    try:
+        for index in range(3 * batches.steps_per_epoch):
+            state, _ = train_step(state, batches(0, index))
+        for _ in range(2):
+            evaluate(eval_step, jax.tree.map(np.asarray, state.params), batches.in_order())
+    finally:
+        jax.monitoring.unregister_event_duration_listener(count)
+    assert len(batches.shapes) == 2
+    assert len(compiled) == 4
+    for step in (train_step, eval_step):
+        assert sorted(step.seconds) == sorted(batches.shapes)
+        assert all(seconds > 0 for seconds in step.seconds.values())
 
 
 def test_training_learns_the_examples_and_shows_each_step_to_the_meter():
@@ -159,7 +208,7 @@ def test_training_learns_the_examples_and_shows_each_step_to_the_meter():
             self.flushed += 1
 
     meter, step = Meter(), make_train_step(model.apply, optimizer, jax.random.key(0))
-    state = train_until(80, start(model, optimizer), step, batches, 0, meter)
+    state = train_until(80, start(optimizer), step, batches, 0, meter)
     assert meter.steps == list(range(1, 81))
     assert meter.flushed == 1
     metrics = evaluate(make_eval_step(model.apply), state.params, batches.in_order())

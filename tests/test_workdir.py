@@ -1,6 +1,7 @@
 """Settings and the folder of a run: what is refused, and that files are whole."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +47,11 @@ def test_settings_are_refused_with_the_key_the_value_and_the_fix(settings, messa
         check_settings(settings, KNOWN, {"seed": 0})
 
 
+def test_setting_that_is_no_number_is_not_above_its_least():
+    with pytest.raises(InputError, match=r"config\.share is nan; give at least 0\.1"):
+        check_settings({"share": float("nan")}, {"share": 0.5}, {"share": 0.1})
+
+
 def test_changes_name_each_key_that_differs_in_any_way():
     new = {"model": {"hidden": 64, "dropout": 0.5}, "names": ("a",), "seed": 0, "extra": 1}
     assert changes(KNOWN, KNOWN) == []
@@ -87,9 +93,32 @@ def test_text_is_written_whole_or_not_at_all(tmp_path):
     with pytest.raises(UnicodeEncodeError):
         write_text(path, "new \ud800")
     assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
     write_text(path, "é")
     assert path.read_text(encoding="utf-8") == "é"
-    assert [file.name for file in tmp_path.iterdir() if file.suffix != ".tmp"] == ["results.json"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_crash_while_writing_keeps_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "config.json"
+    write_text(path, "old")
+    seen = []
+
+    def crash(source, target):
+        seen.append((Path(source).read_text(), Path(target).read_text()))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.replace", crash)
+    with pytest.raises(KeyboardInterrupt):
+        write_text(path, "new")
+    assert seen == [("new", "old")]  # the new text was whole before it took the place of the old
+    assert path.read_text() == "old"
+
+
+def test_run_killed_while_it_saved_its_config_can_be_started_again(tmp_path):
+    (tmp_path / "config.json.tmp").write_text('{"seed"')
+    open_workdir(tmp_path, KNOWN)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
 @pytest.mark.parametrize("content", ["", "{", b"\xff\xfe".decode("latin-1")])
