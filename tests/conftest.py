@@ -1,6 +1,5 @@
 """Keeps the caches of a test run in its own temporary folder: ours, that of `datasets`, and XLA's."""
 
-import os
 import sys
 
 import jax
@@ -11,8 +10,7 @@ import pytest
 def own_caches(tmp_path_factory):
     folder = tmp_path_factory.mktemp("caches")
     # Tests compile the same small programs again and again: most of their time.
-    shared = folder.parent.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
-    jax.config.update("jax_compilation_cache_dir", str(shared / "xla"))
+    jax.config.update("jax_compilation_cache_dir", str(folder / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     with pytest.MonkeyPatch.context() as patch:

@@ -207,6 +207,7 @@ def test_bad_input_ends_with_one_line(workdir, capsys, tmp_path):
 SCRIPT = str(Path(sys.executable).with_name("rnn-jax"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["stdin", "file"])
 def test_pipe_is_clean(workdir, tmp_path, source):
     texts = ["a great film", "emoji 😀 film"]

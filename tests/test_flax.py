@@ -41,6 +41,7 @@ def test_parameters_of_flax_rnn_load_unchanged_and_give_its_outputs(reverse):
     assert_trees_close(run_ours(RNN(LSTMCell(UNITS), reverse=reverse), params), run_flax(theirs, params))
 
 
+@pytest.mark.slow
 @every_cell
 def test_parameters_of_flax_bidirectional_load_unchanged_and_give_its_outputs(cell):
     theirs = nn.Bidirectional(nn.RNN(cell(UNITS)), nn.RNN(cell(UNITS)))

@@ -109,6 +109,7 @@ def test_apply_fn_is_compiled_and_runs_the_model_as_trained(run, predictor):
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(predictor.params))
 
 
+@pytest.mark.slow
 def test_more_classes_than_two(tmp_path):
     make_run(tmp_path / "w", names=("bad", "good", "meh"), values=("b", "g", "m"))
     predictor = rnn_jax.load(tmp_path / "w")
@@ -237,6 +238,7 @@ def test_unknown_checkpoint_is_refused_with_those_there_are(run, which):
         rnn_jax.load(run[0], which=which)
 
 
+@pytest.mark.slow
 def test_use_needs_no_training_code(run):
     check = (
         "import sys, rnn_jax; model = rnn_jax.load(sys.argv[1]); model.predict(['a great film']);"

@@ -22,9 +22,9 @@ from tests.cases import (
 )
 from tests.oracle import assert_trees_close
 
-HEAVY = {"stacked", "flax_cells"}  # the others hold the same properties of the parts these are made of
+FAST = {"lstm", "gru_reverse", "bidirectional"}  # the others take the same paths again
 every_layer = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name in HEAVY else ()) for name in LAYERS]
+    "name", [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in LAYERS]
 )
 a_few = settings(max_examples=15, deadline=None, derandomize=True)
 some_lengths = st.lists(st.integers(0, TIME), min_size=BATCH, max_size=BATCH).map(np.array)
@@ -50,7 +50,7 @@ def test_padding_changes_no_value_and_no_gradient(name):
     holds()
 
 
-@pytest.mark.parametrize("name", ["norm_lstm_reverse", "stacked"])
+@pytest.mark.parametrize("name", ["norm_lstm_reverse", pytest.param("stacked", marks=pytest.mark.slow)])
 def test_more_padding_on_the_right_changes_nothing(name):
     params, initial, x = parameters(LAYERS[name]), carry_of(LAYERS[name]), a_batch()
     carry, outputs = run_layer(name, params, x, LENGTHS, initial)

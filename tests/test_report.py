@@ -38,6 +38,7 @@ def test_confusion_matrix_is_dark_where_the_counts_are(tmp_path, classes):
     draw_confusion_matrix(path, np.zeros((classes, classes)), list(map(str, range(classes))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [["$\\bad$", "_$x"], [*map(str, range(1000))]])
 def test_confusion_matrix_takes_any_names_and_any_number_of_classes(tmp_path, names):
     path = tmp_path / "confusion.png"

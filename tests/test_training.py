@@ -139,6 +139,7 @@ def test_step_is_pure_and_takes_over_the_memory_of_its_state():
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(first.params))
 
 
+@pytest.mark.slow
 def test_dropout_is_drawn_from_the_key_and_the_step():
     model, optimizer, batch = small_model(dropout=0.5), optax.sgd(0.0), small_batches()(0, 0)
     steps = {key: make_train_step(model.apply, optimizer, jax.random.key(key)) for key in (1, 2)}
@@ -191,6 +192,7 @@ def test_each_shape_is_compiled_once():
         assert all(seconds > 0 for seconds in step.seconds.values())
 
 
+@pytest.mark.slow
 def test_training_learns_the_examples_and_shows_each_step_to_the_meter():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 64).astype(np.int32)
