@@ -1,7 +1,7 @@
 """Three bidirectional LSTM layers. Settings: configs/lstm.py.
 
 Command:  python train_loop.py --config configs/stacked_bilstm.py
-Cost:     about 7 minutes on 2 cores
+Cost:     not measured to the end
 Result:   not measured
 """
 
