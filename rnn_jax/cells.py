@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from flax.typing import Dtype, Initializer
 
+from rnn_jax.gating import GRU, LSTM, SIMPLE, Gating
 from rnn_jax.recurrence import (
     LSTMCarry,
     Norms,
@@ -80,6 +81,11 @@ class Cell(nn.RNNCellBase):
     @property
     def num_feature_axes(self) -> int:
         return 1
+
+    @property
+    def gating(self) -> Gating | None:
+        """The step as the fused backend takes it, or None: a cell with a step of its own is scanned."""
+        return FUSED_STEPS.get(type(self).step)
 
     def _input(self, name: str, size: int, **others) -> tuple[jax.Array, ...]:
         return self._leaves(name, kernel=(self.kernel_init, (size, self.features)), **others)
@@ -177,8 +183,15 @@ class LSTMCell(Cell):
         carry = lstm_step(weights, LSTMCarry(*carry), z, hidden_mask)
         return carry, carry.h.astype(weights.recurrent.dtype)
 
+    @property
+    def gating(self) -> Gating | None:
+        return None if self.layer_norm else super().gating
+
     @nn.nowrap
     def initialize_carry(self, rng: jax.Array, input_shape: tuple[int, ...]) -> LSTMCarry:
         """Returns zeros [..., H] twice, float32 or wider, for inputs [..., E]; `rng` is unused."""
         zeros = super().initialize_carry(rng, input_shape)
         return LSTMCarry(zeros, zeros)
+
+
+FUSED_STEPS = {SimpleCell.step: SIMPLE, GRUCell.step: GRU, LSTMCell.step: LSTM}

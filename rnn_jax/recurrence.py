@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rnn_jax.products import accumulated_dot
+
 
 class LSTMCarry(NamedTuple):
     """State of an LSTM, in Flax's order: the memory `c` and the hidden state `h`, each [B, H]."""
@@ -33,12 +35,6 @@ class Weights(NamedTuple):
     bias: jax.Array
     candidate_bias: Any = None  # of the GRU: [H], on the recurrent side of n
     norms: Norms | None = None
-
-
-def accumulated_dot(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Returns x @ kernel with operands of the kernel's type, accumulated and returned in float32 or wider."""
-    wide = jnp.promote_types(kernel.dtype, jnp.float32)
-    return jnp.dot(x.astype(kernel.dtype), kernel, preferred_element_type=wide)
 
 
 def project_inputs(weights: Weights, x: jax.Array) -> jax.Array:

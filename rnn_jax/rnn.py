@@ -9,16 +9,12 @@ import jax.numpy as jnp
 
 from rnn_jax.cells import Carry, Cell
 from rnn_jax.errors import check_rate, choose, require
+from rnn_jax.fused import run_fused
+from rnn_jax.host import chunk_length, keeps_gates
 from rnn_jax.recurrence import project_inputs
-from rnn_jax.sequence import check_batch, valid_steps, zero_padding
+from rnn_jax.sequence import check_batch, keep_valid, valid_steps, zero_padding
 
-BACKENDS = {"auto": "scan", "scan": "scan"}
-
-
-def keep_valid(valid_B: jax.Array | None, new: jax.Array, old: jax.Array) -> jax.Array:
-    """Returns `new` in the valid rows and `old` in the others, in the type of `old`."""
-    new = new.astype(old.dtype)
-    return new if valid_B is None else jnp.where(valid_B[:, None], new, old)
+BACKENDS = {"auto": "fused where it applies, else scan", "fused": "our cells", "scan": "any cell"}
 
 
 class RNN(nn.Module):
@@ -27,18 +23,24 @@ class RNN(nn.Module):
     Attributes:
       cell: any `nn.RNNCellBase`, ours or Flax's. Parameters are in the scope `cell`, as in `flax.linen.RNN`.
       reverse: read right to left; outputs stay in the original order.
-      backend: "scan" is `nn.scan`: any transformation, any cell. "auto" takes the fastest of them.
+      backend: "scan" is `nn.scan` over any cell. "fused" (rnn_jax.fused) is the same function in chunks of
+        steps, several times faster to train and smaller; it takes SimpleCell, GRUCell and LSTMCell without
+        layer_norm. "auto" is "fused" where that applies and "scan" elsewhere.
+      remat: of "fused": compute the gates again in the backward pass rather than keep them, which takes about
+        half the memory and a quarter more time. None: `rnn_jax.host.keeps_gates` chooses by shape.
       recurrent_dropout: rate of variational dropout on the hidden state inside the recurrent product, one
         mask for the whole sequence, from the rng stream "dropout" (Gal & Ghahramani 2016). Our cells only.
 
     Raises:
       InputError: x is not [B, T, E], lengths is not int[B], initial_carry has other shapes than the cell's,
-        an unknown backend, recurrent_dropout outside [0, 1) or on a cell that is not ours.
+        an unknown backend, "fused" on a cell it does not take, `remat` where the backend is "scan",
+        recurrent_dropout outside [0, 1) or on a cell that is not ours.
     """
 
     cell: nn.RNNCellBase
     reverse: bool = False
     backend: str = "auto"
+    remat: bool | None = None
     recurrent_dropout: float = 0.0
 
     def __call__(
@@ -53,13 +55,40 @@ class RNN(nn.Module):
     @nn.compact
     def run(self, x, lengths, initial_carry, deterministic, mirror: bool = False) -> tuple[Carry, jax.Array]:
         """Calls the layer; with `mirror`, in the other direction."""
-        choose("backend", self.backend, BACKENDS)
+        backend = self._backend()
         check_batch(x, lengths)
         batch, time, size = x.shape
         carry = self._initial_carry(initial_carry, (batch, size))
-        step = self._step(batch, size, deterministic)
+        hidden_mask = self._hidden_mask(batch, deterministic)
         x_TBE = zero_padding(x, lengths).swapaxes(0, 1)
         valid_TB = None if lengths is None else valid_steps(lengths, time).T
+        run = self._run_fused if backend == "fused" else self._run_scan
+        carry, outputs_TBH = run(x_TBE, valid_TB, carry, hidden_mask, self.reverse != mirror)
+        return carry, zero_padding(outputs_TBH.swapaxes(0, 1), lengths)
+
+    def final_hidden(self, carry: Carry) -> jax.Array:
+        """Returns h [B, H] of the cell's carry: the carry itself, or the last of (c, h)."""
+        return carry[-1] if isinstance(carry, tuple) else carry
+
+    def _run_fused(self, x_TBE, valid_TB, carry, hidden_mask, reverse) -> tuple[Carry, jax.Array]:
+        time, batch, size = x_TBE.shape
+        weights = self.cell.weights(size)
+        keep_gates = keeps_gates(time, batch, weights.bias.size) if self.remat is None else not self.remat
+        carry, h_TBH = run_fused(
+            self.cell.gating,
+            weights,
+            x_TBE,
+            carry,
+            valid_TB,
+            hidden_mask,
+            reverse=reverse,
+            chunk=chunk_length(time),
+            keep_gates=keep_gates,
+        )
+        return carry, h_TBH.astype(weights.recurrent.dtype)
+
+    def _run_scan(self, x_TBE, valid_TB, carry, hidden_mask, reverse) -> tuple[Carry, jax.Array]:
+        step = self._step(x_TBE.shape[-1], hidden_mask)
 
         def masked_step(cell, carry, x_and_valid):
             x_BE, valid_B = x_and_valid
@@ -67,35 +96,52 @@ class RNN(nn.Module):
             return jax.tree.map(partial(keep_valid, valid_B), new_carry, carry), output
 
         scan = nn.scan(
-            masked_step,
-            variable_broadcast="params",
-            split_rngs={"params": False},
-            reverse=self.reverse != mirror,
+            masked_step, variable_broadcast="params", split_rngs={"params": False}, reverse=reverse
         )
-        carry, outputs_TBH = scan(self.cell, carry, (x_TBE, valid_TB))
-        return carry, zero_padding(outputs_TBH.swapaxes(0, 1), lengths)
+        return scan(self.cell, carry, (x_TBE, valid_TB))
 
-    def final_hidden(self, carry: Carry) -> jax.Array:
-        """Returns h [B, H] of the cell's carry: the carry itself, or the last of (c, h)."""
-        return carry[-1] if isinstance(carry, tuple) else carry
-
-    def _step(self, batch: int, size: int, deterministic: bool) -> Callable:
-        """Returns one step of the loop, `carry, output = step(cell, carry, x_BE)`."""
-        check_rate("recurrent_dropout", self.recurrent_dropout)
+    def _step(self, size: int, hidden_mask: jax.Array | None) -> Callable:
+        """Returns one step of the scan, `carry, output = step(cell, carry, x_BE)`."""
         if not isinstance(self.cell, Cell):
-            require(
-                self.recurrent_dropout == 0,
-                f"recurrent_dropout is {self.recurrent_dropout}, but it reaches inside the cell, and "
-                f"{type(self.cell).__name__} is not one of rnn_jax's; set it to 0 or use rnn_jax's cell",
-            )
             return lambda cell, carry, x_BE: cell(carry, x_BE)
         weights = self.cell.weights(size)
-        mask_BH = None
-        if self.recurrent_dropout and not deterministic:
-            dropout = nn.Dropout(self.recurrent_dropout, deterministic=False)
-            mask_BH = dropout(jnp.ones((batch, self.cell.features)))
         # Projecting inside the loop is the faster unless E far exceeds H: see benchmarks/projection.py.
-        return lambda cell, carry, x_BE: cell.step(weights, carry, project_inputs(weights, x_BE), mask_BH)
+        return lambda cell, carry, x_BE: cell.step(weights, carry, project_inputs(weights, x_BE), hidden_mask)
+
+    def _backend(self) -> str:
+        """Returns "fused" or "scan"; raises where "fused" or `remat` is asked for and cannot be had."""
+        choose("backend", self.backend, BACKENDS)
+        cell = type(self.cell).__name__
+        can_fuse = isinstance(self.cell, Cell) and self.cell.gating is not None
+        reason = (
+            f"{cell} with layer_norm=True normalises inside every step"
+            if getattr(self.cell, "layer_norm", False)
+            else f"{cell} has a step of its own"
+        )
+        require(
+            can_fuse or self.backend != "fused",
+            f'backend is "fused", but {reason}; use backend "auto" or "scan"',
+        )
+        backend = "fused" if can_fuse and self.backend != "scan" else "scan"
+        require(
+            self.remat is None or backend == "fused",
+            f"remat is {self.remat}, but only the fused backend has that choice, and this layer is scanned"
+            + ("" if can_fuse else f": {reason}"),
+        )
+        return backend
+
+    def _hidden_mask(self, batch: int, deterministic: bool) -> jax.Array | None:
+        """Returns the dropout mask [B, H] on h inside the recurrent product, or None."""
+        check_rate("recurrent_dropout", self.recurrent_dropout)
+        require(
+            self.recurrent_dropout == 0 or isinstance(self.cell, Cell),
+            f"recurrent_dropout is {self.recurrent_dropout}, but it reaches inside the cell, and "
+            f"{type(self.cell).__name__} is not one of rnn_jax's; set it to 0 or use rnn_jax's cell",
+        )
+        if not self.recurrent_dropout or deterministic:
+            return None
+        dropout = nn.Dropout(self.recurrent_dropout, deterministic=False)
+        return dropout(jnp.ones((batch, self.cell.features)))
 
     def _initial_carry(self, given: Carry | None, input_shape: tuple[int, int]) -> Carry:
         zeros = self.cell.initialize_carry(jax.random.key(0), input_shape)

@@ -22,6 +22,12 @@ def zero_padding(x_BTF: jax.Array, lengths: jax.Array | None) -> jax.Array:
     return jnp.where(valid_steps(lengths, x_BTF.shape[1])[:, :, None], x_BTF, 0)
 
 
+def keep_valid(valid_B: jax.Array | None, new: jax.Array, old: jax.Array) -> jax.Array:
+    """Returns `new` in the valid rows and `old` in the others, in the type of `old`."""
+    new = new.astype(old.dtype)
+    return new if valid_B is None else jnp.where(valid_B[:, None], new, old)
+
+
 def check_batch(x_BTF: jax.Array, lengths: jax.Array | None) -> None:
     """Raises InputError unless x is [B, T, features] and lengths is None or int[B]."""
     require(x_BTF.ndim == 3, f"x has shape {x_BTF.shape}; a recurrent layer reads [batch, time, features]")

@@ -9,8 +9,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LEVELS = [
-    {"errors"},
+    {"errors", "products", "host"},
     {"sequence", "settings", "recurrence"},
+    {"gating"},
+    {"fused"},
     {"cells", "text", "sources", "optimizer", "checkpoint"},
     {"rnn", "pooling", "batches", "corpus", "encoding", "workdir"},
     {"layers", "training", "data", "journal"},

@@ -1,0 +1,122 @@
+"""How each cell turns products into states, and the slopes of that: pure functions of arrays.
+
+A step of any cell is two products, z = x W + b and q = h U + d, then `gates` of them and `advance`.
+The pre-activations of sigmoids are halved (their weights are, by `scales`): sigmoid(2y) = (1 + tanh(y)) / 2,
+so one tanh over [B, G*H] serves all gates of an LSTM.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rnn_jax.recurrence import LSTMCarry
+
+
+class Gating(NamedTuple):
+    """What distinguishes the cells, for one step [B, ...] or for many [K, B, ...].
+
+    Attributes:
+      scales: of the pre-activations, one for each of the G gates.
+      gates: (z, q) -> all that a step computes before its new carry, any tree of arrays.
+      advance: (carry, gates) -> the new carry.
+      slopes: (previous carry, new carry, gates) -> partial derivatives of the step, any tree of arrays.
+      push: (slopes, z_dot, q_dot) -> what changes of the two products give to the step's linear part.
+      tangent: (slopes, carry_dot, push, q_dot) -> the change of the new carry; q_dot is here h_dot U.
+    """
+
+    scales: tuple[float, ...]
+    gates: Callable[..., Any]
+    advance: Callable[..., Any]
+    slopes: Callable[..., Any]
+    push: Callable[..., Any]
+    tangent: Callable[..., Any]
+
+
+def unit(t: jax.Array) -> jax.Array:
+    """Returns the sigmoid of 2y from t = tanh(y)."""
+    return 0.5 * t + 0.5
+
+
+def unit_slope(t: jax.Array) -> jax.Array:
+    """Returns the derivative of the sigmoid of 2y by y, from t = tanh(y)."""
+    return 0.5 * (1 - t * t)
+
+
+def split(x: jax.Array, parts: int) -> list[jax.Array]:
+    """Returns equal parts of the last axis. (The transpose of a split is one concatenation.)"""
+    return jnp.split(x, parts, axis=-1)
+
+
+def _lstm_advance(carry, gates):
+    i, f, g, o = split(gates, 4)
+    c = unit(f) * carry.c + unit(i) * g
+    return LSTMCarry(c, unit(o) * jnp.tanh(c))
+
+
+def _lstm_slopes(previous, carry, gates):
+    i, f, g, o = split(gates, 4)
+    read = jnp.tanh(carry.c)
+    c_by = (unit_slope(i) * g, unit_slope(f) * previous.c, unit(i) * (1 - g * g), unit(f))
+    h_by = (unit_slope(o) * read, unit(o) * (1 - read * read))
+    return c_by, h_by
+
+
+def _lstm_tangent(slopes, carry_dot, push, q_dot):
+    (c_by_i, c_by_f, c_by_g, c_by_c), (h_by_o, h_by_c) = slopes
+    i, f, g, o = split(push + q_dot, 4)
+    c_dot = c_by_c * carry_dot.c + c_by_i * i + c_by_f * f + c_by_g * g
+    return LSTMCarry(c_dot, h_by_c * c_dot + h_by_o * o)
+
+
+LSTM = Gating(
+    scales=(0.5, 0.5, 1.0, 0.5),
+    gates=lambda z, q: jnp.tanh(z + q),
+    advance=_lstm_advance,
+    slopes=_lstm_slopes,
+    push=lambda slopes, z_dot, q_dot: z_dot + q_dot,
+    tangent=_lstm_tangent,
+)
+
+
+def _gru_gates(z, q):
+    (r_z, u_z, n_z), (r_q, u_q, n_q) = split(z, 3), split(q, 3)
+    r, u = jnp.tanh(r_z + r_q), jnp.tanh(u_z + u_q)
+    return r, u, jnp.tanh(n_z + unit(r) * n_q), n_q
+
+
+def _gru_advance(h, gates):
+    _, u, n, _ = gates
+    return n + unit(u) * (h - n)
+
+
+def _gru_slopes(previous, h, gates):
+    r, u, n, n_q = gates
+    h_by = (unit_slope(u) * (previous - n), (1 - n * n) * (1 - unit(u)), unit(u))
+    return h_by, (unit(r), unit_slope(r) * n_q)
+
+
+def _gru_push(slopes, z_dot, q_dot):
+    _, (n_by_q, _) = slopes
+    (r_z, u_z, n_z), (r_q, u_q, n_q) = split(z_dot, 3), split(q_dot, 3)
+    return jnp.concatenate([r_z + r_q, u_z + u_q, n_z + n_by_q * n_q], axis=-1)
+
+
+def _gru_tangent(slopes, h_dot, push, q_dot):
+    (h_by_u, h_by_n, h_by_h), (n_by_q, n_by_r) = slopes
+    (r, u, n), (r_q, u_q, n_q) = split(push, 3), split(q_dot, 3)
+    n_dot = n + n_by_q * n_q + n_by_r * (r + r_q)
+    return h_by_h * h_dot + h_by_u * (u + u_q) + h_by_n * n_dot
+
+
+GRU = Gating((0.5, 0.5, 1.0), _gru_gates, _gru_advance, _gru_slopes, _gru_push, _gru_tangent)
+
+SIMPLE = Gating(
+    scales=(1.0,),
+    gates=lambda z, q: jnp.tanh(z + q),
+    advance=lambda h, gates: gates,
+    slopes=lambda previous, h, gates: 1 - gates * gates,
+    push=lambda slopes, z_dot, q_dot: z_dot + q_dot,
+    tangent=lambda slopes, h_dot, push, q_dot: slopes * (push + q_dot),
+)

@@ -1,0 +1,55 @@
+"""What is chosen for the machine, all of it here: processes' variables, devices, chunks, what is kept.
+
+Every choice was measured (docs/performance.md) and can be overridden: a variable that is already set is left
+alone, `config.devices` gives the number of devices, `RNN(remat=)` what is kept.
+"""
+
+import os
+import platform
+
+DEVICE_COUNT_FLAG = "--xla_force_host_platform_device_count"
+# Freed memory stays with the process and comes in huge pages: fresh pages cost a quarter of a step.
+ALLOCATOR = "glibc.malloc.hugetlb=1:" + ":".join(
+    f"glibc.malloc.{limit}={2**40}" for limit in ("mmap_threshold", "trim_threshold")
+)
+
+
+def environment(devices: int = 0) -> dict[str, str]:
+    """Returns the variables to set before Python starts, for so many CPU devices; 0 is one for each core.
+
+    Variables that the user has set are not among them, nor is a device count that is in XLA_FLAGS already.
+    """
+    chosen = {}
+    flags = os.environ.get("XLA_FLAGS", "")
+    if DEVICE_COUNT_FLAG not in flags:
+        chosen["XLA_FLAGS"] = f"{flags} {DEVICE_COUNT_FLAG}={devices or cores()}".strip()
+    if platform.libc_ver()[0] == "glibc" and "GLIBC_TUNABLES" not in os.environ:
+        chosen["GLIBC_TUNABLES"] = ALLOCATOR
+    return chosen
+
+
+def cores() -> int:
+    """Returns the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def chunk_length(steps: int) -> int:
+    """Returns the steps in a chunk of the fused backend: about 20, and such that little padding is added.
+
+    From 16 to 25 steps a training step takes the same time within the noise, at every shape measured; 4 and
+    100 are slower, the one for its many small products, the other because a chunk leaves the cache.
+
+    >>> [chunk_length(steps) for steps in (7, 256, 500, 401)]
+    [7, 16, 20, 17]
+    """
+    if steps <= 25:
+        return max(steps, 1)
+    return min(range(16, 26), key=lambda chunk: (-steps % chunk, abs(chunk - 20)))
+
+
+def keeps_gates(steps: int, batch: int, gates: int) -> bool:
+    """Returns whether the fused backend keeps float32 gates [T, B, G*H]: up to a GiB for one layer.
+
+    Computing them again costs 10 to 25 % of a training step and saves up to three fifths of its memory.
+    """
+    return steps * batch * gates * 4 <= 2**30
