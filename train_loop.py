@@ -17,10 +17,12 @@ from rnn_jax.checkpoint import Checkpoints, out_of_patience
 from rnn_jax.data import Data, load_data
 from rnn_jax.encoding import default_cache
 from rnn_jax.errors import InputError, choose
+from rnn_jax.host import describe_environment, restart
 from rnn_jax.journal import Journal, check_tensorboard
 from rnn_jax.meter import Meter, NonFiniteLossError, Stopwatch
 from rnn_jax.models import build_classifier
 from rnn_jax.optimizer import build_optimizer
+from rnn_jax.parallel import batch_mesh, on_every_device
 from rnn_jax.report import write_report
 from rnn_jax.settings import check_settings
 from rnn_jax.text import TRUNCATIONS
@@ -35,13 +37,8 @@ from rnn_jax.training import (
 )
 from rnn_jax.workdir import RESULTS, check_workdir, fresh_workdir, open_workdir, read_json, save_task
 
-CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "The run's config, a file of configs/.", lock_config=True
-)
-WORKDIR = flags.DEFINE_string(
-    "workdir", None, "The run's folder; an existing run is resumed. Default: runs/..."
-)
-
+CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/.", lock_config=True)
+WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; a run in it is resumed. Default: runs/...")
 
 LEAST = {  # the smallest value of each setting that has one
     "text.max_length": 1,
@@ -53,6 +50,7 @@ LEAST = {  # the smallest value of each setting that has one
     "train.patience": 0,
     "train.keep_checkpoints": 1,
     "log.every": 1,
+    "devices": 0,
     "data.validation_share": 1e-6,
     "data.test_share": 1e-6,
 }
@@ -117,7 +115,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
 
 
 def check_config(config: ConfigDict) -> None:
-    """Raises InputError for a setting that is unknown, of the wrong type or out of range."""
+    """Raises InputError for a setting that cannot be."""
     check_settings(config.to_dict(), reference.get_config().to_dict(), LEAST)
     build_classifier(3, 2, **config.model)
     build_optimizer(1, **config.optimizer)
@@ -149,9 +147,11 @@ def build_run(config: ConfigDict, data: Data) -> Run:
     model = build_classifier(data.tokenizer.vocab_size, len(data.label_names), **config.model)
     optimizer, rate = build_optimizer(total, **config.optimizer)
     init_key, dropout_key = jax.random.split(jax.random.key(config.seed))
-    train_step = CompiledByShape(make_train_step(model.apply, optimizer, dropout_key))
-    eval_step = CompiledByShape(make_eval_step(model.apply))
-    return Run(init_state(model, optimizer, init_key), train_step, eval_step, rate, total, interval)
+    mesh = batch_mesh(config.devices)
+    state = on_every_device(init_state(model, optimizer, init_key), mesh)
+    train_step = CompiledByShape(make_train_step(model.apply, optimizer, dropout_key, mesh))
+    eval_step = CompiledByShape(make_eval_step(model.apply, mesh))
+    return Run(state, train_step, eval_step, rate, total, interval)
 
 
 def compile_ahead(run: Run, data: Data) -> str:
@@ -162,11 +162,13 @@ def compile_ahead(run: Run, data: Data) -> str:
         for batch in batches.one_of_each_shape():
             run.eval_step.executable(run.state.params, batch)
     seconds = ", ".join(f"{shape} {value:.1f} s" for shape, value in run.train_step.seconds.items())
-    return f"compiled the train step for {seconds}; the eval step for {len(run.eval_step.seconds)} shapes"
+    devices = f"{run.state.step.sharding.num_devices} ({jax.default_backend()}); {describe_environment()}"
+    compiled = f"the train step for {seconds}; the eval step for {len(run.eval_step.seconds)} shapes"
+    return f"devices: {devices}\ncompiled {compiled}"
 
 
 def parse_flags(arguments: list[str]) -> list[str]:
-    """Returns what is left of the command line; exits with one line for a setting that no config has."""
+    """Returns what is left of the command line, restarted as rnn_jax.host says; exits if no such setting."""
     try:
         rest = app.parse_flags_with_usage(arguments)
     except (AttributeError, KeyError) as error:
@@ -174,6 +176,7 @@ def parse_flags(arguments: list[str]) -> list[str]:
     if flags.FLAGS["verbosity"].using_default_value:
         # absl.app would make it INFO, where Orbax tells its every step.
         flags.FLAGS.verbosity = logging.WARNING  # type: ignore[assignment]
+    restart(CONFIG.value.get("devices", 0))
     return rest
 
 

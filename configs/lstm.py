@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0  # of the initial weights, the order of the data and dropout
+    config.devices = 0  # to split batches over; 0 is all, on a CPU one for each core
 
     config.data = ConfigDict(
         {

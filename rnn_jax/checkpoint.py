@@ -98,7 +98,8 @@ class Checkpoints:
                 "Delete that folder to go on from the checkpoint before it"
             ) from error
         restored = type(state)(params=items.params, **items.progress)
-        return jax.device_put(restored), items.evaluations
+        places = jax.tree.map(lambda leaf: getattr(leaf, "sharding", None), state)
+        return jax.device_put(restored, places), items.evaluations
 
     def steps(self, which: str | int, fallback: bool) -> list[int]:
         """Returns the step of `which` ("best", "last" or a step), and with `fallback` the others after it."""

@@ -6,6 +6,7 @@ alone, `config.devices` gives the number of devices, `RNN(remat=)` what is kept.
 
 import os
 import platform
+import sys
 
 DEVICE_COUNT_FLAG = "--xla_force_host_platform_device_count"
 # Freed memory stays with the process and comes in huge pages: fresh pages cost a quarter of a step.
@@ -26,6 +27,19 @@ def environment(devices: int = 0) -> dict[str, str]:
     if platform.libc_ver()[0] == "glibc" and "GLIBC_TUNABLES" not in os.environ:
         chosen["GLIBC_TUNABLES"] = ALLOCATOR
     return chosen
+
+
+def restart(devices: int = 0) -> None:
+    """Starts the running command again with `environment(devices)`; returns where nothing is missing."""
+    missing = environment(devices) if isinstance(devices, int) and devices >= 0 else {}
+    if missing:
+        sys.stdout.flush()
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | missing)
+
+
+def describe_environment() -> str:
+    """Returns the variables as this process has them."""
+    return ", ".join(f"{name}={os.environ.get(name, '')}" for name in ("XLA_FLAGS", "GLIBC_TUNABLES"))
 
 
 def cores() -> int:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.cells import Carry
+from rnn_jax.dropout import Dropout
 from rnn_jax.errors import check_rate, choose, require
 from rnn_jax.rnn import RNN
 from rnn_jax.sequence import zero_padding
@@ -123,7 +124,7 @@ class Stacked(nn.Module):
         widths = []
         for layer, carry in zip(self.layers, given, strict=True):
             if carries:
-                x = nn.Dropout(self.dropout, broadcast_dims=(1,), deterministic=deterministic)(x)
+                x = Dropout(self.dropout)(x, deterministic)
             carry, outputs = layer.run(x, lengths, carry, deterministic, mirror)
             carries.append(carry)
             widths.append((x.shape[-1], outputs.shape[-1]))

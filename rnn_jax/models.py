@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.cells import GRUCell, LSTMCell, SimpleCell
+from rnn_jax.dropout import Dropout
 from rnn_jax.errors import check_rate, choose, require
 from rnn_jax.layers import MERGES, Bidirectional, Stacked
 from rnn_jax.pooling import POOLINGS, Pooling
@@ -49,12 +50,12 @@ class TextClassifier(nn.Module):
             lengths = jnp.full(token_ids.shape[:1], token_ids.shape[1])
         embedding = nn.Embed(self.vocab_size, self.embedding_dim, dtype=self.dtype, name="embedding")
         x_BTE = embedding(token_ids)
-        x_BTE = nn.Dropout(self.embedding_dropout, broadcast_dims=(1,), deterministic=deterministic)(x_BTE)
+        x_BTE = Dropout(self.embedding_dropout)(x_BTE, deterministic)
         carry, outputs_BTH = self.encoder(x_BTE, lengths, deterministic=deterministic)
         pooled_BF = Pooling(self.pooling, name="pooling")(
             self.encoder.final_hidden(carry), outputs_BTH, lengths
         )
-        pooled_BF = nn.Dropout(self.dropout, deterministic=deterministic)(pooled_BF)
+        pooled_BF = Dropout(self.dropout)(pooled_BF, deterministic)
         outputs = 1 if self.num_classes == 2 else self.num_classes
         return nn.Dense(outputs, name="head")(pooled_BF.astype(jnp.float32))
 

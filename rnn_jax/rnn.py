@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.cells import Carry, Cell
+from rnn_jax.dropout import Dropout
 from rnn_jax.errors import check_rate, choose, require
 from rnn_jax.fused import run_fused
 from rnn_jax.host import chunk_length, keeps_gates
@@ -140,8 +141,7 @@ class RNN(nn.Module):
         )
         if not self.recurrent_dropout or deterministic:
             return None
-        dropout = nn.Dropout(self.recurrent_dropout, deterministic=False)
-        return dropout(jnp.ones((batch, self.cell.features)))
+        return Dropout(self.recurrent_dropout)(jnp.ones((batch, self.cell.features)), deterministic)
 
     def _initial_carry(self, given: Carry | None, input_shape: tuple[int, int]) -> Carry:
         zeros = self.cell.initialize_carry(jax.random.key(0), input_shape)

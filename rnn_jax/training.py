@@ -8,8 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from rnn_jax.batches import Batch
+from rnn_jax.parallel import batch_mesh, part_by_part, sum_over_batch
 
 ApplyFn = Callable[..., Any]
 
@@ -68,42 +71,44 @@ def init_state(model: Any, optimizer: optax.GradientTransformation, key: jax.Arr
 
 
 def make_train_step(
-    apply_fn: ApplyFn, optimizer: optax.GradientTransformation, key: jax.Array
+    apply_fn: ApplyFn, optimizer: optax.GradientTransformation, key: jax.Array, mesh: Mesh | None = None
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Returns the jitted `state, metrics = train_step(state, batch)`; it takes over the memory of `state`.
 
-    The loss is the mean over the batch's real examples; dropout at step s draws from `fold_in(key, s)`.
+    The loss is the mean over the batch's real examples; dropout at step s draws from `fold_in(key, s)`. The
+    batch is split over the devices of `mesh` (None: one device); their number changes only the rounding.
     """
+    mesh = mesh or batch_mesh(1)
+
+    def loss_fn(params, step, batch: Batch):
+        rngs = {"dropout": jax.random.fold_in(key, step)}
+        logits = apply_fn({"params": params}, batch.token_ids, batch.lengths, deterministic=False, rngs=rngs)
+        metrics = batch_metrics(logits, batch)
+        return metrics.loss, (metrics, batch.weights.sum())
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        def loss_fn(params):
-            rngs = {"dropout": jax.random.fold_in(key, state.step)}
-            logits = apply_fn(
-                {"params": params}, batch.token_ids, batch.lengths, deterministic=False, rngs=rngs
-            )
-            metrics = batch_metrics(logits, batch)
-            return metrics.loss / batch.weights.sum(), metrics
-
-        gradients, metrics = jax.grad(loss_fn, has_aux=True)(state.params)
+        total = sum_over_batch(jax.grad(loss_fn, has_aux=True), mesh)
+        gradients, (metrics, count) = total(state.params, state.step, batch)
+        gradients = jax.tree.map(lambda gradient: gradient / count, gradients)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics
 
-    return jax.jit(train_step, donate_argnums=0)
+    return jax.jit(train_step, donate_argnums=0, out_shardings=NamedSharding(mesh, P()))
 
 
-def make_eval_step(apply_fn: ApplyFn) -> Callable[[Any, Batch], Metrics]:
-    """Returns the jitted `metrics = eval_step(params, batch)`."""
+def make_eval_step(apply_fn: ApplyFn, mesh: Mesh | None = None) -> Callable[[Any, Batch], Metrics]:
+    """Returns the jitted `metrics = eval_step(params, batch)`, one row [devices, ...] of sums a device."""
 
     def eval_step(params: Any, batch: Batch) -> Metrics:
         return batch_metrics(apply_fn({"params": params}, batch.token_ids, batch.lengths), batch)
 
-    return jax.jit(eval_step)
+    return jax.jit(part_by_part(eval_step, mesh or batch_mesh(1)))
 
 
 def evaluate(eval_step: Callable[[Any, Batch], Metrics], params: Any, batches: Iterable[Batch]) -> Metrics:
-    """Returns the sums over all batches, fetched once at the end."""
+    """Returns the sums over all batches and devices, fetched once at the end."""
     parts = [eval_step(params, batch) for batch in batches]
-    return Metrics(*(np.sum([np.asarray(part[field]) for part in parts], axis=0) for field in range(2)))
+    return Metrics(*(np.sum([np.asarray(part[field]) for part in parts], axis=(0, 1)) for field in range(2)))
 
 
 class CompiledByShape:

@@ -9,12 +9,12 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LEVELS = [
-    {"errors", "products", "host"},
+    {"errors", "products", "host", "dropout"},
     {"sequence", "settings", "recurrence"},
     {"gating"},
     {"fused"},
     {"cells", "text", "sources", "optimizer", "checkpoint"},
-    {"rnn", "pooling", "batches", "corpus", "encoding", "workdir"},
+    {"rnn", "pooling", "batches", "corpus", "encoding", "workdir", "parallel"},
     {"layers", "training", "data", "journal"},
     {"models"},
     {"inference", "report", "meter"},

@@ -1,0 +1,35 @@
+"""Dropout with one mask a row: the steps of a text share it, and so do all ways to split a batch."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+BATCH_AXIS = "batch"  # the mesh axis that batches are split over: see parallel.py
+
+
+class Dropout(nn.Module):
+    """Zeroes a share `rate` of the features of each row and scales the others by 1 / (1 - rate).
+
+    The mask [F] of row b of the batch is drawn from the rng stream "dropout" and b alone, whatever the size
+    of the batch and however it is split over devices. All steps of x [B, T, F] share it: variational dropout
+    (Gal & Ghahramani 2016).
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
+        if deterministic or not self.rate:
+            return x
+        shape = (*(1 for _ in x.shape[1:-1]), x.shape[-1])
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(self.make_rng("dropout"), row_numbers(x.shape[0]))
+        mask = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, shape))(keys)
+        return jnp.where(mask, x / (1 - self.rate), 0).astype(x.dtype)
+
+
+def row_numbers(count: int) -> jax.Array:
+    """Returns int[count], where the rows at hand lie in the whole batch, be it split over devices or not."""
+    try:
+        return jax.lax.axis_index(BATCH_AXIS) * count + jnp.arange(count)
+    except NameError:  # no such axis: the batch is whole
+        return jnp.arange(count)

@@ -1,0 +1,49 @@
+"""What is chosen for the machine, and that a user's choice stays."""
+
+import subprocess
+import sys
+
+import pytest
+
+from rnn_jax import host
+
+
+@pytest.fixture
+def variables(monkeypatch):
+    for name in ("XLA_FLAGS", "GLIBC_TUNABLES"):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+def test_a_device_is_chosen_for_each_core_and_the_users_flags_are_kept(variables):
+    variables.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=false")
+    flags = host.environment()["XLA_FLAGS"]
+    assert flags == f"--xla_cpu_enable_fast_math=false {host.DEVICE_COUNT_FLAG}={host.cores()}"
+    assert host.environment(3)["XLA_FLAGS"].endswith("=3")
+
+
+def test_what_the_user_has_set_is_left_alone(variables):
+    variables.setenv("XLA_FLAGS", f"{host.DEVICE_COUNT_FLAG}=5")
+    variables.setenv("GLIBC_TUNABLES", "glibc.malloc.check=1")
+    assert host.environment(2) == {}
+    assert f"{host.DEVICE_COUNT_FLAG}=5" in host.describe_environment()
+
+
+def test_a_command_starts_again_once_with_its_arguments():
+    code = (
+        "import os, sys; from rnn_jax import host; print('begins', flush=True); host.restart(3);"
+        "import jax; print(jax.device_count(), sys.argv[1:], 'GLIBC_TUNABLES' in os.environ)"
+    )
+    clean = {
+        name: value for name, value in host.os.environ.items() if name not in ("XLA_FLAGS", "GLIBC_TUNABLES")
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code, "a", "--b=c d"], env=clean, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines()[:2] == ["begins", "begins"], done.stderr
+    assert done.stdout.splitlines()[2].startswith("3 ['a', '--b=c d']")
+
+
+def test_gates_are_kept_until_they_fill_a_gibibyte():
+    assert host.keeps_gates(400, 128, 4 * 256)
+    assert not host.keeps_gates(4096, 128, 4 * 512)
