@@ -1,0 +1,184 @@
+"""The engines of benchmarks/recurrence.py, each as a good user of it writes it, each in a process of its own.
+
+Run by it as `python -m benchmarks.engines ENGINE`. It reads a case as one line of JSON, answers with what
+building it took, then, for every further line "run", with the seconds of one run.
+"""
+
+import json
+import os
+import sys
+import time
+
+
+def build_torch(case):
+    """Returns a function without arguments that runs torch.nn.LSTM or GRU, and nothing measured yet."""
+    import torch
+
+    torch.set_num_threads(os.cpu_count() or 1)
+    dtype = getattr(torch, case["dtype"])
+    make = {"LSTM": torch.nn.LSTM, "GRU": torch.nn.GRU}[case["cell"]]
+    layer = make(
+        case["E"], case["H"], case["layers"], batch_first=True, bidirectional=case["bidirectional"]
+    ).to(dtype)
+    x = torch.randn(case["B"], case["T"], case["E"]).to(dtype)
+    directions = 2 if case["bidirectional"] else 1
+    target = torch.randn(case["B"], directions * case["H"]).to(dtype)
+
+    def forward():
+        with torch.inference_mode():
+            layer(x)
+
+    def train():
+        layer.zero_grad()
+        carry = layer(x)[1]
+        hidden = (carry[0] if isinstance(carry, tuple) else carry)[-directions:]
+        ((torch.cat(list(hidden), dim=-1) - target) ** 2).mean().backward()
+
+    return {"forward": forward, "train": train}[case["mode"]], {}
+
+
+def jax_model(engine, case):
+    """Returns (init, apply) of one engine: apply(params, x) -> (final hidden state, outputs)."""
+    import flax.linen as nn
+    import jax.numpy as jnp
+
+    import rnn_jax
+
+    layers, hidden = range(case["layers"]), case["H"]
+    if engine.startswith("ours"):
+        make = {"LSTM": rnn_jax.LSTMCell, "GRU": rnn_jax.GRUCell}[case["cell"]]
+
+        def rnn():
+            return rnn_jax.RNN(make(hidden, dtype=jnp.dtype(case["dtype"])), remat=case.get("remat"))
+
+        stack = [rnn_jax.Bidirectional(rnn(), rnn()) if case["bidirectional"] else rnn() for _ in layers]
+        model = stack[0] if len(stack) == 1 else rnn_jax.Stacked(stack)
+
+        def apply(params, x):
+            carry, outputs = model.apply(params, x)
+            return model.final_hidden(carry), outputs
+
+        return model.init, apply
+    make = {"LSTM": nn.OptimizedLSTMCell, "GRU": nn.GRUCell}[case["cell"]]
+
+    class Peer(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            for _ in layers:
+                forward = nn.RNN(make(hidden), return_carry=True)
+                if case["bidirectional"]:
+                    backward = nn.RNN(make(hidden), return_carry=True)
+                    carries, x = nn.Bidirectional(forward, backward, return_carry=True)(x)
+                else:
+                    carry, x = forward(x)
+                    carries = [carry]
+            finals = [carry[-1] if isinstance(carry, tuple) else carry for carry in carries]
+            return jnp.concatenate(finals, axis=-1), x
+
+    model = Peer()
+    return model.init, model.apply
+
+
+def keras_model(case):
+    """Returns (init, apply) of Keras layers on the JAX backend."""
+    os.environ["KERAS_BACKEND"] = "jax"
+    import jax.numpy as jnp
+    import keras
+
+    make = {"LSTM": keras.layers.LSTM, "GRU": keras.layers.GRU}[case["cell"]]
+    x = keras.Input((case["T"], case["E"]))
+    outputs = x
+    for _ in range(case["layers"]):
+        layer = make(case["H"], return_sequences=True, return_state=True)
+        outputs, *states = (keras.layers.Bidirectional(layer) if case["bidirectional"] else layer)(outputs)
+    last = len(states) // 2 if case["bidirectional"] else len(states)
+    finals = states[::last]  # h comes first in Keras
+    model = keras.Model(x, [*finals, outputs])
+
+    def apply(params, x):
+        *finals, outputs = model.stateless_call(params, [], x)[0]
+        return jnp.concatenate(finals, axis=-1), outputs
+
+    return lambda key, x: [variable.value for variable in model.trainable_variables], apply
+
+
+def build_jax(engine, case):
+    """Returns a function that runs the compiled program, and what building it took: seconds and bytes."""
+    import jax
+    import jax.numpy as jnp
+    from jax.sharding import PartitionSpec as P
+
+    from rnn_jax.parallel import batch_mesh, on_every_device
+
+    init, apply = keras_model(case) if engine == "keras" else jax_model(engine, case)
+    x = jax.random.normal(jax.random.key(0), (case["B"], case["T"], case["E"]))
+    width = case["H"] * (2 if case["bidirectional"] else 1)
+    target = jax.random.normal(jax.random.key(1), (case["B"], width))
+    params = init(jax.random.key(2), x[:1, :2] if engine != "keras" else x)
+
+    def loss(params, x, target):
+        return ((apply(params, x)[0].astype(jnp.float32) - target) ** 2).mean()
+
+    def train(params, x, target):
+        return jax.lax.pmean(jax.value_and_grad(loss)(params, x, target), "batch")
+
+    def forward(params, x, target):
+        return apply(params, x)
+
+    mesh = batch_mesh()
+    split, whole = P("batch"), P()
+    specs = (whole, split, split)
+    function, out = {"train": (train, whole), "forward": (forward, split)}[case["mode"]]
+    program = jax.jit(jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=out, check_vma=False))
+    x, target = (jax.device_put(a, jax.sharding.NamedSharding(mesh, split)) for a in (x, target))
+    params = on_every_device(params, mesh)
+    began = time.perf_counter()
+    lowered = program.lower(params, x, target)
+    traced = time.perf_counter()
+    compiled = lowered.compile()
+    measured = {
+        "trace": traced - began,
+        "compile": time.perf_counter() - traced,
+        "bytes": mesh.size * compiled.memory_analysis().temp_size_in_bytes,
+    }
+    return lambda: jax.block_until_ready(compiled(params, x, target)), measured
+
+
+def product_rate(case):
+    """Returns a function that multiplies square float32 matrices on all devices at once."""
+    import jax
+    from jax.sharding import PartitionSpec as P
+
+    from rnn_jax.parallel import batch_mesh
+
+    mesh, size = batch_mesh(), case["H"]
+    a = jax.random.normal(jax.random.key(0), (mesh.size, size, size))
+    a = jax.device_put(a, jax.sharding.NamedSharding(mesh, P("batch")))
+    program = jax.jit(jax.shard_map(lambda a: a @ a, mesh=mesh, in_specs=P("batch"), out_specs=P("batch")))
+    return lambda: program(a).block_until_ready(), {"flop": 2 * mesh.size * size**3}
+
+
+def main(engine):
+    """Answers the lines of standard input until it ends."""
+    run = None
+    for line in sys.stdin:
+        if line.strip() == "run":
+            began = time.perf_counter()
+            run()
+            answer = time.perf_counter() - began
+        else:
+            case = json.loads(line)
+            try:
+                if case["mode"] == "product":
+                    run, answer = product_rate(case)
+                else:
+                    run, answer = build_torch(case) if engine == "torch" else build_jax(engine, case)
+                run()
+                run()
+            except Exception as error:  # any engine may refuse a case in its own way
+                answer = {"error": f"{type(error).__name__}: {error}"[:300]}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,59 @@
+"""The arithmetic and the tables of the benchmarks; what they measure is not tested."""
+
+import json
+
+import pytest
+
+from benchmarks.epoch import later_epoch, table, time_to
+from benchmarks.performance import performance_page, ratio, train_flop
+from benchmarks.recurrence import NETWORKS, SHAPES, a_case, cases, curve_cases
+from benchmarks.report import machine, replace_section
+
+EPOCHS = [(30.0, 0.8), (40.0, 0.88), (52.0, 0.87), (62.0, 0.9)]
+
+
+def test_an_epoch_is_timed_between_validations_and_the_goal_from_the_start():
+    assert later_epoch(EPOCHS) == 10
+    assert time_to(EPOCHS, 0.87) == 40
+    assert time_to(EPOCHS, 0.95) is None
+
+
+def test_the_table_of_epochs_divides_by_ours():
+    slow = [(60.0, 0.5), (80.0, 0.6)]
+    lines = table({"rnn_jax": EPOCHS, "torch": slow}).splitlines()
+    assert lines[2] == "| rnn_jax | 30 | 10.0 | 1.0 | 40 | 90.0 |"
+    assert lines[3] == "| torch | 60 | 20.0 | 2.0 | not in 2 epochs | 60.0 |"
+
+
+def test_a_section_is_replaced_and_the_rest_of_the_page_kept():
+    page = replace_section("# Page\n\nbefore\n", "one", "first")
+    page = replace_section(page + "after\n", "two", "other")
+    page = replace_section(page, "one", "second")
+    assert "first" not in page
+    assert page.index("before") < page.index("second") < page.index("after") < page.index("other")
+
+
+def test_operations_of_a_training_step():
+    rows, gates = 32 * 500, 4 * 32
+    one = 2 * rows * gates * (3 * 32 + 2 * 32)  # U three times, W twice: x needs no gradient
+    assert train_flop(a_case(SHAPES["S"])) == one
+    assert train_flop(a_case(SHAPES["S"], "bi")) == 2 * one
+    assert train_flop(a_case(SHAPES["S"], 2)) == 2 * one + 2 * rows * gates * 32
+
+
+def test_the_ratio_is_of_the_best_of_each():
+    results = {"ours": {"ms": 4.0}, "ours, 1 device": {"ms": 2.0}, "torch": {"ms": 7.0}, "flax": {"ms": 5.0}}
+    assert ratio(results) == pytest.approx(2.5)
+    assert ratio({"ours": {"ms": 4.0}, "torch": {"error": "none"}}) is None
+
+
+def test_every_case_is_another_and_the_page_shows_what_there_is():
+    every = [json.dumps(case) for case, _ in cases(quick=False)]
+    assert len(set(every)) == len(every) > len(list(curve_cases()))
+    stored = {"rate": 100.0, json.dumps(a_case(SHAPES["S"])): {"ours": {"ms": 4.0}, "torch": {"ms": 6.0}}}
+    page = performance_page(stored, SHAPES, NETWORKS, a_case)
+    assert "| uni S | 4.0 | - | 6.0 | - | - | - | **1.50** |" in page
+
+
+def test_the_machine_is_named_without_its_address():
+    assert "cores of a shared" in machine()
