@@ -94,9 +94,10 @@ def keras_model(case):
     last = len(states) // 2 if case["bidirectional"] else len(states)
     finals = states[::last]  # h comes first in Keras
     model = keras.Model(x, [*finals, outputs])
+    others = [variable.value for variable in model.non_trainable_variables]
 
     def apply(params, x):
-        *finals, outputs = model.stateless_call(params, [], x)[0]
+        *finals, outputs = model.stateless_call(params, others, x)[0]
         return jnp.concatenate(finals, axis=-1), outputs
 
     return lambda key, x: [variable.value for variable in model.trainable_variables], apply

@@ -179,7 +179,7 @@ def linearise_chunk(plan: Plan, operands, operands_dot, hidden_mask, x_KBE, x_do
     if valid_KB is not None:
         slopes = jax.tree.map(lambda slope: jnp.where(valid_KB[:, :, None], slope, 0), slopes)
     z_dot = dot_with_tangent(x_KBE, operands_dot.kernel, plan.dtype) + operands_dot.bias
-    z_dot = z_dot if x_dot is None else z_dot + accumulated_dot(x_dot, kernel)
+    z_dot = z_dot if x_dot is None else z_dot + tangent_dot(x_dot, kernel.T)
     q_dot = add(dot_with_tangent(h_KBH, operands_dot.recurrent, plan.dtype), operands_dot.recurrent_bias)
     return slopes, plan.gating.push(slopes, z_dot, q_dot)
 

@@ -20,10 +20,11 @@ def dot_with_tangent(x: jax.Array, kernel_dot: jax.Array, dtype: jnp.dtype) -> j
     return product.astype(wide(dtype)).reshape(*x.shape[:-1], -1)
 
 
-def tangent_dot(h_dot: jax.Array, recurrent_T: jax.Array) -> jax.Array:
-    """Returns h_dot @ U, widened, from U transposed, which its own transpose reads as it lies in memory."""
-    product = lax.dot_general(h_dot.astype(recurrent_T.dtype), recurrent_T, (((1,), (1,)), ((), ())))
-    return product.astype(wide(recurrent_T.dtype))
+def tangent_dot(x_dot: jax.Array, kernel_T: jax.Array) -> jax.Array:
+    """Returns x_dot @ kernel, widened, from the kernel transposed, which its transpose reads as it lies."""
+    last = x_dot.ndim - 1
+    product = lax.dot_general(x_dot.astype(kernel_T.dtype), kernel_T, (((last,), (1,)), ((), ())))
+    return product.astype(wide(kernel_T.dtype))
 
 
 def wide(dtype: jnp.dtype) -> jnp.dtype:
