@@ -16,7 +16,7 @@ from configs import lstm as reference
 from rnn_jax.checkpoint import Checkpoints, out_of_patience
 from rnn_jax.data import Data, load_data
 from rnn_jax.encoding import default_cache
-from rnn_jax.errors import InputError, choose
+from rnn_jax.errors import InputError, choose, require
 from rnn_jax.host import describe_environment, restart
 from rnn_jax.journal import Journal, check_tensorboard
 from rnn_jax.meter import Meter, NonFiniteLossError, Stopwatch
@@ -24,6 +24,7 @@ from rnn_jax.models import build_classifier
 from rnn_jax.optimizer import build_optimizer
 from rnn_jax.parallel import batch_mesh, on_every_device
 from rnn_jax.report import write_report
+from rnn_jax.rows import RowAdam
 from rnn_jax.settings import check_settings
 from rnn_jax.text import TRUNCATIONS
 from rnn_jax.training import (
@@ -39,21 +40,6 @@ from rnn_jax.workdir import RESULTS, check_workdir, fresh_workdir, open_workdir,
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/.", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; a run in it is resumed. Default: runs/...")
-
-LEAST = {  # the smallest value of each setting that has one
-    "text.max_length": 1,
-    "text.vocab_size": 3,  # padding, the unknown word, and a word
-    "batch.size": 1,
-    "batch.buckets": 1,
-    "train.epochs": 1,
-    "train.evaluate_every": 1e-6,
-    "train.patience": 0,
-    "train.keep_checkpoints": 1,
-    "log.every": 1,
-    "devices": 0,
-    "data.validation_share": 1e-6,
-    "data.test_share": 1e-6,
-}
 
 
 def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
@@ -88,7 +74,9 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
             while step < run.total and not out_of_patience(evaluations, config.train.patience):
                 step = min(run.total, (step // run.interval + 1) * run.interval)
                 with clock("train"):
-                    state = train_until(step, state, run.train_step, data.train, config.seed, meter)
+                    state = run.settle(
+                        train_until(step, state, run.train_step, data.train, config.seed, meter)
+                    )
                 with clock("eval"):
                     metrics = evaluate(run.eval_step, state.params, data.validation.in_order()).summary()
                 meter.evaluated(step, metrics)
@@ -116,11 +104,15 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
 
 def check_config(config: ConfigDict) -> None:
     """Raises InputError for a setting that cannot be."""
-    check_settings(config.to_dict(), reference.get_config().to_dict(), LEAST)
+    check_settings(config.to_dict(), reference.get_config().to_dict(), reference.LEAST)
     build_classifier(3, 2, **config.model)
     build_optimizer(1, **config.optimizer)
     if config.log.tensorboard:
         check_tensorboard()
+    require(
+        not config.train.row_sparse or config.optimizer.name == "adam",
+        f"train.row_sparse is an option of adam, but optimizer.name is {config.optimizer.name!r}",
+    )
     choose("text.truncate", config.text.truncate, TRUNCATIONS)
 
 
@@ -134,6 +126,7 @@ class Run(NamedTuple):
 
     state: TrainState
     train_step: CompiledByShape
+    settle: Callable[[TrainState], TrainState]  # before the parameters are used
     eval_step: CompiledByShape
     rate: Callable[[int], float]
     total: int
@@ -148,10 +141,18 @@ def build_run(config: ConfigDict, data: Data) -> Run:
     optimizer, rate = build_optimizer(total, **config.optimizer)
     init_key, dropout_key = jax.random.split(jax.random.key(config.seed))
     mesh = batch_mesh(config.devices)
-    state = on_every_device(init_state(model, optimizer, init_key), mesh)
-    train_step = CompiledByShape(make_train_step(model.apply, optimizer, dropout_key, mesh))
-    eval_step = CompiledByShape(make_eval_step(model.apply, mesh))
-    return Run(state, train_step, eval_step, rate, total, interval)
+    state = init_state(model, optimizer, init_key)
+    rows = RowAdam(rate, b1=config.optimizer.momentum) if config.train.row_sparse else None
+    state = on_every_device(rows.init(state) if rows else state, mesh)
+    settle = jax.jit(rows.settle, donate_argnums=0) if rows else lambda state: state
+
+    def apply_fn(variables, *arguments, **options):
+        words = len(variables["params"]["embedding"]["embedding"])  # with row_sparse, those of a batch
+        return model.clone(vocab_size=words).apply(variables, *arguments, **options)
+
+    train_step = CompiledByShape(make_train_step(apply_fn, optimizer, dropout_key, mesh, rows))
+    eval_step = CompiledByShape(make_eval_step(apply_fn, mesh))
+    return Run(state, train_step, settle, eval_step, rate, total, interval)
 
 
 def compile_ahead(run: Run, data: Data) -> str:
@@ -176,7 +177,7 @@ def parse_flags(arguments: list[str]) -> list[str]:
     if flags.FLAGS["verbosity"].using_default_value:
         # absl.app would make it INFO, where Orbax tells its every step.
         flags.FLAGS.verbosity = logging.WARNING  # type: ignore[assignment]
-    restart(CONFIG.value.get("devices", 0))
+    restart(CONFIG.value.get("devices", 0), CONFIG.value.get("model", {}).get("hidden", 0))
     return rest
 
 

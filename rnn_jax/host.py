@@ -8,11 +8,21 @@ import os
 import platform
 import sys
 
+WIDE = 256  # units from which one CPU device that uses all cores beats a device for each core
 DEVICE_COUNT_FLAG = "--xla_force_host_platform_device_count"
 # Freed memory stays with the process and comes in huge pages: fresh pages cost a quarter of a step.
 ALLOCATOR = "glibc.malloc.hugetlb=1:" + ":".join(
     f"glibc.malloc.{limit}={2**40}" for limit in ("mmap_threshold", "trim_threshold")
 )
+
+
+def cpu_devices(hidden: int) -> int:
+    """Returns the number of CPU devices for a layer of `hidden` units: one for each core, below WIDE units.
+
+    Devices have nothing to wait for within a step, which is most of a narrow layer's time. But each reads
+    weights of its own; wide ones leave the cache, and then the cores do better together on one product.
+    """
+    return cores() if hidden < WIDE else 1
 
 
 def environment(devices: int = 0) -> dict[str, str]:
@@ -29,9 +39,10 @@ def environment(devices: int = 0) -> dict[str, str]:
     return chosen
 
 
-def restart(devices: int = 0) -> None:
-    """Starts the running command again with `environment(devices)`; returns where nothing is missing."""
-    missing = environment(devices) if isinstance(devices, int) and devices >= 0 else {}
+def restart(devices: int, hidden: int) -> None:
+    """Starts the command again in `environment(devices or cpu_devices(hidden))`, unless it is in it."""
+    usable = isinstance(devices, int) and devices >= 0 and isinstance(hidden, int)
+    missing = environment(devices or cpu_devices(hidden)) if usable else {}
     if missing:
         sys.stdout.flush()
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | missing)

@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 from rnn_jax.batches import Batch
 from rnn_jax.parallel import batch_mesh, part_by_part, sum_over_batch
+from rnn_jax.rows import RowAdam
 
 ApplyFn = Callable[..., Any]
 
@@ -71,12 +72,18 @@ def init_state(model: Any, optimizer: optax.GradientTransformation, key: jax.Arr
 
 
 def make_train_step(
-    apply_fn: ApplyFn, optimizer: optax.GradientTransformation, key: jax.Array, mesh: Mesh | None = None
+    apply_fn: ApplyFn,
+    optimizer: optax.GradientTransformation,
+    key: jax.Array,
+    mesh: Mesh | None = None,
+    rows: RowAdam | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Returns the jitted `state, metrics = train_step(state, batch)`; it takes over the memory of `state`.
 
     The loss is the mean over the batch's real examples; dropout at step s draws from `fold_in(key, s)`. The
     batch is split over the devices of `mesh` (None: one device); their number changes only the rounding.
+    With `rows` the step reads and changes the embedding's rows of the batch alone: `rows.init(state)` before
+    the first step, `rows.settle(state)` before its parameters are used for anything else.
     """
     mesh = mesh or batch_mesh(1)
 
@@ -93,7 +100,8 @@ def make_train_step(
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics
 
-    return jax.jit(train_step, donate_argnums=0, out_shardings=NamedSharding(mesh, P()))
+    step = rows.step(train_step) if rows else train_step
+    return jax.jit(step, donate_argnums=0, out_shardings=NamedSharding(mesh, P()))
 
 
 def make_eval_step(apply_fn: ApplyFn, mesh: Mesh | None = None) -> Callable[[Any, Batch], Metrics]:

@@ -15,6 +15,7 @@ LEVELS = [
     {"fused"},
     {"cells", "text", "sources", "optimizer", "checkpoint"},
     {"rnn", "pooling", "batches", "corpus", "encoding", "workdir", "parallel"},
+    {"rows"},
     {"layers", "training", "data", "journal"},
     {"models"},
     {"inference", "report", "meter"},

@@ -31,7 +31,7 @@ def test_what_the_user_has_set_is_left_alone(variables):
 
 def test_a_command_starts_again_once_with_its_arguments():
     code = (
-        "import os, sys; from rnn_jax import host; print('begins', flush=True); host.restart(3);"
+        "import os, sys; from rnn_jax import host; print('begins', flush=True); host.restart(3, 32);"
         "import jax; print(jax.device_count(), sys.argv[1:], 'GLIBC_TUNABLES' in os.environ)"
     )
     clean = {
@@ -42,6 +42,11 @@ def test_a_command_starts_again_once_with_its_arguments():
     )
     assert done.stdout.splitlines()[:2] == ["begins", "begins"], done.stderr
     assert done.stdout.splitlines()[2].startswith("3 ['a', '--b=c d']")
+
+
+def test_wide_layers_share_one_device():
+    assert host.cpu_devices(host.WIDE - 1) == host.cores()
+    assert host.cpu_devices(host.WIDE) == 1
 
 
 def test_gates_are_kept_until_they_fill_a_gibibyte():

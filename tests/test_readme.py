@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs import smoke
-from tests.test_train_loop import write_reviews
+from tests.jobs import write_reviews
 
 ROOT = Path(__file__).parent.parent
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)

@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from jobs import tiny_config, write_reviews
 
 import rnn_jax
 import train_loop
@@ -19,58 +20,6 @@ from rnn_jax.errors import InputError
 from rnn_jax.meter import NonFiniteLossError
 
 ROOT = Path(__file__).parent.parent
-GOOD, BAD = (
-    ["great", "lovely", "moving", "funny", "brilliant"],
-    ["awful", "boring", "stupid", "dull", "terrible"],
-)
-FILLER = [
-    "the",
-    "film",
-    "with",
-    "an",
-    "actor",
-    "and",
-    "some",
-    "scenes",
-    "in",
-    "it",
-    "is",
-    "about",
-    "two",
-    "people",
-    "who",
-    "meet",
-    "one",
-    "day",
-]
-
-
-def write_reviews(path, count, labels=(0, 1), seed=0):
-    """Writes made-up reviews: filler words of 5 to 60, and a few that tell the label."""
-    rng = np.random.default_rng(seed)
-    words_of = dict(zip(labels, (BAD, GOOD, FILLER[:5]), strict=False))
-    with path.open("w") as file:
-        for index in range(count):
-            label = labels[index % len(labels)]
-            words = [*rng.choice(FILLER, rng.integers(5, 60)), *rng.choice(words_of[label], 3)]
-            rng.shuffle(words)
-            file.write(json.dumps({"text": " ".join(words) + f" {index}", "label": label}) + "\n")
-    return path
-
-
-def tiny_config(source, **changes):
-    config = smoke.get_config()
-    config.data.source = str(source)
-    config.data.validation_share = config.data.test_share = 0.2
-    config.text.max_length = 48
-    config.batch.size, config.batch.buckets = 8, 1
-    config.model.cell, config.model.pooling = "simple", "mean"
-    config.model.embedding_dim = config.model.hidden = 8
-    config.train.epochs, config.log.every = 3, 2
-    for key, value in changes.items():
-        section, name = key.split("__")
-        config[section][name] = value
-    return config
 
 
 @pytest.fixture
@@ -354,3 +303,17 @@ def test_command_line_trains_with_overrides_from_any_folder(tmp_path, reviews):
     assert json.loads((workdir / "config.json").read_text())["model"]["hidden"] == 4
     assert f"{workdir.relative_to(tmp_path)}" in done.stdout
     assert "Orbax" not in done.stderr
+
+
+def test_row_sparse_training_is_dense_training(reviews, tmp_path):
+    losses = []
+    for choice in (False, True):
+        config = tiny_config(reviews, train__row_sparse=choice)
+        losses.append(train_loop.train_and_evaluate(config, tmp_path / str(choice))["validation"]["loss"])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
+def test_row_sparse_training_is_adams(reviews, tmp_path):
+    config = tiny_config(reviews, train__row_sparse=True, optimizer__name="sgd")
+    with pytest.raises(InputError, match=r"row_sparse is an option of adam, but optimizer.name is 'sgd'"):
+        train_loop.train_and_evaluate(config, tmp_path)
