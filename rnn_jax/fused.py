@@ -123,16 +123,16 @@ def steps_forward(plan: Plan, operands: Operands, x_NKBE, carry, masks: Masks, k
 
     def run_chunk(carry, x_and_valid):
         x_KBE, valid_KB = x_and_valid
-        z_KBG = accumulated_dot(x_KBE, kernel) + operands.bias
+        inputs = plan.gating.inputs(accumulated_dot(x_KBE, kernel) + operands.bias)
 
-        def step(carry, z_and_valid):
-            z_BG, valid_B = z_and_valid
+        def step(carry, inputs_and_valid):
+            inputs, valid_B = inputs_and_valid
             q_BG = add(accumulated_dot(hidden(carry, masks.hidden), recurrent), operands.recurrent_bias)
-            gates = plan.gating.gates(z_BG, q_BG)
+            gates = plan.gating.gates(inputs, q_BG)
             new = jax.tree.map(partial(keep_valid, valid_B), plan.gating.advance(carry, gates), carry)
             return new, keep(new, gates)
 
-        return lax.scan(step, carry, (z_KBG, valid_KB), reverse=plan.reverse)
+        return lax.scan(step, carry, (inputs, valid_KB), reverse=plan.reverse)
 
     return lax.scan(run_chunk, carry, (x_NKBE, masks.valid), reverse=plan.reverse)
 
@@ -145,7 +145,7 @@ def steps_tangent(plan: Plan, operands: Operands, x_NKBE, first, masks: Masks, k
     def run_chunk(carry_dot, inputs):
         *_, valid_KB = inputs
         slopes, pushes = linearise_chunk(plan, operands, operands_dot, masks.hidden, *inputs)
-        hold = None if valid_KB is None else 1 - valid_KB[:, :, None].astype(pushes.dtype)
+        hold = None if valid_KB is None else 1 - valid_KB[:, :, None].astype(wide(plan.dtype))
 
         def step(carry_dot, inputs):
             slopes, push, hold = inputs
@@ -173,8 +173,8 @@ def linearise_chunk(plan: Plan, operands, operands_dot, hidden_mask, x_KBE, x_do
     previous = jax.tree.map(partial(shift, reverse=plan.reverse), before, states)
     h_KBH = hidden(previous, hidden_mask)
     if gates is None:
-        z_KBG = accumulated_dot(x_KBE, kernel) + operands.bias
-        gates = plan.gating.gates(z_KBG, add(accumulated_dot(h_KBH, recurrent), operands.recurrent_bias))
+        inputs = plan.gating.inputs(accumulated_dot(x_KBE, kernel) + operands.bias)
+        gates = plan.gating.gates(inputs, add(accumulated_dot(h_KBH, recurrent), operands.recurrent_bias))
     slopes = plan.gating.slopes(previous, states, gates)
     if valid_KB is not None:
         slopes = jax.tree.map(lambda slope: jnp.where(valid_KB[:, :, None], slope, 0), slopes)
