@@ -85,7 +85,7 @@ def get_config() -> ConfigDict:
             "evaluate_every": 1.0,  # epochs between evaluations, each with a checkpoint
             "patience": 0,  # stop after so many evaluations without a better one; 0 never stops early
             "keep_checkpoints": 2,  # the last ones, beside the best
-            "row_sparse": False,  # adam touches a batch's rows of the embedding alone; pays from 50,000 words
+            "row_sparse": False,  # adam touches a batch's rows of the table alone; pays from 100,000 words
         }
     )
     config.log = ConfigDict({"every": 100, "tensorboard": False})  # steps between lines of metrics
