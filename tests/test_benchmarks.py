@@ -41,10 +41,12 @@ def test_operations_of_a_training_step():
     assert train_flop(a_case(SHAPES["S"], 2)) == 2 * one + 2 * rows * gates * 32
 
 
-def test_the_ratio_is_of_the_best_of_each():
+def test_the_ratio_is_of_the_best_peer_and_our_choice_of_devices():
     results = {"ours": {"ms": 4.0}, "ours, 1 device": {"ms": 2.0}, "torch": {"ms": 7.0}, "flax": {"ms": 5.0}}
-    assert ratio(results) == pytest.approx(2.5)
-    assert ratio({"ours": {"ms": 4.0}, "torch": {"error": "none"}}) is None
+    narrow, wide = a_case(SHAPES["S"]), a_case(SHAPES["L"])
+    assert ratio(narrow, results) == pytest.approx(1.25)
+    assert ratio(wide, results) == pytest.approx(2.5)
+    assert ratio(narrow, {"ours": {"ms": 4.0}, "torch": {"error": "none"}}) is None
 
 
 def test_every_case_is_another_and_the_page_shows_what_there_is():
