@@ -10,6 +10,9 @@ import sys
 
 WIDE = 256  # units from which one CPU device that uses all cores beats a device for each core
 DEVICE_COUNT_FLAG = "--xla_force_host_platform_device_count"
+# A kernel may write several results: a step of the recurrence dispatches fewer, and is up to 25 % faster.
+FUSION_FLAG = "--xla_backend_extra_options"
+FUSION = f"{FUSION_FLAG}=xla_cpu_use_multi_output_fusion=true"
 # Freed memory stays with the process and comes in huge pages: fresh pages cost a quarter of a step.
 ALLOCATOR = "glibc.malloc.hugetlb=1:" + ":".join(
     f"glibc.malloc.{limit}={2**40}" for limit in ("mmap_threshold", "trim_threshold")
@@ -28,12 +31,14 @@ def cpu_devices(hidden: int) -> int:
 def environment(devices: int = 0) -> dict[str, str]:
     """Returns the variables to set before Python starts, for so many CPU devices; 0 is one for each core.
 
-    Variables that the user has set are not among them, nor is a device count that is in XLA_FLAGS already.
+    Variables that the user has set are not among them, nor are flags that are in XLA_FLAGS already.
     """
     chosen = {}
     flags = os.environ.get("XLA_FLAGS", "")
-    if DEVICE_COUNT_FLAG not in flags:
-        chosen["XLA_FLAGS"] = f"{flags} {DEVICE_COUNT_FLAG}={devices or cores()}".strip()
+    wanted = {DEVICE_COUNT_FLAG: f"{DEVICE_COUNT_FLAG}={devices or cores()}", FUSION_FLAG: FUSION}
+    missing = [setting for flag, setting in wanted.items() if flag not in flags]
+    if missing:
+        chosen["XLA_FLAGS"] = " ".join([flags, *missing]).strip()
     if platform.libc_ver()[0] == "glibc" and "GLIBC_TUNABLES" not in os.environ:
         chosen["GLIBC_TUNABLES"] = ALLOCATOR
     return chosen

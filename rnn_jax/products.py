@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 
 
 def accumulated_dot(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -11,20 +13,63 @@ def accumulated_dot(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def dot_with_tangent(x: jax.Array, kernel_dot: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """Returns x [..., E] @ kernel_dot in `dtype`, widened; its transpose is the gradient of a kernel.
+    """Returns x [..., E] @ kernel_dot, operands in `dtype`, widened; its transpose is a kernel's gradient.
 
     Written so that the gradient is a product of an [E, rows] array that lies in memory as it is read.
     """
     x_T = lax.optimization_barrier(x.astype(dtype).reshape(-1, x.shape[-1]).T)
-    product = lax.dot_general(x_T, kernel_dot.astype(dtype), (((0,), (0,)), ((), ())))
-    return product.astype(wide(dtype)).reshape(*x.shape[:-1], -1)
+    return contract(x_T, kernel_dot, (0, 0), dtype).reshape(*x.shape[:-1], -1)
 
 
 def tangent_dot(x_dot: jax.Array, kernel_T: jax.Array) -> jax.Array:
-    """Returns x_dot @ kernel, widened, from the kernel transposed, which its transpose reads as it lies."""
-    last = x_dot.ndim - 1
-    product = lax.dot_general(x_dot.astype(kernel_T.dtype), kernel_T, (((last,), (1,)), ((), ())))
-    return product.astype(wide(kernel_T.dtype))
+    """Returns x_dot [..., E] @ kernel, widened, from kernel_T, which its transpose reads as it lies."""
+    rows = x_dot.reshape(-1, x_dot.shape[-1])
+    return contract(rows, kernel_T, (1, 1), kernel_T.dtype).reshape(*x_dot.shape[:-1], -1)
+
+
+def contract(a: jax.Array, b: jax.Array, axes: tuple[int, int], dtype: jnp.dtype) -> jax.Array:
+    """Returns the product of two matrices over one axis of each: operands in `dtype`, the result widened.
+
+    So are its transposes: the cotangent, float32, is an operand in `dtype`. Those of `lax.dot_general` round
+    the result to bfloat16 or multiply in float32: half as fast on a processor with bfloat16 units.
+    """
+    if jnp.dtype(dtype) == wide(dtype):
+        return _contract(a, b, axes=axes, dtype=dtype)
+    return contract_p.bind(a, b, axes=axes, dtype=jnp.dtype(dtype))
+
+
+def _contract(a, b, *, axes, dtype):
+    contracted = (axes[:1], axes[1:]), ((), ())
+    return lax.dot_general(a.astype(dtype), b.astype(dtype), contracted, preferred_element_type=wide(dtype))
+
+
+def _contract_type(a, b, *, axes, dtype):
+    return a.update(shape=(a.shape[1 - axes[0]], b.shape[1 - axes[1]]), dtype=wide(dtype))
+
+
+def _transpose_a(ct, a, b, *, axes, dtype):
+    """Returns the cotangent of a, each factor and the result as they lie in memory."""
+    pair = ((ct, 1), (b, 1 - axes[1]))
+    (first, i), (second, j) = pair if axes[0] == 1 else pair[::-1]
+    return contract(first, second, (i, j), dtype).astype(a.aval.dtype)
+
+
+def _transpose_b(ct, a, b, *, axes, dtype):
+    pair = ((a, 1 - axes[0]), (ct, 0))
+    (first, i), (second, j) = pair if axes[1] == 0 else pair[::-1]
+    return contract(first, second, (i, j), dtype).astype(b.aval.dtype)
+
+
+def _batch(arguments, axes_of_batch, **options):
+    return jax.vmap(lambda a, b: _contract(a, b, **options), axes_of_batch)(*arguments), 0
+
+
+contract_p = Primitive("contract")
+contract_p.def_impl(jax.jit(_contract, static_argnames=("axes", "dtype")))
+contract_p.def_abstract_eval(_contract_type)
+mlir.register_lowering(contract_p, mlir.lower_fun(_contract, multiple_results=False))
+ad.defbilinear(contract_p, _transpose_a, _transpose_b)
+batching.primitive_batchers[contract_p] = _batch
 
 
 def wide(dtype: jnp.dtype) -> jnp.dtype:

@@ -1,5 +1,6 @@
 """The fused backend against the scan: values and gradients, on ragged batches of any length."""
 
+import re
 from functools import partial
 
 import jax
@@ -116,6 +117,40 @@ def test_bfloat16_gradients_add_up_in_float32():
     arguments = parameters(layer), a_batch(time=400), a_carry(layer, 4), None
     gradients = values_and_gradients(layer, *arguments)[1]
     assert relative_error(gradients, values_and_gradients(exact, *arguments)[1]) < 0.03
+
+
+@every_cell
+def test_bfloat16_products_accumulate_in_float32_backward_too(name):
+    layer = RNN(CELLS[name][0](UNITS, dtype=jnp.bfloat16), backend="fused")
+    arguments = parameters(layer), a_batch(time=40), a_carry(layer, 4), None
+    program = jax.jit(jax.grad(partial(loss, layer), (0, 1, 2))).lower(*arguments).as_text()
+    types = re.findall(
+        r"stablehlo\.dot_general.*: \(tensor<.*x(\w+)>, tensor<.*x(\w+)>\) -> .*x(\w+)>", program
+    )
+    assert len(types) == program.count("stablehlo.dot_general") >= 6
+    assert set(types) == {("bf16", "bf16", "f32")}
+
+
+def test_bfloat16_gradients_batch_and_differentiate():
+    layer = RNN(LSTMCell(UNITS, dtype=jnp.bfloat16), backend="fused")
+    params, x = parameters(layer), a_batch(time=20)
+
+    def gradient(params, x):
+        return jax.grad(lambda params: layer.apply({"params": params}, x[None])[1].astype(jnp.float32).sum())(
+            params
+        )
+
+    one_by_one = jax.tree.map(lambda *rows: jnp.stack(rows), *(gradient(params, row) for row in x))
+    assert relative_error(jax.vmap(gradient, (None, 0))(params, x), one_by_one) < 0.01
+    direction = random_like(params, seed=7)
+    curvature = jax.jvp(lambda params: gradient(params, x[0]), (params,), (direction,))[1]
+    exact = RNN(LSTMCell(UNITS), backend="scan")
+    expected = jax.jvp(
+        lambda params: jax.grad(lambda params: exact.apply({"params": params}, x[:1])[1].sum())(params),
+        (params,),
+        (direction,),
+    )[1]
+    assert relative_error(curvature, expected) < 0.1
 
 
 def test_the_carry_given_decides_its_type():

@@ -17,13 +17,17 @@ def variables(monkeypatch):
 
 def test_a_device_is_chosen_for_each_core_and_the_users_flags_are_kept(variables):
     variables.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=false")
-    flags = host.environment()["XLA_FLAGS"]
-    assert flags == f"--xla_cpu_enable_fast_math=false {host.DEVICE_COUNT_FLAG}={host.cores()}"
-    assert host.environment(3)["XLA_FLAGS"].endswith("=3")
+    flags = host.environment()["XLA_FLAGS"].split()
+    assert flags == [
+        "--xla_cpu_enable_fast_math=false",
+        f"{host.DEVICE_COUNT_FLAG}={host.cores()}",
+        host.FUSION,
+    ]
+    assert f"{host.DEVICE_COUNT_FLAG}=3" in host.environment(3)["XLA_FLAGS"].split()
 
 
 def test_what_the_user_has_set_is_left_alone(variables):
-    variables.setenv("XLA_FLAGS", f"{host.DEVICE_COUNT_FLAG}=5")
+    variables.setenv("XLA_FLAGS", f"{host.DEVICE_COUNT_FLAG}=5 {host.FUSION_FLAG}=a=1")
     variables.setenv("GLIBC_TUNABLES", "glibc.malloc.check=1")
     assert host.environment(2) == {}
     assert f"{host.DEVICE_COUNT_FLAG}=5" in host.describe_environment()
@@ -42,6 +46,23 @@ def test_a_command_starts_again_once_with_its_arguments():
     )
     assert done.stdout.splitlines()[:2] == ["begins", "begins"], done.stderr
     assert done.stdout.splitlines()[2].startswith("3 ['a', '--b=c d']")
+
+
+def test_xla_takes_the_fusion_option_and_counts_the_same():
+    """The option has no documentation: that XLA still knows it, and that a step then has fewer kernels."""
+    code = (
+        "import jax, jax.numpy as jnp; a = jnp.ones((64, 64));"
+        "step = lambda c, x: ((jnp.tanh(c[0] + x), jnp.tanh(c[1] * x)), (c[0] * x, c[1] + x));"
+        "run = jax.jit(lambda a: jax.lax.scan(step, (a, a), jnp.stack([a, a, a]))).lower(a).compile();"
+        "print(run.as_text().count('fusion('))"
+    )
+    counts = []
+    for flags in ("", host.FUSION):
+        environment = {**host.os.environ, "XLA_FLAGS": flags}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        counts.append(int(done.stdout))
+    assert counts[1] < counts[0]
 
 
 def test_wide_layers_share_one_device():
