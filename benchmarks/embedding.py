@@ -17,7 +17,7 @@ from rnn_jax.batches import Batch
 from rnn_jax.models import build_classifier
 from rnn_jax.parallel import batch_mesh, on_every_device
 from rnn_jax.rows import RowAdam
-from rnn_jax.training import init_state, make_train_step
+from rnn_jax.training import init_params, init_state, make_train_step
 
 BATCH, TIME, WARM_UP, ROUNDS = 32, 256, 150, 50
 
@@ -37,7 +37,7 @@ def build(vocab_size, embedding_dim, row_sparse):
     model = build_classifier(vocab_size, 2, **settings)
     rate, mesh = optax.constant_schedule(1e-3), batch_mesh()
     optimizer, rows = optax.adam(rate), RowAdam(rate) if row_sparse else None
-    state = init_state(model, optimizer, jax.random.key(0))
+    state = init_state(init_params(model, jax.random.key(0)), optimizer)
     holder = [on_every_device(rows.init(state) if rows else state, mesh)]
 
     def apply_fn(variables, *arguments, **options):

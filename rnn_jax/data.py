@@ -1,8 +1,10 @@
 """The data of a run: a corpus, tokenised and truncated, as batches of each split."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from rnn_jax.batches import Batches, bucket_lengths
 from rnn_jax.corpus import Corpus, load_corpus
@@ -19,6 +21,7 @@ class Data(NamedTuple):
     test: Batches
     tokenizer: Tokenizer
     corpus: Corpus
+    texts: Callable[[], list[str]]  # those that the vocabulary is of: read again, for who trains on them
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -30,6 +33,11 @@ class Data(NamedTuple):
         """What a trained model needs beside its config and tokeniser."""
         names, values = self.corpus.label_names, self.corpus.label_values
         return {"label_names": names, "label_values": values, "buckets": self.train.buckets}
+
+    @property
+    def uses(self) -> np.ndarray:
+        """Returns int[V], how often the training texts, as they are cut, have each word."""
+        return np.bincount(np.concatenate(self.train.examples), minlength=self.tokenizer.vocab_size)
 
     def describe(self) -> str:
         """Returns two lines for the log."""
@@ -62,13 +70,17 @@ def load_data(
     loaded = load_corpus(**corpus)
     splits = {"train": loaded.train, "validation": loaded.validation, "test": loaded.test}
     larger = text["vocabulary_source"]
+
+    def texts() -> list[str]:
+        return read_texts(larger, corpus["text_column"]) if larger else loaded.train.texts
+
     tokenizer, encoded = encode_splits(
         {name: split.texts for name, split in splits.items()},
-        read_texts(larger, corpus["text_column"]) if larger else loaded.train.texts,
+        texts(),
         **{name: text[name] for name in ("vocab_size", "lowercase", "strip_html")},
         cache=cache,
     )
     rows = {name: truncate(encoded[name], text["max_length"], text["truncate"]) for name in splits}
     lengths = bucket_lengths([len(row) for row in rows["train"]], text["max_length"], buckets)
     batches = {name: Batches(rows[name], split.labels, lengths, batch_size) for name, split in splits.items()}
-    return Data(**batches, tokenizer=tokenizer, corpus=loaded)
+    return Data(**batches, tokenizer=tokenizer, corpus=loaded, texts=texts)

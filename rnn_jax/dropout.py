@@ -12,16 +12,17 @@ class Dropout(nn.Module):
 
     The mask [F] of row b of the batch is drawn from the rng stream "dropout" and b alone, whatever the size
     of the batch and however it is split over devices. All steps of x [B, T, F] share it: variational dropout
-    (Gal & Ghahramani 2016).
+    (Gal & Ghahramani 2016). With `whole_steps` the mask is [T], and what it drops is whole steps: words.
     """
 
     rate: float
+    whole_steps: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
         if deterministic or not self.rate:
             return x
-        shape = (*(1 for _ in x.shape[1:-1]), x.shape[-1])
+        shape = (*x.shape[1:-1], 1) if self.whole_steps else (*(1 for _ in x.shape[1:-1]), x.shape[-1])
         keys = jax.vmap(jax.random.fold_in, (None, 0))(self.make_rng("dropout"), row_numbers(x.shape[0]))
         mask = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, shape))(keys)
         return jnp.where(mask, x / (1 - self.rate), 0).astype(x.dtype)

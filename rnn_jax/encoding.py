@@ -37,7 +37,7 @@ def encode_splits(
     read is made again.
     """
     settings: dict[str, Any] = {"vocab_size": vocab_size, "lowercase": lowercase, "strip_html": strip_html}
-    key = _fingerprint({**splits, "": vocabulary_texts}, settings)
+    key = fingerprint({**splits, "": vocabulary_texts}, settings)
     path = cache / f"encoded-{key}.npz"
     with contextlib.suppress(Exception):  # a torn file raises one of a dozen errors: make it again
         return _read(path, splits)
@@ -48,7 +48,8 @@ def encode_splits(
     return tokenizer, rows
 
 
-def _fingerprint(texts_by_name: Mapping[str, Sequence[str]], settings: dict) -> str:
+def fingerprint(texts_by_name: Mapping[str, Sequence[str]], settings: dict) -> str:
+    """Returns a hash of texts, of settings, and of what splits texts into words."""
     versions = [tokenizers.__version__, WORD_PATTERN, LINE_BREAK]
     digest = hashlib.sha256(json.dumps([settings, versions], sort_keys=True).encode())
     for name, texts in texts_by_name.items():

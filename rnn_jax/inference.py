@@ -11,14 +11,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from rnn_jax.batches import Batches
-from rnn_jax.checkpoint import FOLDER, Checkpoints
+from rnn_jax.checkpoint import Checkpoints
 from rnn_jax.corpus import positions
 from rnn_jax.errors import InputError, require
 from rnn_jax.models import build_classifier
 from rnn_jax.settings import flatten
 from rnn_jax.text import Tokenizer, truncate
 from rnn_jax.training import Metrics, batch_metrics, class_log_probabilities
-from rnn_jax.workdir import CONFIG, TASK, TOKENIZER, read_json
+from rnn_jax.workdir import CONFIG, TASK, TOKENIZER, check_run, read_json
 
 CONFIG_KEYS = ("model.cell", "text.max_length", "text.truncate", "batch.size")
 TASK_KEYS = ("label_names", "label_values", "buckets")
@@ -112,10 +112,7 @@ def load(workdir: str | Path, which: str | int = "best", fallback: bool = False)
       InputError: no run, no such checkpoint, or one that cannot be read or is of another network.
     """
     workdir = Path(workdir)
-    require(
-        (workdir / CONFIG).is_file() and (workdir / FOLDER).is_dir(),
-        f"{workdir} is not the folder of a run: it needs {CONFIG} and {FOLDER}/",
-    )
+    check_run("workdir", workdir)
     config = ConfigDict(_read(workdir / CONFIG, CONFIG_KEYS))
     tokenizer, task = Tokenizer.load(workdir / TOKENIZER), _read(workdir / TASK, TASK_KEYS)
     try:

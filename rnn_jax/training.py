@@ -1,6 +1,5 @@
 """The train and eval steps: pure jitted functions of (state, batch)."""
 
-import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -12,8 +11,10 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from rnn_jax.batches import Batch
+from rnn_jax.groups import join, select
 from rnn_jax.parallel import batch_mesh, part_by_part, sum_over_batch
-from rnn_jax.rows import RowAdam
+from rnn_jax.regularisers import PLAIN, Averaged, Regularisers, adversary, moved_average
+from rnn_jax.rows import TABLE, RowAdam
 
 ApplyFn = Callable[..., Any]
 
@@ -55,20 +56,34 @@ def class_log_probabilities(logits: jax.Array) -> jax.Array:
     return jax.nn.log_softmax(logits)
 
 
-def batch_metrics(logits: jax.Array, batch: Batch) -> Metrics:
-    """Returns the cross-entropy and the confusion counts of a batch, weighted by `batch.weights`."""
+def batch_metrics(logits: jax.Array, batch: Batch, smoothing: float = 0.0) -> Metrics:
+    """Returns the cross-entropy and the confusion counts of a batch, weighted by `batch.weights`.
+
+    Of each target, a share of `smoothing` is spread evenly over the classes.
+    """
     log_p_BC = class_log_probabilities(logits)
     losses_B = -jnp.take_along_axis(log_p_BC, batch.labels[:, None], axis=1)[:, 0]
+    if smoothing:
+        losses_B = (1 - smoothing) * losses_B - smoothing * log_p_BC.mean(axis=1)
     classes = log_p_BC.shape[-1]
     true_BC = jax.nn.one_hot(batch.labels, classes) * batch.weights[:, None]
     predicted_BC = jax.nn.one_hot(log_p_BC.argmax(axis=-1), classes)
     return Metrics((losses_B * batch.weights).sum(), true_BC.T @ predicted_BC)
 
 
-def init_state(model: Any, optimizer: optax.GradientTransformation, key: jax.Array) -> TrainState:
+def init_params(model: Any, key: jax.Array) -> Any:
+    """Returns the parameters that a model draws."""
+    return model.init(key, jnp.zeros((1, 1), jnp.int32), jnp.ones((1,), jnp.int32))["params"]
+
+
+def init_state(
+    params: Any, optimizer: optax.GradientTransformation, regularisers: Regularisers = PLAIN
+) -> TrainState:
     """Returns the state before the first step."""
-    params = model.init(key, jnp.zeros((1, 1), jnp.int32), jnp.ones((1,), jnp.int32))["params"]
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+    opt_state = optimizer.init(params)
+    if regularisers.average:
+        opt_state = Averaged(opt_state, jax.tree.map(jnp.copy, params))
+    return TrainState(jnp.zeros((), jnp.int32), params, opt_state)
 
 
 def make_train_step(
@@ -77,31 +92,77 @@ def make_train_step(
     key: jax.Array,
     mesh: Mesh | None = None,
     rows: RowAdam | None = None,
+    trained: Any = None,
+    regularisers: Regularisers = PLAIN,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Returns the jitted `state, metrics = train_step(state, batch)`; it takes over the memory of `state`.
 
     The loss is the mean over the batch's real examples; dropout at step s draws from `fold_in(key, s)`. The
     batch is split over the devices of `mesh` (None: one device); their number changes only the rounding.
-    With `rows` the step reads and changes the embedding's rows of the batch alone: `rows.init(state)` before
-    the first step, `rows.settle(state)` before its parameters are used for anything else.
+
+    Args:
+      rows: the step reads and changes the embedding's rows of the batch alone: `rows.init(state)` before the
+        first step, `rows.settle(state)` before its parameters are used for anything else.
+      trained: a tree like the parameters, False where they are frozen: those get no gradient and stay as they
+        are, to the bit. None trains all.
     """
     mesh = mesh or batch_mesh(1)
-
-    def loss_fn(params, step, batch: Batch):
-        rngs = {"dropout": jax.random.fold_in(key, step)}
-        logits = apply_fn({"params": params}, batch.token_ids, batch.lengths, deterministic=False, rngs=rngs)
-        metrics = batch_metrics(logits, batch)
-        return metrics.loss, (metrics, batch.weights.sum())
+    gradient_fn = make_gradient(apply_fn, key, regularisers)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        total = sum_over_batch(jax.grad(loss_fn, has_aux=True), mesh)
-        gradients, (metrics, count) = total(state.params, state.step, batch)
+        chosen = jax.tree.map(lambda _: True, state.params) if trained is None else trained
+        parts = select(state.params, chosen)
+        gradients, (metrics, count) = sum_over_batch(gradient_fn, mesh)(*parts, state.step, batch)
         gradients = jax.tree.map(lambda gradient: gradient / count, gradients)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics
+        return updated(state, gradients, optimizer, chosen, regularisers.average), metrics
 
     step = rows.step(train_step) if rows else train_step
     return jax.jit(step, donate_argnums=0, out_shardings=NamedSharding(mesh, P()))
+
+
+def updated(state: TrainState, gradients: Any, optimizer: Any, chosen: Any, decay: float) -> TrainState:
+    """Returns the state after a step; where `chosen` is False nothing moves, and `gradients` has None."""
+    unmoved = jax.tree.map(lambda here: None if here else jnp.zeros(()), chosen)
+    opt_state = state.opt_state.optimizer if decay else state.opt_state
+    updates, opt_state = optimizer.update(join(gradients, unmoved), opt_state, state.params)
+    moving, frozen = select(state.params, chosen)
+    moving = optax.apply_updates(moving, select(updates, chosen)[0])
+    if decay:
+        average, rest = select(state.opt_state.weights, chosen)
+        average = moved_average(average, moving, decay, state.step + 1)
+        opt_state = Averaged(opt_state, join(average, rest))
+    return TrainState(state.step + 1, join(moving, frozen), opt_state)
+
+
+def make_gradient(apply_fn: ApplyFn, key: jax.Array, regularisers: Regularisers) -> Callable[..., Any]:
+    """Returns `gradient, (metrics, count) = gradient_fn(trained, frozen, step, batch)` of the summed loss."""
+
+    def loss_fn(trained, change, frozen, step, batch: Batch):
+        params = join(trained, frozen)
+        logits = apply_fn(
+            {"params": params},
+            batch.token_ids,
+            batch.lengths,
+            deterministic=False,
+            rngs={"dropout": jax.random.fold_in(key, step)},
+            **({} if change is None else {"perturbation": change}),
+        )
+        metrics = batch_metrics(logits, batch, regularisers.label_smoothing)
+        return metrics.loss, (metrics, batch.weights.sum())
+
+    def gradient_fn(trained, frozen, *step_and_batch):
+        if not regularisers.adversarial:
+            return jax.grad(loss_fn, has_aux=True)(trained, None, frozen, *step_and_batch)
+        table = join(trained, frozen)[TABLE[0]][TABLE[1]]
+        none = jnp.zeros((*step_and_batch[1].token_ids.shape, table.shape[1]))
+        (clean, slope), measured = jax.grad(loss_fn, (0, 1), has_aux=True)(
+            trained, none, frozen, *step_and_batch
+        )
+        change = adversary(slope, regularisers.adversarial * jax.lax.stop_gradient(table).std())
+        worse, _ = jax.grad(loss_fn, has_aux=True)(trained, change, frozen, *step_and_batch)
+        return jax.tree.map(jnp.add, clean, worse), measured
+
+    return gradient_fn
 
 
 def make_eval_step(apply_fn: ApplyFn, mesh: Mesh | None = None) -> Callable[[Any, Batch], Metrics]:
@@ -117,39 +178,3 @@ def evaluate(eval_step: Callable[[Any, Batch], Metrics], params: Any, batches: I
     """Returns the sums over all batches and devices, fetched once at the end."""
     parts = [eval_step(params, batch) for batch in batches]
     return Metrics(*(np.sum([np.asarray(part[field]) for part in parts], axis=(0, 1)) for field in range(2)))
-
-
-class CompiledByShape:
-    """A jitted function of (state, batch) compiled ahead, once for each [B, T] of the batch, and timed.
-
-    `seconds` maps the shapes to the time that tracing and compiling took.
-    """
-
-    def __init__(self, function: Any):
-        self.function = function
-        self.executables: dict[tuple[int, ...], Any] = {}
-        self.seconds: dict[tuple[int, ...], float] = {}
-
-    def __call__(self, state: Any, batch: Batch) -> Any:
-        return self.executable(state, batch)(state, batch)
-
-    def executable(self, state: Any, batch: Batch) -> Any:
-        """Returns the compiled function for the batch's shape."""
-        shape = batch.token_ids.shape
-        if shape not in self.executables:
-            began = time.perf_counter()
-            self.executables[shape] = self.function.lower(state, batch).compile()
-            self.seconds[shape] = time.perf_counter() - began
-        return self.executables[shape]
-
-
-def train_until(
-    stop: int, state: TrainState, train_step: Any, batches: Callable[[int, int], Batch], seed: int, meter: Any
-) -> TrainState:
-    """Returns the state after step `stop`. `meter.push(step, batch, metrics)` is called after each step."""
-    for step in range(int(state.step), stop):
-        batch = batches(seed, step)
-        state, metrics = train_step(state, batch)
-        meter.push(step + 1, batch, metrics)
-    meter.flush()
-    return state

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from rnn_jax.checkpoint import FOLDER
 from rnn_jax.errors import InputError, require
 from rnn_jax.settings import changes
 from rnn_jax.text import Tokenizer
@@ -26,6 +27,14 @@ def fresh_workdir(name: str) -> Path:
     stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(1)))
     return next(path for path in (Path("runs", name) for name in names) if not path.exists())
+
+
+def check_run(argument: str, workdir: Path) -> None:
+    """Raises InputError unless the folder, given as `argument`, is that of a run."""
+    require(
+        (workdir / CONFIG).is_file() and (workdir / FOLDER).is_dir(),
+        f"{argument} is {str(workdir)!r}, which is not the folder of a run: it needs {CONFIG} and {FOLDER}/",
+    )
 
 
 def check_workdir(workdir: Path, config: Mapping[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """The command rnn-jax: every input and output form, and one line for every error."""
 
 import csv
+import importlib.util
 import io
 import json
 import shutil
@@ -15,6 +16,7 @@ import pytest
 
 import rnn_jax
 from rnn_jax.cli import main
+from rnn_jax.vectors import read_vectors
 from tests.runs import TEXTS, make_run
 
 ROWS = [{"text": text, "label": index % 2} for index, text in enumerate([*TEXTS, 'two\nlines, and "quotes"'])]
@@ -240,3 +242,68 @@ def test_table_fits_the_encoding_of_the_output(workdir, capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
     main(["predict", "--workdir", str(workdir), "😀 film"])
     assert b"? film" in sys.stdout.buffer.getvalue()
+
+
+GENSIM = pytest.mark.skipif(
+    importlib.util.find_spec("gensim") is None, reason="needs gensim (extra: vectors)"
+)
+
+
+def unlabelled(folder):
+    """Writes splits whose texts name them."""
+    folder.mkdir()
+    for split in ("train", "unsupervised", "test"):
+        rows = [{"text": f"Every{split} word,<br />{split}only"}] * 6
+        (folder / f"{split}-00000-of-00001.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(folder)
+
+
+@GENSIM
+def test_vectors_are_of_all_texts_but_those_held_out(tmp_path, capsys):
+    out = tmp_path / "new" / "v.txt"
+    arguments = ["--data", unlabelled(tmp_path / "data"), "--out", str(out), "--dim", "7", "--epochs", "2"]
+    main(["vectors", *arguments])
+    assert capsys.readouterr().out.startswith(f"{out}: 6 words, 7 dimensions, ")
+    words = {line.split()[0] for line in out.read_text().splitlines()[1:]}
+    assert words == {"everytrain", "everyunsupervised", "trainonly", "unsupervisedonly", "word", ","}
+    assert read_vectors(str(out), ["[PAD]", "[UNK]", "word"]).table.shape == (3, 7)
+    first = out.read_bytes()
+    main(["vectors", *arguments])
+    assert out.read_bytes() == first
+    main(["vectors", *arguments, "--seed", "1"])
+    assert out.read_bytes() != first
+
+
+@GENSIM
+def test_settings_of_vectors_reach_the_training(tmp_path, monkeypatch):
+    seen = {}
+
+    def train_vectors(sentences, **settings):
+        seen.update(settings)
+        return ["a"], np.ones((1, 2))
+
+    monkeypatch.setattr("rnn_jax.cli.train_vectors", train_vectors)
+    arguments = ["vectors", "--data", unlabelled(tmp_path / "data"), "--out", str(tmp_path / "v.txt")]
+    main(arguments)
+    assert seen == {"dim": 128, "window": 5, "epochs": 8, "min_count": 5, "seed": 0, "workers": 1}
+    others = {"dim": 1, "window": 2, "epochs": 3, "min_count": 4, "seed": 5, "workers": 6}
+    main(arguments + [f"--{name.replace('_', '-')}={value}" for name, value in others.items()])
+    assert seen == others
+
+
+def test_vectors_that_cannot_be_made_or_written_are_refused_before_the_work(tmp_path, capsys, monkeypatch):
+    data = unlabelled(tmp_path / "data")
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr("rnn_jax.cli.read_texts", lambda *_: pytest.fail("read the texts"))
+    for out, message in ((tmp_path / "file" / "v.txt", "cannot be written"), (tmp_path / "v.bin", ".bin")):
+        assert message in refused(capsys, "vectors", "--data", data, "--out", out)
+    monkeypatch.setitem(sys.modules, "gensim.models", None)
+    assert "pip install" in refused(capsys, "vectors", "--data", data, "--out", tmp_path / "v.txt")
+
+
+@GENSIM
+def test_texts_of_too_few_words_for_vectors_are_refused(tmp_path, capsys):
+    data, out = unlabelled(tmp_path / "data"), tmp_path / "v.txt"
+    error = refused(capsys, "vectors", "--data", data, "--out", out, "--min-count", "99")
+    assert "no word is used 99 times" in error
+    assert not out.exists()

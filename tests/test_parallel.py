@@ -22,7 +22,7 @@ from rnn_jax.batches import Batch
 from rnn_jax.checkpoint import Checkpoints
 from rnn_jax.models import build_classifier
 from rnn_jax.parallel import batch_mesh, on_every_device
-from rnn_jax.training import evaluate, init_state, make_eval_step, make_train_step
+from rnn_jax.training import evaluate, init_params, init_state, make_eval_step, make_train_step
 from configs import bilstm
 from tests.oracle import assert_trees_close
 
@@ -40,7 +40,7 @@ batches = [  # 6 rows: two devices share them equally, four do not
 ends = {}
 for devices in (1, 2, 4):
     mesh = batch_mesh(devices)
-    state = on_every_device(init_state(model, optimizer, jax.random.key(0)), mesh)
+    state = on_every_device(init_state(init_params(model, jax.random.key(0)), optimizer), mesh)
     step = make_train_step(model.apply, optimizer, jax.random.key(1), mesh)
     metrics = []
     for batch in batches:
@@ -54,7 +54,7 @@ for devices in (2, 4):
     assert_trees_close(ends[devices], ends[1], rtol=2e-4, atol=1e-6)
     assert ends[devices][1][-1].summary()["examples"] == 5
 program = make_train_step(model.apply, optimizer, jax.random.key(1), batch_mesh(2)).lower(
-    on_every_device(init_state(model, optimizer, jax.random.key(0)), batch_mesh(2)), batches[0]
+    on_every_device(init_state(init_params(model, jax.random.key(0)), optimizer), batch_mesh(2)), batches[0]
 ).compile().as_text()
 assert program.count(" all-reduce(") == 1, program.count(" all-reduce(")
 """

@@ -8,7 +8,7 @@ import pytest
 
 from rnn_jax.batches import Batch
 from rnn_jax.rows import RowAdam
-from rnn_jax.training import init_state, make_train_step
+from rnn_jax.training import init_params, init_state, make_train_step
 
 WORDS, STEPS = 600, 260
 
@@ -43,7 +43,7 @@ def test_skipped_steps_are_made_good(b1):
     rows, random, key = RowAdam(rate, b1=b1), np.random.default_rng(0), jax.random.key(0)
     dense_step = make_train_step(Reader.apply, optimizer, key)
     row_step = make_train_step(Reader.apply, optimizer, key, rows=rows)
-    dense, sparse = (init_state(Reader, optimizer, key) for _ in range(2))
+    dense, sparse = (init_state(init_params(Reader, key), optimizer) for _ in range(2))
     sparse = rows.init(sparse)
     for _ in range(STEPS):
         batch = batch_of(random)

@@ -56,6 +56,52 @@ def test_every_shard_of_a_split_is_read(tmp_path):
     assert sorted(read_source(str(tmp_path))["train"]["text"]) == ["shard 0", "shard 1", "shard 2"]
 
 
+LAYOUTS = {
+    "shards": ["train-00000-of-00001", "unsupervised-00000-of-00002", "unsupervised-00001-of-00002"],
+    "shards in a folder": ["data/train-00000-of-00001", "data/unsupervised-00000-of-00001"],
+    "files": ["train", "unsupervised", "test"],
+    "folders": ["train/part-0", "train/part-1", "unsupervised/part-0", "test/part-0"],
+    "folders of folders": ["x/train/a", "x/train/b", "x/unsupervised/a"],
+    "names around": ["imdb_train_v1", "imdb-dev", "unsupervised"],
+    "other words": ["Training", "val", "eval", "unsupervised"],
+    "names that contain one": ["train", "trains", "contest", "devil"],
+    "none of them": ["a", "b", "unsupervised"],
+    "hidden ones": ["train", ".cache/test", "__pycache__/dev", "unsupervised"],
+}
+SPLITS = {
+    "shards": {"train": 1, "unsupervised": 2},
+    "shards in a folder": {"train": 1, "unsupervised": 1},
+    "files": {"train": 1, "unsupervised": 1, "test": 1},
+    "folders": {"train": 2, "unsupervised": 1, "test": 1},
+    "folders of folders": {"train": 2, "unsupervised": 1},
+    "names around": {"train": 1, "validation": 1, "unsupervised": 1},
+    "other words": {"train": 1, "validation": 1, "test": 1, "unsupervised": 1},
+    "names that contain one": {"train": 1, "trains": 1, "contest": 1, "devil": 1},
+    "none of them": {"train": 3},
+    "hidden ones": {"train": 1, "unsupervised": 1},
+}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_splits_are_named_by_files_and_folders_and_none_is_dropped(tmp_path, layout, suffix):
+    for name in LAYOUTS[layout]:
+        write(tmp_path / f"{name}{suffix}", {"text": [name], "label": [1]})
+    parts = read_source(str(tmp_path))
+    assert {name: len(data) for name, data in parts.items()} == SPLITS[layout]
+    for name, data in parts.items():
+        if name not in ("train", "validation", "test"):
+            assert all(name in text for text in data["text"])
+
+
+def test_unlabelled_texts_need_no_column_of_labels(tmp_path):
+    write(tmp_path / "train.csv", {"text": ["a"], "label": [1]})
+    write(tmp_path / "test.csv", {"text": ["b"], "label": [0]})
+    write(tmp_path / "unsupervised.csv", {"text": ["c"]})
+    assert read_source(str(tmp_path))["unsupervised"][:] == {"text": ["c"]}
+    assert read_texts(str(tmp_path), "text") == ["a", "c"]
+
+
 def test_a_folder_with_one_plain_file_is_the_training_split(tmp_path):
     write(tmp_path / "reviews.csv")
     (tmp_path / "README.md").write_text("a data set")

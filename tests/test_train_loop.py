@@ -18,6 +18,7 @@ from configs import smoke
 from rnn_jax.checkpoint import Checkpoints
 from rnn_jax.errors import InputError
 from rnn_jax.meter import NonFiniteLossError
+from rnn_jax.trainer import Trainer
 
 ROOT = Path(__file__).parent.parent
 
@@ -65,18 +66,29 @@ class Killed(Exception):
     pass
 
 
+UNFREEZING = {
+    "train__freeze": (("embedding", 2), ("encoder", 1)),
+    "optimizer__rates": (("encoder", 0.5),),
+    "train__adversarial": 0.5,
+    "train__average": 0.9,
+    "train__label_smoothing": 0.1,
+    "model__word_dropout": 0.1,
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("epochs_done", [1, 3])
-def test_resumed_run_equals_uninterrupted_one(tmp_path, reviews, monkeypatch, epochs_done):
+@pytest.mark.parametrize(("epochs_done", "changes"), [(1, {}), (3, {}), (1, UNFREEZING), (2, UNFREEZING)])
+def test_resumed_run_equals_uninterrupted_one(tmp_path, reviews, monkeypatch, epochs_done, changes):
     config = tiny_config(
         reviews,
         train__epochs=4,
         train__evaluate_every=0.5,
         batch__buckets=2,
         model__cell="gru",
+        **changes,
     )
     whole = train_loop.train_and_evaluate(config, tmp_path / "whole")
-    train_until, calls = train_loop.train_until, []
+    train_until, calls = Trainer.train_until, []
 
     def killed_later(*arguments):
         calls.append(arguments)
@@ -84,10 +96,10 @@ def test_resumed_run_equals_uninterrupted_one(tmp_path, reviews, monkeypatch, ep
             raise Killed
         return train_until(*arguments)
 
-    monkeypatch.setattr(train_loop, "train_until", killed_later)
+    monkeypatch.setattr(Trainer, "train_until", killed_later)
     with pytest.raises(Killed):
         train_loop.train_and_evaluate(config, tmp_path / "cut")
-    monkeypatch.setattr(train_loop, "train_until", train_until)
+    monkeypatch.setattr(Trainer, "train_until", train_until)
     resumed = train_loop.train_and_evaluate(config, tmp_path / "cut")
     interval = round(0.5 * whole["steps"] / 4)
     assert resumed["resumed_at"] == 2 * epochs_done * interval > 0
@@ -102,6 +114,47 @@ def test_resumed_run_equals_uninterrupted_one(tmp_path, reviews, monkeypatch, ep
         for path in (tmp_path / "whole" / "metrics.jsonl", tmp_path / "cut" / "metrics.jsonl")
     ]
     assert lines[0] == lines[1]
+
+
+@pytest.mark.slow
+def test_an_embedding_is_pretrained_transferred_and_stays_frozen(tmp_path, reviews, capsys):
+    """The tutorial's procedure: another network, another vocabulary, the same rows."""
+    train_loop.train_and_evaluate(tiny_config(reviews), tmp_path / "old")
+    changes = {"model__cell": "lstm", "model__bidirectional": True, "text__vocab_size": 20}
+    config = tiny_config(reviews, train__freeze=("embedding",), **changes)
+    config.embedding.from_workdir = str(tmp_path / "old")
+    results = train_loop.train_and_evaluate(config, tmp_path / "new")
+    said = capsys.readouterr().out
+    assert "taken: embedding/embedding, 18 of 18 words known" in said
+    assert results["parameters"] - results["trained_parameters"] == 20 * 8
+    assert f"{20 * 8} frozen" in said
+    old, new = (rnn_jax.load(tmp_path / name, which) for name, which in (("old", "best"), ("new", "last")))
+    rows = [old.tokenizer.words.index(word) for word in new.tokenizer.words]
+    expected = np.asarray(old.params["embedding"]["embedding"])[rows]
+    assert np.asarray(new.params["embedding"]["embedding"]).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"train__freeze": ("embeding",)},
+            r"train.freeze has the pattern 'embeding'.*Did you mean 'embedding'",
+        ),
+        ({"optimizer__rates": (("head", -1.0),)}, r"optimizer.rates holds \('head', -1.0\)"),
+        ({"train__average": 1.5}, r"train.average is 1.5"),
+        (
+            {"train__row_sparse": True, "train__freeze": ("embedding",)},
+            r"train.freeze is .* but train.row_sparse",
+        ),
+        ({"embedding__missing": "median"}, r"embedding.missing is 'median'"),
+        ({"embedding__from_workdir": "nowhere"}, r"config.embedding.from_workdir is 'nowhere'"),
+        ({"embedding__vectors": "glove.txt"}, r"glove.txt"),
+    ],
+)
+def test_what_cannot_be_pretrained_or_frozen_is_said_before_training(tmp_path, reviews, changes, message):
+    with pytest.raises(InputError, match=message):
+        train_loop.train_and_evaluate(tiny_config(reviews, **changes), tmp_path / "run")
 
 
 def assert_same_last_checkpoint(first, second, step):
@@ -170,7 +223,7 @@ def test_each_shape_is_compiled_once_and_none_while_training(tmp_path, reviews, 
             compilations.append(name) if name.endswith("backend_compile_duration") else None
         )
     )
-    train_until = train_loop.train_until
+    train_until = Trainer.train_until
 
     def counted(*arguments):
         before = len(compilations)
@@ -178,7 +231,7 @@ def test_each_shape_is_compiled_once_and_none_while_training(tmp_path, reviews, 
         counts.append(len(compilations) - before)
         return state
 
-    monkeypatch.setattr(train_loop, "train_until", counted)
+    monkeypatch.setattr(Trainer, "train_until", counted)
     results = train_loop.train_and_evaluate(tiny_config(reviews, batch__buckets=3), tmp_path / "run")
     assert results["compilations"]["train"] == len(results["shapes"]) == 2
     assert compilations, "the listener heard nothing"

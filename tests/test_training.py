@@ -10,18 +10,20 @@ import pytest
 
 from rnn_jax.batches import Batch, Batches
 from rnn_jax.cells import SimpleCell
+from rnn_jax.groups import group_parameters
 from rnn_jax.models import TextClassifier
+from rnn_jax.parallel import batch_mesh
 from rnn_jax.rnn import RNN
+from rnn_jax.trainer import CompiledByShape, Trainer
 from rnn_jax.training import (
-    CompiledByShape,
     TrainState,
     batch_metrics,
     class_log_probabilities,
     evaluate,
+    init_params,
     init_state,
     make_eval_step,
     make_train_step,
-    train_until,
 )
 from tests.oracle import assert_trees_close, random_like
 
@@ -158,7 +160,7 @@ def test_dropout_is_drawn_from_the_key_and_the_step():
 
 def test_state_before_training_is_step_zero_and_drawn_from_the_key():
     def made(seed):
-        return init_state(small_model(), optax.adam(0.1), jax.random.key(seed))
+        return init_state(init_params(small_model(), jax.random.key(seed)), optax.adam(0.1))
 
     state = made(0)
     assert int(state.step) == 0
@@ -209,8 +211,14 @@ def test_training_learns_the_examples_and_shows_each_step_to_the_meter():
         def flush(self):
             self.flushed += 1
 
-    meter, step = Meter(), make_train_step(model.apply, optimizer, jax.random.key(0))
-    state = train_until(80, start(optimizer), step, batches, 0, meter)
+    meter, state = Meter(), start(optimizer)
+    trainer = Trainer(
+        group_parameters(state.params, (), (), 1),
+        lambda step: optimizer,
+        lambda optimizer, trained: make_train_step(model.apply, optimizer, jax.random.key(0)),
+        batch_mesh(1),
+    )
+    state = trainer.train_until(80, state, batches, 0, meter)
     assert meter.steps == list(range(1, 81))
     assert meter.flushed == 1
     metrics = evaluate(make_eval_step(model.apply), state.params, batches.in_order())

@@ -1,0 +1,30 @@
+"""IMDB, official split: frozen word2vec of its 75,000 texts that are not test. Settings: configs/lstm.py.
+
+Command:  python train_loop.py --config configs/imdb_t3.py [--config.data.source=FOLDER]
+"""
+
+from ml_collections import ConfigDict
+
+from configs import lstm
+
+
+def get_config() -> ConfigDict:
+    config = lstm.get_config()
+    config.data.source = "stanfordnlp/imdb"
+    config.text.vocabulary_source = "stanfordnlp/imdb"
+    config.text.vocab_size = 30_000
+    config.text.max_length = 400
+    config.batch = ConfigDict({"size": 64, "buckets": 6})
+    config.model.embedding_dim = 128
+    config.model.hidden = 128
+    config.model.bidirectional = True
+    config.model.pooling = "concat"
+    config.model.embedding_dropout = 0.3
+    config.model.dropout = 0.5
+    config.embedding.vectors = "word2vec"
+    config.embedding.epochs = 8
+    config.train.freeze = ("embedding",)
+    config.train.adversarial = 3.5
+    config.train.average = 0.99
+    config.train.epochs = 8
+    return config

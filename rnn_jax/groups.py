@@ -1,0 +1,157 @@
+"""Parameter groups: which parameters train, from which step on, and how fast; all decided by their paths.
+
+A path is the names on the way to an array: "embedding/embedding", "encoder/forward_rnn/cell/hi/kernel". A
+pattern is a path, the beginning of one ("encoder/forward_rnn"), or either with wildcards ("encoder/*/cell").
+"""
+
+import math
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+import jax
+
+from rnn_jax.errors import nearest, require
+
+FROZEN = "frozen"
+
+
+class Group(NamedTuple):
+    """Trains from step `start` on (infinity: never), at `factor` times the learning rate."""
+
+    start: float = 0
+    factor: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """What stands for the group in the tree of labels."""
+        return FROZEN if math.isinf(self.start) else f"from step {self.start:.0f}, rate x {self.factor:g}"
+
+
+class Groups(NamedTuple):
+    """`labels` is a tree like the parameters that names each one's group; `members` has them by name."""
+
+    labels: Any
+    members: dict[str, Group]
+
+    def trained(self, step: int) -> Any:
+        """Returns a tree like the parameters: True where they train at `step`."""
+        return jax.tree.map(lambda label: self.members[label].start <= step, self.labels)
+
+    def count(self, params: Any) -> int:
+        """Returns the number of parameters that ever train."""
+        sizes = jax.tree.map(lambda leaf, label: 0 if label == FROZEN else leaf.size, params, self.labels)
+        return sum(jax.tree.leaves(sizes))
+
+    def describe(self, params: Any) -> str:
+        """Returns the number of parameters, and of those in each group where there are several."""
+        sizes = dict.fromkeys(sorted(self.members), 0)
+        for leaf, label in zip(jax.tree.leaves(params), jax.tree.leaves(self.labels), strict=True):
+            sizes[label] += leaf.size
+        parts = "; ".join(f"{size:,} {label}" for label, size in sizes.items()) if len(sizes) > 1 else ""
+        return f"parameters: {sum(sizes.values()):,}" + (f" ({parts})" if parts else "")
+
+    def starts(self) -> list[int]:
+        """Returns the steps at which a group begins to train, in order; the first is 0."""
+        return sorted({0, *(int(group.start) for name, group in self.members.items() if name != FROZEN)})
+
+    def phase(self, step: int) -> int:
+        """Returns the last of `starts` that is not after `step`."""
+        return max(start for start in self.starts() if start <= step)
+
+
+def group_parameters(
+    params: Any,
+    freeze: Sequence[str | tuple[str, int]],
+    rates: Sequence[tuple[str, float]],
+    steps_per_epoch: int,
+) -> Groups:
+    """Returns the groups of a tree of parameters. Where several patterns match, the last one counts.
+
+    Args:
+      freeze: patterns of what never trains, and pairs (pattern, epoch) of what trains from that epoch on
+        (gradual unfreezing, Howard & Ruder 2018).
+      rates: pairs (pattern, factor of the learning rate) (discriminative rates, of the same paper).
+
+    Raises:
+      InputError: a pattern that matches nothing (the message lists the paths), an epoch or a factor that
+        cannot be, or nothing that trains at step 0.
+    """
+    paths = path_names(params)
+    groups = dict.fromkeys(paths, Group())
+    for pattern, epoch in map(freezing_of, freeze):
+        for path in matching("train.freeze", pattern, paths):
+            groups[path] = groups[path]._replace(start=epoch * steps_per_epoch)
+    for pattern, factor in map(rate_of, rates):
+        for path in matching("optimizer.rates", pattern, paths):
+            groups[path] = groups[path]._replace(factor=float(factor))
+    require(
+        any(group.start == 0 for group in groups.values()),
+        f"train.freeze is {tuple(freeze)!r}, which leaves nothing to train in the first epoch",
+    )
+    labels = [groups[path].name for path in paths]
+    return Groups(
+        jax.tree.unflatten(jax.tree.structure(params), labels),
+        {group.name: group for group in groups.values()},
+    )
+
+
+def path_names(tree: Any) -> list[str]:
+    """Returns the path of each leaf, in the order of `jax.tree.leaves`.
+
+    >>> path_names({"embedding": {"embedding": 0}, "head": {"bias": 1, "kernel": 2}})
+    ['embedding/embedding', 'head/bias', 'head/kernel']
+    """
+    found = jax.tree_util.tree_leaves_with_path(tree)
+    return [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in found]
+
+
+def matching(argument: str, pattern: str, paths: Sequence[str]) -> list[str]:
+    """Returns the paths that a pattern matches. Raises InputError, with all paths, where there is none."""
+    found = [path for path in paths if fnmatchcase(path, pattern) or fnmatchcase(path, f"{pattern}/*")]
+    beginnings = {
+        "/".join(path.split("/")[:size]): 0 for path in paths for size in range(1, path.count("/") + 2)
+    }
+    require(
+        bool(found),
+        f"{argument} has the pattern {pattern!r}, which matches no parameter.{nearest(pattern, beginnings)} "
+        f"The parameters are: {', '.join(paths)}",
+    )
+    return found
+
+
+def select(params: Any, chosen: Any) -> tuple[Any, Any]:
+    """Returns the parameters where `chosen` is True, and the others; None stands for what is not there."""
+    return (
+        jax.tree.map(lambda leaf, here: leaf if here else None, params, chosen),
+        jax.tree.map(lambda leaf, here: None if here else leaf, params, chosen),
+    )
+
+
+def join(first: Any, second: Any) -> Any:
+    """Returns the tree of which `select` gave the two parts."""
+    return jax.tree.map(
+        lambda one, other: other if one is None else one, first, second, is_leaf=lambda leaf: leaf is None
+    )
+
+
+def freezing_of(entry: Any) -> tuple[str, float]:
+    """Returns the pattern of an entry of `freeze`, and the epoch from which it trains."""
+    if isinstance(entry, str):
+        return entry, math.inf
+    pair = tuple(entry) if isinstance(entry, list | tuple) else ()
+    require(
+        len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], int) and pair[1] >= 0,
+        f"train.freeze holds {entry!r}; give a pattern, or a pair (pattern, first epoch that trains it)",
+    )
+    return pair[0], pair[1]
+
+
+def rate_of(entry: Any) -> tuple[str, float]:
+    """Returns the pattern of an entry of `rates`, and its factor."""
+    pair = tuple(entry) if isinstance(entry, list | tuple) else ()
+    require(
+        len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], int | float) and pair[1] > 0,
+        f"optimizer.rates holds {entry!r}; give pairs (pattern, factor of the learning rate above 0)",
+    )
+    return pair[0], pair[1]

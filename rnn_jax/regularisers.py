@@ -1,0 +1,70 @@
+"""What keeps a network from learning its training set by heart: smoothed labels, adversaries, averages."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rnn_jax.errors import check_rate, require
+
+
+class Regularisers(NamedTuple):
+    """Options of training, all off by default.
+
+    Attributes:
+      label_smoothing: share of each target that is spread evenly over all classes (Szegedy et al. 2016).
+      adversarial: norm, for each text, of the change of its words' vectors that raises the loss most; the
+        loss at that change is added (Miyato et al. 2017). In units of the standard deviation of the table's
+        entries, which is their normalisation of the table, up to frequencies. Doubles the cost of a step.
+      average: decay of the exponential moving average of the weights that is evaluated and saved, such as
+        0.999; 0 takes the weights themselves (Polyak & Juditsky 1992).
+    """
+
+    label_smoothing: float = 0.0
+    adversarial: float = 0.0
+    average: float = 0.0
+
+    def check(self) -> "Regularisers":
+        """Returns itself. Raises InputError for a number out of its range."""
+        check_rate("train.label_smoothing", self.label_smoothing)
+        check_rate("train.average", self.average)
+        require(
+            0 <= self.adversarial < float("inf"),
+            f"train.adversarial is {self.adversarial}; it is a norm: give at least 0",
+        )
+        return self
+
+
+PLAIN = Regularisers()
+
+
+def adversary(slope_BTE: jax.Array, radius: jax.Array) -> jax.Array:
+    """Returns the change of norm `radius` in each row along which a loss of that slope rises fastest."""
+    square_B = (slope_BTE.astype(jnp.float32) ** 2).sum(axis=(1, 2), keepdims=True)
+    safe_B = jnp.where(square_B > 0, square_B, 1)  # a row without words has no slope, and gets no change
+    return radius * slope_BTE / jnp.sqrt(safe_B)
+
+
+class Averaged(NamedTuple):
+    """An optimiser's state, and beside it the average of the weights, or, while that is used, the weights."""
+
+    optimizer: Any
+    weights: Any
+
+
+def moved_average(average: Any, params: Any, decay: float, step: jax.Array) -> Any:
+    """Returns the average after step `step`, counted from 1, of the weights after steps 1 to `step`.
+
+    It is sum_i d^(step - i) w_i / sum_i d^(step - i): without a share of where training began.
+    """
+    share = (1 - decay) / (1 - decay ** step.astype(jnp.float32))
+    return jax.tree.map(lambda old, new: old + share.astype(old.dtype) * (new - old), average, params)
+
+
+def exchange(state: Any) -> Any:
+    """Returns a train state with its weights and their average, if it has one, in each other's place."""
+    if not isinstance(state.opt_state, Averaged):
+        return state
+    return state._replace(
+        params=state.opt_state.weights, opt_state=state.opt_state._replace(weights=state.params)
+    )

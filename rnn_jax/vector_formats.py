@@ -1,0 +1,179 @@
+"""Formats of word vectors: text of GloVe, word2vec and fastText, word2vec's binary one, and a NumPy table."""
+
+import functools
+import itertools
+import re
+from collections import Counter
+from collections.abc import Set
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from rnn_jax.errors import InputError, require
+
+LONGEST = 2**20  # bytes of a line, a word or a vector: bounds the memory that a hostile file can take
+PROBED = 16  # lines that tell the dimension together, so that a broken one among them does not
+SHOWN = 5  # malformed entries that are described
+HEADER = re.compile(rb"\s*(\d{1,12})\s+(\d{1,7})\s*")  # number of words, dimension
+
+
+class Search:
+    """The words that are looked for in a file, and what is found of them: all that a reader keeps."""
+
+    def __init__(self, source: str, wanted: Set[bytes]):
+        """Takes the file's name for messages, and the words in UTF-8."""
+        self.source = source
+        self.wanted = wanted
+        # Words may hold spaces, so what stands before the first space rules most lines out, and none in.
+        self.starts = {(word.split(None, 1) or [word])[0] for word in wanted}
+        self.dimension = 0
+        self.vectors: dict[bytes, np.ndarray] = {}
+        self.duplicates = 0
+        self.malformed: list[str] = []
+        self.malformed_count = 0
+
+    def add(self, place: str, word: bytes, vector: np.ndarray) -> None:
+        """Takes the vector of a wanted word; of several, the first that is finite counts."""
+        if word in self.vectors:
+            self.duplicates += 1
+        elif np.isfinite(vector).all():
+            self.vectors[word] = vector
+        else:
+            self.reject(place, "a number is not finite in float32")
+
+    def reject(self, place: str, reason: str) -> None:
+        """Counts a malformed entry, and describes the first few."""
+        self.malformed_count += 1
+        if len(self.malformed) < SHOWN:
+            self.malformed.append(f"{place}: {reason}"[:200])
+
+
+def read_text(file: BinaryIO, search: Search) -> None:
+    """Reads lines of a word and its numbers, after a line "words dimension" or without one.
+
+    Numbers are parsed for wanted words only. A word may hold spaces, as in GloVe's 840B file.
+    """
+    lines = enumerate(iter(functools.partial(file.readline, LONGEST), b""), 1)
+    first = list(itertools.islice(lines, PROBED))
+    header, dimension = _probe([line for _, line in first], search.source)
+    search.dimension = dimension
+    starts, words = search.starts, 0
+    for number, line in itertools.chain(first[header is not None :], lines):
+        if len(line) == LONGEST:
+            raise InputError(
+                f"{search.source!r} is no text file of word vectors: line {number} has over {LONGEST:,} bytes"
+            )
+        line = line.strip()
+        start = line.split(None, 1)[:1]
+        if start:
+            words += 1
+            # Of other lines only the spaces are counted, which finds those that are cut off.
+            if start[0] in starts or line.count(b" ") < dimension:
+                _read_line(f"line {number}", line, search)
+    if header is not None and header != words:
+        search.reject("line 1", f"it announces {header:,} words, but {words:,} follow")
+
+
+def _read_line(place: str, line: bytes, search: Search) -> None:
+    word, *numbers = line.rsplit(None, search.dimension)
+    first, *rest = word.split()
+    if len(numbers) < search.dimension:
+        search.reject(place, f"it has {len(numbers)} numbers, not {search.dimension}")
+    elif word in search.wanted:
+        try:
+            values = np.array(list(map(float, numbers)))
+        except ValueError as error:
+            search.reject(place, str(error))
+            return
+        with np.errstate(over="ignore"):  # `add` looks for infinity
+            search.add(place, word, values.astype(np.float32))
+    elif first in search.wanted and all(map(_is_number, rest)):
+        search.reject(place, f"it has {len(rest) + len(numbers)} numbers, not {search.dimension}")
+
+
+def _probe(lines: list[bytes], source: str) -> tuple[int | None, int]:
+    """Returns the number of words that the first line announces, or None, and the dimension of the others."""
+    require(any(map(bytes.strip, lines)), f"{source!r} is empty; give a file of word vectors")
+    header = HEADER.fullmatch(lines[0])
+    sizes = Counter(map(_numbers_at_end, lines[1:] if header else lines))
+    least = 1 if header else 2  # prose, too, has lines that end with a number
+    found = [size for size, _ in sizes.most_common() if size >= least]
+    require(
+        bool(found),
+        f"{source!r} is no text file of word vectors: it has no lines like 'cat 0.1 -2'",
+    )
+    if header is None:
+        return None, found[0]
+    count, dimension = map(int, header.groups())
+    require(
+        dimension in found,
+        f"{source!r} announces {dimension} dimensions in line 1, but its vectors have {found[0]}; mend it",
+    )
+    return count, dimension
+
+
+def _numbers_at_end(line: bytes) -> int:
+    return sum(1 for _ in itertools.takewhile(_is_number, reversed(line.split()[1:])))
+
+
+def _is_number(part: bytes) -> bool:
+    try:
+        float(part)
+    except ValueError:
+        return False
+    return True
+
+
+def read_binary(file: BinaryIO, search: Search) -> None:
+    """Reads word2vec's binary format: a line "words dimension", then each word, a space and its float32s."""
+    header = HEADER.fullmatch(file.readline(LONGEST))
+    count, dimension = map(int, header.groups()) if header else (0, 0)
+    size = 4 * dimension
+    require(
+        size > 0,
+        f"{search.source!r} is no binary file of word2vec: it does not begin with a line 'words dimension'; "
+        "of a fastText model, give the .vec file",
+    )
+    search.dimension = dimension
+    buffer, start = b"", 0
+    for number in range(1, count + 1):
+        end = buffer.find(b" ", start)
+        if end < 0 or end + 1 + size > len(buffer):
+            buffer, start = buffer[start:] + file.read(2 * LONGEST), 0
+            end = buffer.find(b" ", 0, LONGEST)
+            require(
+                end >= 0 and end + 1 + size <= len(buffer),
+                f"{search.source!r} is cut off or damaged at entry {number:,} of {count:,}; get it again",
+            )
+        word = buffer[start:end].lstrip(b"\n")  # the original program ends vectors with a line break
+        if word in search.wanted:
+            vector = np.frombuffer(buffer, "<f4", dimension, end + 1).astype(np.float32)
+            search.add(f"entry {number}", word, vector)
+        start = end + 1 + size
+    require(
+        not (buffer[start:] + file.read(LONGEST)).strip(),
+        f"{search.source!r} goes on after the {count:,} vectors that it announces: its first line is wrong, "
+        "or it is damaged; get it again",
+    )
+
+
+def read_table(table_path: Path, index_path: Path, search: Search) -> None:
+    """Reads a NumPy array [words, dimension] whose words are the column "index" of a Parquet file."""
+    import pyarrow.parquet
+
+    try:
+        table = np.load(table_path, mmap_mode="r", allow_pickle=False)
+        index = pyarrow.parquet.ParquetFile(index_path)
+    except ValueError as error:  # of both libraries, for a file of another kind
+        raise InputError(f"{table_path.parent} is damaged: {error}; install the package again") from error
+    require(
+        table.ndim == 2 and len(table) == index.metadata.num_rows and "index" in index.schema_arrow.names,
+        f"{table_path} has the shape {table.shape}, and {index_path} {index.metadata.num_rows:,} words in "
+        f"{index.schema_arrow.names}; install the package again",
+    )
+    search.dimension = table.shape[1]
+    batches = (batch.column("index").to_pylist() for batch in index.iter_batches(columns=["index"]))
+    for row, word in enumerate(itertools.chain.from_iterable(batches)):
+        if (key := word.encode()) in search.wanted:
+            search.add(f"row {row}", key, np.array(table[row], dtype=np.float32))
