@@ -1,0 +1,190 @@
+"""The language model: embedding -> recurrent layers -> softmax over the next word; and text drawn from it."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from rnn_jax.cells import Carry
+from rnn_jax.dropout import Dropout
+from rnn_jax.errors import check_rate, require
+from rnn_jax.layers import Stacked
+from rnn_jax.products import contract
+from rnn_jax.rnn import RNN
+from rnn_jax.softmax import logits_of
+from rnn_jax.text import PAD, Tokenizer
+
+
+class LanguageModel(nn.Module):
+    """Predicts each next word: `carry, outputs = model.apply({"params": p}, token_ids, lengths)`.
+
+    `model.apply({"params": p}, outputs, method="logits")` scores all words; training computes losses from
+    `vectors` and `softmax` instead (rnn_jax.objective). The parameters `embedding` and `encoder` are those of
+    a TextClassifier of the same sizes.
+
+    Attributes:
+      vocab_size, embedding_dim: shape of the embedding table.
+      encoder: an RNN, or a Stacked of RNNs, that reads left to right. A backward model is the same one on
+        documents that are read reversed: `Windows(..., reverse=True)`.
+      tied: the softmax scores words with the embedding table (Press & Wolf 2017; Inan et al. 2017), where the
+        encoder has another width through `projection` [H, E]; else with a `softmax_table` [V, H] of its own.
+      type_dropout: rate at which words of the vocabulary are left out of all that is read, one mask [V] a
+        batch (Gal & Ghahramani 2016; "embedding dropout" of Merity et al. 2018).
+      embedding_dropout: rate on the embedded words, one mask [E] a row.
+      output_dropout: rate on the outputs, one mask [H] a row. Dropout needs the rng stream "dropout".
+      dtype: compute type of the network; the table and logits are float32.
+
+    Raises:
+      InputError: a layer that sees the word it predicts, or a rate outside [0, 1).
+    """
+
+    vocab_size: int
+    embedding_dim: int
+    encoder: nn.Module
+    tied: bool = True
+    type_dropout: float = 0.0
+    embedding_dropout: float = 0.0
+    output_dropout: float = 0.0
+    dtype: DTypeLike = jnp.float32
+
+    def setup(self):
+        check_causal(self.encoder)
+        for name in ("type_dropout", "embedding_dropout", "output_dropout"):
+            check_rate(name, getattr(self, name))
+        # float32 until words are looked up: so is the sum of a word's gradients.
+        self.embedding = nn.Embed(self.vocab_size, self.embedding_dim, dtype=jnp.float32)
+        self.drop_inputs, self.drop_outputs = Dropout(self.embedding_dropout), Dropout(self.output_dropout)
+        width, init = final_width(self.encoder), nn.initializers.lecun_normal()
+        self.softmax_bias = self.param("softmax_bias", nn.initializers.zeros_init(), (self.vocab_size,))
+        if not self.tied:
+            table_init = nn.initializers.variance_scaling(1.0, "fan_in", "normal", out_axis=0)
+            self.softmax_table = self.param("softmax_table", table_init, (self.vocab_size, width))
+        elif width != self.embedding_dim:
+            self.projection = self.param("projection", init, (width, self.embedding_dim))
+
+    def __call__(
+        self,
+        token_ids: jax.Array,
+        lengths: jax.Array | None = None,
+        initial_carry: Carry | None = None,
+        deterministic: bool = True,
+    ) -> tuple[Carry, jax.Array]:
+        """Returns the carry and the outputs [B, T, H] of the encoder for int token_ids [B, T]."""
+        x_BTE = self.embedding(token_ids)
+        if self.type_dropout and not deterministic:
+            keep = 1 - self.type_dropout
+            kept_V = jax.random.bernoulli(self.make_rng("dropout"), keep, (self.vocab_size,))
+            x_BTE = jnp.where(kept_V[token_ids][:, :, None], x_BTE / keep, 0)
+        x_BTE = self.drop_inputs(x_BTE.astype(self.dtype), deterministic)
+        return self.encoder(x_BTE, lengths, initial_carry, deterministic)
+
+    def drop(self, outputs_BTH: jax.Array, deterministic: bool = True) -> jax.Array:
+        """Returns the outputs with dropout."""
+        return self.drop_outputs(outputs_BTH, deterministic)
+
+    def vectors(self, outputs_BTH: jax.Array) -> jax.Array:
+        """Returns what the softmax scores words with, [B, T, E] where it is tied and [B, T, H] elsewhere."""
+        if not self.tied or outputs_BTH.shape[-1] == self.embedding_dim:
+            return outputs_BTH
+        rows = outputs_BTH.reshape(-1, outputs_BTH.shape[-1])
+        vectors = contract(rows, self.projection, (1, 0), outputs_BTH.dtype)
+        return vectors.reshape(*outputs_BTH.shape[:-1], -1).astype(outputs_BTH.dtype)
+
+    def softmax(self) -> tuple[jax.Array, jax.Array]:
+        """Returns the softmax's table, [V, E] where it is tied and [V, H] elsewhere, and its bias [V]."""
+        return self.embedding.embedding if self.tied else self.softmax_table, self.softmax_bias
+
+    def logits(self, outputs_BTH: jax.Array) -> jax.Array:
+        """Returns float32[B, T, V]: log p of the next word, PAD included, but for a constant."""
+        vectors = self.vectors(outputs_BTH)
+        rows = vectors.reshape(-1, vectors.shape[-1])
+        return logits_of(rows, *self.softmax()).reshape(*vectors.shape[:-1], -1)
+
+    @nn.nowrap
+    def initial_carry(self, rows: int) -> Carry:
+        """Returns the carry with which a document begins, for a batch of `rows`."""
+        return _initial_carry(self.encoder, (rows, self.embedding_dim))
+
+
+def check_causal(layer: Any) -> None:
+    """Raises InputError unless the layer is an RNN or Stacked of RNNs that all read left to right."""
+    if isinstance(layer, Stacked):
+        for each in layer.layers:
+            check_causal(each)
+        return
+    advice = "give an RNN or a Stacked of RNNs"
+    kind = type(layer).__name__
+    require(
+        isinstance(layer, RNN), f"encoder has a {kind}, which may see the word that it predicts; {advice}"
+    )
+    require(
+        not layer.reverse,
+        f"encoder has an RNN with reverse=True, which sees the word that it predicts; {advice} with "
+        "reverse=False, and for a backward model reverse the documents: Windows(..., reverse=True)",
+    )
+
+
+def final_width(layer: Any) -> int:
+    """Returns H, the number of output features of an RNN or a Stacked of RNNs."""
+    return final_width(layer.layers[-1]) if isinstance(layer, Stacked) else layer.cell.features
+
+
+def _initial_carry(layer: Any, shape: tuple[int, int]) -> Carry:
+    if isinstance(layer, Stacked):
+        return tuple(_initial_carry(each, shape) for each in layer.layers)
+    return layer.cell.initialize_carry(jax.random.key(0), shape)
+
+
+def sample(
+    apply_fn: Callable[..., Any],
+    params: Any,
+    tokenizer: Tokenizer,
+    prompt: str,
+    words: int,
+    *,
+    temperature: float,
+    top_k: int,
+    key: jax.Array,
+) -> str:
+    """Returns the prompt and `words` more, each drawn from what a forward model predicts after those before.
+
+    Args:
+      apply_fn: `model.apply` of a LanguageModel; the step is compiled once for it.
+      temperature: divides the logits; near 0 the likeliest word is taken, above 1 unlikely ones come oftener.
+      top_k: draw from so many of the likeliest words; 0 draws from all. PAD is never drawn.
+
+    Raises:
+      InputError: a prompt of no words (nothing predicts a first word), or a number out of its range.
+    """
+    vocabulary = tokenizer.words
+    require(words > 0, f"words is {words}; give at least 1")
+    require(
+        temperature > 0, f"temperature is {temperature}; it must be positive (near 0: the likeliest word)"
+    )
+    require(
+        0 <= top_k < len(vocabulary), f"top_k is {top_k}; give 0 for all, or at most {len(vocabulary) - 1}"
+    )
+    ids = tokenizer.encode([prompt])[0].tolist()
+    require(len(ids) > 0, f"prompt is {prompt!r}, which has no words; nothing predicts a first word")
+    step = partial(_next_word, apply_fn, top_k, {"params": params}, temperature)
+    text = [jnp.asarray(word, jnp.int32) for word in ids]
+    carry = None
+    for place in range(len(ids) - 1 + words):
+        carry, word = step(carry, text[place], jax.random.fold_in(key, place))
+        if place >= len(ids) - 1:
+            text.append(word)
+    return " ".join([prompt, *(vocabulary[word] for word in jax.device_get(text[len(ids) :]))])
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _next_word(apply_fn, top_k, variables, temperature, carry, word, key):
+    carry, outputs = apply_fn(variables, word[None, None], None, carry)
+    logits_V = apply_fn(variables, outputs, method="logits")[0, 0].at[PAD].set(-jnp.inf) / temperature
+    if top_k:
+        least = jax.lax.top_k(logits_V, top_k)[0][-1]
+        logits_V = jnp.where(logits_V >= least, logits_V, -jnp.inf)
+    return carry, jax.random.categorical(key, logits_V).astype(jnp.int32)
