@@ -27,6 +27,7 @@ LEAST = {  # the smallest value of each setting that has one
 
 def get_config() -> ConfigDict:
     config = ConfigDict()
+    config.task = "classify"  # or "language", which has other settings: configs/language_model.py
     config.seed = 0  # of the initial weights, the order of the data and dropout
     config.devices = 0  # to split batches over; 0 is all, on a CPU as many as pay
 
@@ -81,7 +82,9 @@ def get_config() -> ConfigDict:
             "scale": 0.0,  # standard deviation of the entries; 0 takes them as they are
             "epochs": 5,  # of "word2vec"
             "from_workdir": "",  # an earlier run to take parameters from
-            "take": ("embedding",),  # which of them: paths, beginnings of paths, or patterns with *
+            # Which of them: paths, beginnings of paths, patterns with *; a pair ("encoder",
+            # "encoder/forward_rnn") goes to another place, its third element is the folder of another run
+            "take": ("embedding",),
         }
     )
     config.optimizer = ConfigDict(

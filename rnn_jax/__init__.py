@@ -5,7 +5,9 @@ V vocabulary, C classes, L layers. `gates_BG = x_BE @ w_EG` reads as a sentence.
 """
 
 from rnn_jax.cells import GRUCell, LSTMCell, SimpleCell
+from rnn_jax.generation import Writer, load_language_model
 from rnn_jax.inference import Prediction, Predictor, load
+from rnn_jax.language import LanguageModel
 from rnn_jax.layers import Bidirectional, Stacked
 from rnn_jax.models import TextClassifier
 from rnn_jax.pooling import Pooling
@@ -18,11 +20,14 @@ __all__ = [
     "GRUCell",
     "LSTMCarry",
     "LSTMCell",
+    "LanguageModel",
     "Pooling",
     "Prediction",
     "Predictor",
     "SimpleCell",
     "Stacked",
     "TextClassifier",
+    "Writer",
     "load",
+    "load_language_model",
 ]

@@ -67,6 +67,11 @@ class Batches:
         return sum(-(-len(members) // self.batch_size) for members in self.members)
 
     @property
+    def predictions(self) -> int:
+        """The number of examples, each predicted once an epoch."""
+        return len(self.examples)
+
+    @property
     def padding_waste(self) -> float:
         """The share of steps that a recurrence spends on padding, whole padding rows included."""
         return 1 - self.lengths.sum() / sum(

@@ -19,8 +19,11 @@ FOLDER = "checkpoints"
 
 
 def score(evaluation: Mapping[str, float]) -> float:
-    """Returns what the best checkpoint has most of: accuracy, and between equals the lower loss."""
-    return evaluation["accuracy"] - 1e-6 * evaluation["loss"]
+    """Returns what the best checkpoint has most of: accuracy, and between equals the lower loss.
+
+    A language model has no accuracy, so that the loss decides: a run is read without knowing its kind.
+    """
+    return evaluation.get("accuracy", 0.0) - 1e-6 * evaluation["loss"]
 
 
 def out_of_patience(evaluations: Sequence[Mapping[str, float]], patience: int) -> bool:
@@ -55,7 +58,8 @@ class Checkpoints:
         """Saves in the background a NamedTuple with `step` and `params`; its arrays may be donated at once.
 
         Args:
-          evaluations: those of the run so far, each with "accuracy" and "loss"; the last is this step's.
+          evaluations: those of the run so far, each with a "loss", and an "accuracy" where there is one;
+            the last is this step's.
         """
         state = _host_copy(state)
         items = {
@@ -63,7 +67,8 @@ class Checkpoints:
             "progress": ocp.args.PyTreeSave(_without_params(state)),
             "evaluations": ocp.args.JsonSave([dict(evaluation) for evaluation in evaluations]),
         }
-        metrics = {name: evaluations[-1][name] for name in ("accuracy", "loss")}
+        last = evaluations[-1]
+        metrics = {name: last[name] for name in ("accuracy", "loss") if name in last}
         self.manager.save(int(state.step), args=ocp.args.Composite(**items), metrics=metrics)
 
     @property

@@ -1,4 +1,4 @@
-"""The command `rnn-jax`: predict and evaluate with a trained run; train word vectors."""
+"""The command `rnn-jax`: predict, evaluate and write with trained runs; train word vectors."""
 
 import argparse
 import json
@@ -7,13 +7,14 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from rnn_jax.errors import InputError, require
-from rnn_jax.inference import Prediction, load
+from rnn_jax.generation import load_language_model
+from rnn_jax.inference import load
+from rnn_jax.printing import json_lines, one_line, print_table
 from rnn_jax.sources import EmptySourceError, column_of, read_source, read_texts, texts_of
 from rnn_jax.text import Tokenizer
 from rnn_jax.vector_files import check_output, write_vectors
@@ -42,12 +43,12 @@ def predict(options: argparse.Namespace) -> None:
     predictor = load(options.workdir, options.which, options.fallback)
     prediction = predictor.predict(texts)
     if options.format == "jsonl":
-        for line in _json_lines(texts, prediction, predictor.label_names):
+        for line in json_lines(texts, prediction, predictor.label_names):
             print(line)
     elif texts:
         best = prediction.probabilities.max(axis=1)
         rows = zip(prediction.labels, (f"{p:.3f}" for p in best), texts, strict=True)
-        _print_table(["label", "probability", "text"], [tuple(map(_one_line, row)) for row in rows])
+        print_table(["label", "probability", "text"], [tuple(map(one_line, row)) for row in rows])
     if not texts:
         print("rnn-jax: there are no texts, so there is nothing to predict", file=sys.stderr)
 
@@ -69,9 +70,9 @@ def evaluate(options: argparse.Namespace) -> None:
         return
     line = "{examples:,} texts  accuracy {accuracy:.2%}  loss {loss:.4f}".format(**summary)
     print(f"{split}: {line}")
-    names = [_one_line(name) for name in predictor.label_names]
+    names = [one_line(name) for name in predictor.label_names]
     rows = [(name, *(f"{count:,}" for count in row)) for name, row in zip(names, confusion, strict=True)]
-    _print_table(["label \\ predicted", *names], rows)
+    print_table(["label \\ predicted", *names], rows)
 
 
 def vectors(options: argparse.Namespace) -> None:
@@ -86,6 +87,13 @@ def vectors(options: argparse.Namespace) -> None:
     write_vectors(options.out, words, table)
     seconds = time.perf_counter() - start
     print(f"{options.out}: {len(words):,} words, {table.shape[1]} dimensions, {seconds:.0f} seconds")
+
+
+def sample(options: argparse.Namespace) -> None:
+    """Prints a prompt and how a language model goes on with it."""
+    writer = load_language_model(options.workdir, options.which, options.fallback)
+    settings = {name: getattr(options, name) for name in SAMPLE_SETTINGS}
+    print(writer.write(options.prompt, **settings))
 
 
 def _texts(options: argparse.Namespace) -> list[str]:
@@ -106,40 +114,12 @@ def _texts(options: argparse.Namespace) -> list[str]:
         raise InputError(f"standard input is not {error.encoding}: {error}") from error
 
 
-def _json_lines(texts: Sequence[str], prediction: Prediction, names: Sequence[str]) -> list[str]:
-    return [
-        json.dumps(
-            {"text": text, "label": label, "probabilities": dict(zip(names, map(float, row), strict=True))}
-        )
-        for text, label, row in zip(texts, prediction.labels, prediction.probabilities, strict=True)
-    ]
-
-
-def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    # In a pipe nothing limits the width, so that no row is folded.
-    console = Console(
-        markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else 10_000
-    )
-    table = Table(*columns)
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
-
-
-def _one_line(text: str) -> str:
-    """Returns the first 200 characters, those that no terminal shows as spaces, runs of spaces as one."""
-    encoding = sys.stdout.encoding or "utf-8"
-    shown = "".join(c if c.isprintable() else " " for c in text[:200]).encode(encoding, "replace")
-    return " ".join(shown.decode(encoding).split()) + ("..." if len(text) > 200 else "")
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="rnn-jax", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
     for function, add_arguments in COMMANDS.items():
         command = commands.add_parser(function.__name__, help=function.__doc__)
         command.set_defaults(run=function)
-        command.add_argument("--column", default="text", help="the column of the texts (default: text)")
         add_arguments(command)
     return parser
 
@@ -148,38 +128,65 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--workdir", required=True, help="the folder of a trained run")
     command.add_argument("--which", default="best", type=_which, help="best, last, or a step (default: best)")
     command.add_argument("--fallback", action="store_true", help="take another checkpoint if it is damaged")
+
+
+def _add_column(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--column", default="text", help="the column of the texts (default: text)")
+
+
+def _add_format(command: argparse.ArgumentParser) -> None:
+    _add_column(command)
     command.add_argument("--format", default="table", choices=("table", "jsonl"))
 
 
 def _add_predict(command: argparse.ArgumentParser) -> None:
     _add_run(command)
+    _add_format(command)
     command.add_argument("texts", nargs="*", help="texts; without them and --input, lines of stdin")
     command.add_argument("--input", help="a CSV, JSON-lines or Parquet file")
 
 
 def _add_evaluate(command: argparse.ArgumentParser) -> None:
     _add_run(command)
+    _add_format(command)
     command.add_argument("--data", required=True, help="a file or folder, or a dataset's name on the hub")
     command.add_argument("--split", help="the split to evaluate on (default: test, else the first)")
     command.add_argument("--label-column", default="label", help="the column of the labels")
 
 
 def _add_vectors(command: argparse.ArgumentParser) -> None:
+    _add_column(command)
     command.add_argument("--data", required=True, help="a file or folder, or a dataset's name on the hub")
     command.add_argument("--out", required=True, type=Path, help="the .txt or .vec file to write")
-    for name, (default, text) in VECTOR_SETTINGS.items():
+    _add_settings(command, VECTOR_SETTINGS)
+
+
+def _add_sample(command: argparse.ArgumentParser) -> None:
+    _add_run(command)
+    command.add_argument("--prompt", required=True, help="the words to go on from")
+    _add_settings(command, SAMPLE_SETTINGS)
+
+
+def _add_settings(command: argparse.ArgumentParser, settings: dict[str, tuple[Any, str]]) -> None:
+    for name, (default, text) in settings.items():
         option = f"--{name.replace('_', '-')}"
-        command.add_argument(option, default=default, type=int, help=f"{text} (default: {default})")
+        command.add_argument(option, default=default, type=type(default), help=f"{text} (default: {default})")
 
 
-COMMANDS = {predict: _add_predict, evaluate: _add_evaluate, vectors: _add_vectors}
-VECTOR_SETTINGS = {
+COMMANDS = {predict: _add_predict, evaluate: _add_evaluate, vectors: _add_vectors, sample: _add_sample}
+VECTOR_SETTINGS: dict[str, tuple[Any, str]] = {
     "dim": (128, "numbers in a vector"),
     "window": (5, "words on each side that count as context"),
     "epochs": (8, "times that the texts are read"),
     "min_count": (5, "uses that a word needs to get a vector"),
     "seed": (0, "of all that is random"),
     "workers": (1, "threads; with more than one, no two runs are equal"),
+}
+SAMPLE_SETTINGS: dict[str, tuple[Any, str]] = {
+    "words": (50, "words to add"),
+    "temperature": (0.8, "near 0 the likeliest words, above 1 unlikely ones oftener"),
+    "top_k": (40, "draw from so many of the likeliest words; 0 draws from all"),
+    "seed": (0, "of the draws"),
 }
 
 

@@ -151,6 +151,24 @@ def _cut(split: Split, size: int, rng: np.random.Generator) -> np.ndarray:
     return chosen[groups]
 
 
+def hold_out(texts: list[str], share: float, seed: int) -> tuple[list[str], list[str]]:
+    """Returns the texts without a share of them, and that share; equal texts are all in one of the two.
+
+    Raises:
+      InputError: a share outside (0, 1), or one that leaves either without texts.
+    """
+    require(0 < share < 1, f"validation_share is {share}; it must be between 0 and 1")
+    whole = Split(texts, np.zeros(len(texts), np.int32))
+    chosen = _cut(whole, round(share * len(texts)), np.random.default_rng(seed))
+    kept, held = _select(whole, ~chosen).texts, _select(whole, chosen).texts
+    require(
+        bool(kept and held),
+        f"validation_share is {share}, which leaves {len(kept)} of {len(texts)} texts to train on and "
+        f"{len(held)} held out; both need some",
+    )
+    return kept, held
+
+
 def _select(split: Split, keep: Sequence[bool] | np.ndarray) -> Split:
     rows = np.flatnonzero(keep)
     return Split([split.texts[row] for row in rows], split.labels[rows])

@@ -120,6 +120,11 @@ def matching(argument: str, pattern: str, paths: Sequence[str]) -> list[str]:
     return found
 
 
+def size_of(params: Any) -> int:
+    """Returns the number of parameters."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
 def select(params: Any, chosen: Any) -> tuple[Any, Any]:
     """Returns the parameters where `chosen` is True, and the others; None stands for what is not there."""
     return (

@@ -13,15 +13,20 @@ from ml_collections import ConfigDict
 from rnn_jax.batches import Batches
 from rnn_jax.checkpoint import Checkpoints
 from rnn_jax.corpus import positions
-from rnn_jax.errors import InputError, require
+from rnn_jax.errors import InputError, choose, require
 from rnn_jax.models import build_classifier
 from rnn_jax.settings import flatten
 from rnn_jax.text import Tokenizer, truncate
 from rnn_jax.training import Metrics, batch_metrics, class_log_probabilities
-from rnn_jax.workdir import CONFIG, TASK, TOKENIZER, check_run, read_json
+from rnn_jax.workdir import CLASSIFY, CONFIG, LANGUAGE, TASK, TOKENIZER, check_run, read_json
 
 CONFIG_KEYS = ("model.cell", "text.max_length", "text.truncate", "batch.size")
 TASK_KEYS = ("label_names", "label_values", "buckets")
+USES = {  # what a run of each kind is, and how it is used
+    CLASSIFY: "a classifier: use rnn_jax.load, rnn-jax predict and rnn-jax evaluate",
+    LANGUAGE: "a language model, which has no labels: use rnn_jax.load_language_model and rnn-jax sample, or "
+    "start a classifier from it with config.embedding.from_workdir",
+}
 
 
 class Prediction(NamedTuple):
@@ -109,23 +114,46 @@ def load(workdir: str | Path, which: str | int = "best", fallback: bool = False)
       fallback: where the wanted checkpoint cannot be read, take the newest one that can.
 
     Raises:
-      InputError: no run, no such checkpoint, or one that cannot be read or is of another network.
+      InputError: no run of a classifier, no such checkpoint, or one that cannot be read or is of another
+        network.
     """
     workdir = Path(workdir)
-    check_run("workdir", workdir)
-    config = ConfigDict(_read(workdir / CONFIG, CONFIG_KEYS))
+    config = read_config(workdir, CLASSIFY, CONFIG_KEYS)
     tokenizer, task = Tokenizer.load(workdir / TOKENIZER), _read(workdir / TASK, TASK_KEYS)
     try:
         model = build_classifier(tokenizer.vocab_size, len(task["label_names"]), **config.model)
     except TypeError as error:
         raise InputError(f"{workdir / CONFIG} is not of this version of rnn_jax: {error}") from error
+    params, step = restored(workdir, model, which, fallback)
+    return Predictor(config, model, params, tokenizer, task, step)
+
+
+def read_config(workdir: Path, task: str, needed: Sequence[str]) -> ConfigDict:
+    """Returns the config of a run.
+
+    Args:
+      task: the kind of run that it has to be, of `USES`.
+      needed: keys that it has to have.
+
+    Raises:
+      InputError: no run, or one of another kind or version; the message says how that kind is used.
+    """
+    check_run("workdir", workdir)
+    config = read_json(workdir / CONFIG)
+    found = config.get("task", CLASSIFY) if isinstance(config, dict) else task  # there was one kind at first
+    require(found == task, f"{workdir} holds {choose('config.task', found, USES)}")
+    return ConfigDict(_read(workdir / CONFIG, needed))
+
+
+def restored(workdir: Path, model: nn.Module, which: str | int, fallback: bool) -> tuple[Any, int]:
+    """Returns the parameters of a checkpoint, on the default device, and its step; raises as `load` does."""
+    problems = []
     with Checkpoints(workdir) as checkpoints:
-        problems = []
         for step in checkpoints.steps(which, fallback):
             try:
                 params = checkpoints.restore_params(step)
                 _check_shapes(params, model, workdir)
-                return Predictor(config, model, jax.device_put(params), tokenizer, task, step)
+                return jax.device_put(params), step
             except InputError as error:
                 problems.append(str(error))
     raise InputError("; ".join(problems))

@@ -18,7 +18,7 @@ from rnn_jax.workdir import METRICS, write_text
 class Journal:
     """Records of one run, by step. Use it as a context manager.
 
-    On a terminal a bar shows loss, accuracy, examples per second and the time left; elsewhere plain lines do.
+    On a terminal a bar shows the metrics of training and the time left; elsewhere plain lines do.
     """
 
     def __init__(self, workdir: Path, total_steps: int, start_step: int, tensorboard: bool):

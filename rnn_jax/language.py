@@ -1,7 +1,5 @@
-"""The language model: embedding -> recurrent layers -> softmax over the next word; and text drawn from it."""
+"""The language model: embedding -> recurrent layers -> softmax over the next word; and its builder."""
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -11,12 +9,15 @@ from jax.typing import DTypeLike
 
 from rnn_jax.cells import Carry
 from rnn_jax.dropout import Dropout
-from rnn_jax.errors import check_rate, require
+from rnn_jax.errors import check_rate, choose, require
 from rnn_jax.layers import Stacked
+from rnn_jax.models import DTYPES, build_encoder
 from rnn_jax.products import contract
 from rnn_jax.rnn import RNN
 from rnn_jax.softmax import logits_of
-from rnn_jax.text import PAD, Tokenizer
+
+# What a language model has no choice of, or no use for, among the settings of an encoder.
+CAUSAL: dict[str, Any] = {"bidirectional": False, "merge": "concat", "residual": False, "layer_norm": False}
 
 
 class LanguageModel(nn.Module):
@@ -139,52 +140,35 @@ def _initial_carry(layer: Any, shape: tuple[int, int]) -> Carry:
     return layer.cell.initialize_carry(jax.random.key(0), shape)
 
 
-def sample(
-    apply_fn: Callable[..., Any],
-    params: Any,
-    tokenizer: Tokenizer,
-    prompt: str,
-    words: int,
+def build_language_model(
+    vocab_size: int,
     *,
-    temperature: float,
-    top_k: int,
-    key: jax.Array,
-) -> str:
-    """Returns the prompt and `words` more, each drawn from what a forward model predicts after those before.
-
-    Args:
-      apply_fn: `model.apply` of a LanguageModel; the step is compiled once for it.
-      temperature: divides the logits; near 0 the likeliest word is taken, above 1 unlikely ones come oftener.
-      top_k: draw from so many of the likeliest words; 0 draws from all. PAD is never drawn.
+    embedding_dim: int,
+    tied: bool,
+    type_dropout: float,
+    embedding_dropout: float,
+    output_dropout: float,
+    dtype: str,
+    **encoder: Any,
+) -> LanguageModel:
+    """Returns a language model from the keys of `config.model`; the others are those of `build_encoder`.
 
     Raises:
-      InputError: a prompt of no words (nothing predicts a first word), or a number out of its range.
+      InputError: an unknown name, a size below 1, or a rate outside [0, 1).
     """
-    vocabulary = tokenizer.words
-    require(words > 0, f"words is {words}; give at least 1")
-    require(
-        temperature > 0, f"temperature is {temperature}; it must be positive (near 0: the likeliest word)"
+    require(embedding_dim > 0, f"model.embedding_dim is {embedding_dim}; give at least 1")
+    check_rate("model.type_dropout", type_dropout)
+    check_rate("model.embedding_dropout", embedding_dropout)
+    check_rate("model.output_dropout", output_dropout)
+    compute_dtype = choose("model.dtype", dtype, DTYPES)
+    layers = build_encoder(dtype=compute_dtype, **CAUSAL, **encoder)
+    return LanguageModel(
+        vocab_size=vocab_size,
+        embedding_dim=embedding_dim,
+        encoder=layers,
+        tied=tied,
+        type_dropout=type_dropout,
+        embedding_dropout=embedding_dropout,
+        output_dropout=output_dropout,
+        dtype=compute_dtype,
     )
-    require(
-        0 <= top_k < len(vocabulary), f"top_k is {top_k}; give 0 for all, or at most {len(vocabulary) - 1}"
-    )
-    ids = tokenizer.encode([prompt])[0].tolist()
-    require(len(ids) > 0, f"prompt is {prompt!r}, which has no words; nothing predicts a first word")
-    step = partial(_next_word, apply_fn, top_k, {"params": params}, temperature)
-    text = [jnp.asarray(word, jnp.int32) for word in ids]
-    carry = None
-    for place in range(len(ids) - 1 + words):
-        carry, word = step(carry, text[place], jax.random.fold_in(key, place))
-        if place >= len(ids) - 1:
-            text.append(word)
-    return " ".join([prompt, *(vocabulary[word] for word in jax.device_get(text[len(ids) :]))])
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _next_word(apply_fn, top_k, variables, temperature, carry, word, key):
-    carry, outputs = apply_fn(variables, word[None, None], None, carry)
-    logits_V = apply_fn(variables, outputs, method="logits")[0, 0].at[PAD].set(-jnp.inf) / temperature
-    if top_k:
-        least = jax.lax.top_k(logits_V, top_k)[0][-1]
-        logits_V = jnp.where(logits_V >= least, logits_V, -jnp.inf)
-    return carry, jax.random.categorical(key, logits_V).astype(jnp.int32)

@@ -5,16 +5,31 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any, Protocol
 
+import jax
 import numpy as np
 
-from rnn_jax.batches import Batch
 from rnn_jax.journal import Journal
-from rnn_jax.training import Metrics
 
 
 class NonFiniteLossError(ArithmeticError):
     """The loss became infinite or NaN. The message names the step, the examples and the last checkpoint."""
+
+
+class Measured(Protocol):
+    """Metrics: a NamedTuple of sums over what one or more steps read, that add up field by field."""
+
+    @property
+    def loss(self) -> Any:
+        """The summed loss."""
+
+    @property
+    def unit(self) -> str:
+        """What is counted, such as "words"."""
+
+    def summary(self) -> dict[str, float]:
+        """Returns the means by name, the loss among them, and under `unit` how many there were."""
 
 
 class Stopwatch:
@@ -48,11 +63,11 @@ class Meter:
     ):
         """`rate` gives the learning rate at a step, `last_good` the name of the last good checkpoint."""
         self.journal, self.every, self.rate, self.last_good = journal, every, rate, last_good
-        self.pending: deque[tuple[int, Batch, Metrics]] = deque()
+        self.pending: deque[tuple[int, Any, Measured]] = deque()
         self._restart()
 
-    def push(self, step: int, batch: Batch, metrics: Metrics) -> None:
-        """Takes the metrics of a step that may still be running."""
+    def push(self, step: int, batch: Any, metrics: Measured) -> None:
+        """Takes a batch, whose `rows` are numbers of texts, and the metrics of a step that may be running."""
         self.pending.append((step, batch, metrics))
         if len(self.pending) > 1:
             self._read(*self.pending.popleft())
@@ -61,8 +76,8 @@ class Meter:
         """Waits for the last step and writes a line for the steps since the line before."""
         while self.pending:
             self._read(*self.pending.popleft())
-        if self.examples:
-            self._write_line()
+        if self.sums is not None:
+            self._write_line(self.sums)
 
     def evaluated(self, step: int, metrics: dict[str, float]) -> None:
         """Takes the summary of the validation split at a step."""
@@ -78,25 +93,26 @@ class Meter:
             )
 
     def _restart(self) -> None:
-        self.loss, self.hits, self.examples, self.step = 0.0, 0.0, 0.0, 0
+        self.sums: Any = None
+        self.step = 0
         self.began = time.perf_counter()
 
-    def _read(self, step: int, batch: Batch, metrics: Metrics) -> None:
-        loss, confusion = float(metrics.loss), np.asarray(metrics.confusion)
+    def _read(self, step: int, batch: Any, metrics: Measured) -> None:
+        fetched = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), metrics)
         self._require_finite(
-            loss, f"at step {step}, on training examples {batch.rows[batch.rows >= 0].tolist()}"
+            float(fetched.loss),
+            f"at step {step}, on training examples {batch.rows[batch.rows >= 0].tolist()}",
         )
-        self.loss, self.hits = self.loss + loss, self.hits + np.trace(confusion)
-        self.examples, self.step = self.examples + confusion.sum(), step
+        self.sums = fetched if self.sums is None else jax.tree.map(np.add, self.sums, fetched)
+        self.step = step
         if step % self.every == 0:
-            self._write_line()
+            self._write_line(self.sums)
 
-    def _write_line(self) -> None:
-        values = {
-            "loss": self.loss / self.examples,
-            "accuracy": self.hits / self.examples,
-            "examples_per_second": self.examples / (time.perf_counter() - self.began),
-            "learning_rate": self.rate(self.step - 1),
-        }
-        self.journal.record(self.step, "train", {name: float(value) for name, value in values.items()})
+    def _write_line(self, sums: Measured) -> None:
+        means = sums.summary()
+        count = means.pop(sums.unit)
+        pace = {f"{sums.unit}_per_second": count / (time.perf_counter() - self.began)}
+        self.journal.record(
+            self.step, "train", means | pace | {"learning_rate": float(self.rate(self.step - 1))}
+        )
         self._restart()

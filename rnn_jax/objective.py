@@ -25,6 +25,11 @@ class LanguageMetrics(NamedTuple):
     loss: jax.Array  # float32[]: of -log p(word), in nats
     words: jax.Array  # float32[]
 
+    @property
+    def unit(self) -> str:
+        """What is counted."""
+        return "words"
+
     def summary(self) -> dict[str, float]:
         """Returns the mean loss, the perplexity and the number of words."""
         loss = float(self.loss) / max(float(self.words), 1.0)

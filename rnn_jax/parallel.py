@@ -35,6 +35,20 @@ def on_every_device(tree: Any, mesh: Mesh) -> Any:
     return jax.device_put(tree, NamedSharding(mesh, P()))
 
 
+def split_rows(tree: Any, mesh: Mesh) -> Any:
+    """Returns the tree with the rows of each array split over the mesh, as those of a batch are."""
+    return jax.device_put(tree, NamedSharding(mesh, P(BATCH_AXIS)))
+
+
+def check_rows(argument: str, rows: int, mesh: Mesh) -> None:
+    """Raises InputError unless the devices can share so many rows equally."""
+    require(
+        rows % mesh.size == 0,
+        f"{argument} is {rows}, which {mesh.size} devices cannot share equally; give a multiple of "
+        f"{mesh.size}, or set devices to 1",
+    )
+
+
 def sum_over_batch(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     """Returns `function(*whole, batch)` computed on the parts of the batch and added up, in one reduction.
 
@@ -53,6 +67,31 @@ def sum_over_batch(function: Callable[..., Any], mesh: Mesh) -> Callable[..., An
     return _split(on_one_device, mesh, P())
 
 
+def sum_and_rows(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """Returns `sums, rows = function(*whole, batch)` computed on the parts of the batch.
+
+    The sums are added up, in one reduction, as those of `sum_over_batch`; the rows stay on the devices that
+    have those rows of the batch. No row is added: what comes back has the rows that went in.
+
+    Raises:
+      InputError: the devices cannot share the rows equally.
+    """
+
+    def on_one_device(whole, batch):
+        sums, rows = function(*whole, batch)
+        flat, restore = ravel_pytree(sums)
+        return restore(jax.lax.psum(flat, BATCH_AXIS)), rows
+
+    split = _split(on_one_device, mesh, (P(), P(BATCH_AXIS)))
+
+    def on_all_devices(*arguments):
+        for leaf in jax.tree.leaves(arguments[-1]):
+            check_rows("the number of rows", len(leaf), mesh)
+        return split(*arguments)
+
+    return on_all_devices
+
+
 def part_by_part(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     """Returns `function(*whole, batch)` for each part of the batch, [devices, ...], and reduces nothing."""
 
@@ -62,7 +101,7 @@ def part_by_part(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]
     return _split(on_one_device, mesh, P(BATCH_AXIS))
 
 
-def _split(on_one_device: Callable[..., Any], mesh: Mesh, out_specs: P) -> Callable[..., Any]:
+def _split(on_one_device: Callable[..., Any], mesh: Mesh, out_specs: Any) -> Callable[..., Any]:
     split = jax.shard_map(
         on_one_device, mesh=mesh, in_specs=(P(), P(BATCH_AXIS)), out_specs=out_specs, check_vma=False
     )

@@ -5,15 +5,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
 
-from rnn_jax.checkpoint import Checkpoints
 from rnn_jax.encoding import fingerprint
-from rnn_jax.errors import choose, require
-from rnn_jax.groups import matching
-from rnn_jax.text import SPECIAL_WORDS, Tokenizer
+from rnn_jax.errors import choose
+from rnn_jax.text import Tokenizer
+from rnn_jax.transfer import take_of, transferred, with_vectors
 from rnn_jax.vector_files import locate
 from rnn_jax.vectors import (
     FILLS,
@@ -25,78 +22,10 @@ from rnn_jax.vectors import (
     save_vectors,
 )
 from rnn_jax.word2vec import load_gensim, train_vectors
-from rnn_jax.workdir import TOKENIZER, check_run
+from rnn_jax.workdir import check_run
 
-TABLE = "embedding/embedding"
 WORD2VEC = "word2vec"  # stands for vectors that are trained on the run's own texts
 WINDOW = 5  # words on each side, of word2vec
-
-
-def with_vectors(params: Any, table: np.ndarray) -> Any:
-    """Returns the parameters with `table` [V, E] as their embedding.
-
-    Raises:
-      InputError: it has another width than the embedding.
-    """
-    flat = flatten_dict(params, sep="/")
-    width = flat[TABLE].shape[1]
-    require(
-        table.shape[1] == width,
-        f"vectors have {table.shape[1]} dimensions but config.model.embedding_dim is {width}; "
-        f"set it to {table.shape[1]}",
-    )
-    return unflatten_dict(flat | {TABLE: jnp.asarray(table, flat[TABLE].dtype)}, sep="/")
-
-
-def transferred(
-    params: Any, words: Sequence[str], workdir: str | Path, take: Sequence[str]
-) -> tuple[Any, list[str]]:
-    """Returns the parameters with those of an earlier run in their place, and a line on each that was wanted.
-
-    Of the embedding, each word gets the row that it had in the earlier run, whatever its number there, and a
-    word that the run did not know the mean of all its rows. Other arrays are taken where the paths and the
-    shapes agree.
-
-    Args:
-      words: the vocabulary, in the order of its ids.
-      workdir: the earlier run; its best checkpoint is taken.
-      take: patterns of its parameters, as in `groups`: ("embedding",), or ("embedding", "encoder").
-
-    Raises:
-      InputError: no such run, a pattern that matches nothing in it, or an embedding of another width.
-    """
-    workdir = Path(workdir)
-    check_run("config.embedding.from_workdir", workdir)
-    with Checkpoints(workdir) as checkpoints:
-        best = checkpoints.steps("best", fallback=False)[0]
-        found = flatten_dict(checkpoints.restore_params(best), sep="/")
-    wanted = [path for pattern in take for path in matching("embedding.take", pattern, list(found))]
-    flat, lines = flatten_dict(params, sep="/"), []
-    for path in dict.fromkeys(wanted):
-        if path not in flat:
-            lines.append(f"not taken, no such parameter here: {path}")
-        elif path == TABLE:
-            table, known = remapped(found[path], Tokenizer.load(workdir / TOKENIZER).words, words)
-            flat = flatten_dict(with_vectors(unflatten_dict(flat, sep="/"), table), sep="/")
-            lines.append(f"taken: {path}, {known:,} of {len(words) - len(SPECIAL_WORDS):,} words known")
-        elif found[path].shape != flat[path].shape:
-            lines.append(f"not taken, {found[path].shape} there and {flat[path].shape} here: {path}")
-        else:
-            flat[path] = jnp.asarray(found[path], flat[path].dtype)
-            lines.append(f"taken: {path}")
-    return unflatten_dict(flat, sep="/"), lines
-
-
-def remapped(table: np.ndarray, old: Sequence[str], new: Sequence[str]) -> tuple[np.ndarray, int]:
-    """Returns the rows of a table [len(old), E] in the order of other words, and how many of them it knows.
-
-    The special words keep theirs and are not counted. A word that is not in `old` gets the mean of its words.
-    """
-    row_of = {word: row for row, word in enumerate(old)}
-    rows = np.array([row_of.get(word, -1) for word in new])
-    mean = table[len(SPECIAL_WORDS) :].mean(axis=0, dtype=np.float64).astype(table.dtype)
-    moved = np.where((rows >= 0)[:, None], table[rows], mean)
-    return moved, int((rows[len(SPECIAL_WORDS) :] >= 0).sum())
 
 
 class Start(NamedTuple):
@@ -115,7 +44,7 @@ class Start(NamedTuple):
     scale: float
     epochs: int
     from_workdir: str
-    take: Sequence[str]
+    take: Sequence[Any]
 
     def check(self) -> None:
         """Raises InputError where `start_from` would need what is not there."""
@@ -126,6 +55,8 @@ class Start(NamedTuple):
             locate(self.vectors)
         if self.from_workdir:
             check_run("config.embedding.from_workdir", Path(self.from_workdir))
+            for entry in self.take:
+                check_run("config.embedding.take", take_of(entry, self.from_workdir).workdir)
 
 
 def start_from(

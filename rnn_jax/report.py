@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from rnn_jax.meter import Measured
 from rnn_jax.training import Metrics
 from rnn_jax.workdir import RESULTS, write_json
 
@@ -22,19 +23,27 @@ PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "datasets", "to
 
 def write_report(
     workdir: Path,
-    test: Metrics,
-    label_names: Sequence[str],
+    test: Measured,
+    details: dict[str, Any],
     history: Sequence[dict[str, Any]],
     measured: dict[str, Any],
 ) -> dict[str, Any]:
-    """Draws the pictures, writes results.json (test results, what was measured, versions) and returns it."""
-    confusion = np.asarray(test.confusion)
-    draw_learning_curves(workdir / LEARNING_CURVES, history)
-    draw_confusion_matrix(workdir / CONFUSION_MATRIX, confusion, label_names)
-    counts = {"label_names": list(label_names), "confusion_matrix": confusion.astype(int).tolist()}
-    results = {**test.summary(), **counts, **measured, **environment()}
+    """Draws the learning curves, writes results.json (test results, what was measured, versions), returns it.
+
+    `details` is what the kind of run adds to the test results.
+    """
+    summary = test.summary()
+    draw_learning_curves(workdir / LEARNING_CURVES, history, [name for name in summary if name != test.unit])
+    results = {**summary, **details, **measured, **environment()}
     write_json(workdir / RESULTS, results)
     return results
+
+
+def report_confusion(workdir: Path, test: Metrics, label_names: Sequence[str]) -> dict[str, Any]:
+    """Draws what a classifier confuses, and returns the counts for `write_report`."""
+    confusion = np.asarray(test.confusion)
+    draw_confusion_matrix(workdir / CONFUSION_MATRIX, confusion, label_names)
+    return {"label_names": list(label_names), "confusion_matrix": confusion.astype(int).tolist()}
 
 
 def environment() -> dict[str, Any]:
@@ -50,12 +59,12 @@ def environment() -> dict[str, Any]:
     }
 
 
-def draw_learning_curves(path: Path, history: Sequence[dict[str, Any]]) -> None:
-    """Draws loss and accuracy of train and validation over the steps."""
+def draw_learning_curves(path: Path, history: Sequence[dict[str, Any]], names: Sequence[str]) -> None:
+    """Draws the named means, such as loss and accuracy, of train and validation over the steps."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")
-    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+    for axes, name in zip(figure.subplots(1, len(names)), names, strict=True):
         for split, style in (("train", "-"), ("validation", "o-")):
             points = [(line["step"], line[name]) for line in history if line["split"] == split]
             if points:

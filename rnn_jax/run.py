@@ -1,90 +1,95 @@
-"""What a run trains, built from its config and its data: the model, its first state, and the steps."""
+"""What a run trains, built from its config and its data; here what is the same for every kind of run."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+import optax
 from ml_collections import ConfigDict
 
-from rnn_jax.data import Data
-from rnn_jax.groups import group_parameters
+from rnn_jax.groups import Groups, freezing_of, group_parameters, rate_of
 from rnn_jax.host import describe_environment
-from rnn_jax.models import build_classifier
+from rnn_jax.meter import Measured
 from rnn_jax.optimizer import build_optimizer
-from rnn_jax.parallel import batch_mesh, on_every_device
 from rnn_jax.pretrained import Start, start_from
-from rnn_jax.regularisers import Regularisers
-from rnn_jax.rows import RowAdam
 from rnn_jax.trainer import CompiledByShape, Trainer
-from rnn_jax.training import TrainState, init_params, init_state, make_eval_step, make_train_step
+from rnn_jax.training import init_params
 
 
-class Run(NamedTuple):
-    """What trains: the state before the first step, the trainer, the learning rate, and how many steps."""
+class Plan(NamedTuple):
+    """Which parameters train when, how fast, and for how long."""
 
-    state: TrainState
-    trainer: Trainer
-    settle: Callable[[TrainState], TrainState]  # before the parameters are used
-    eval_step: CompiledByShape
-    rate: Callable[[int], float]
+    groups: Groups
+    optimizer_at: Callable[[int], optax.GradientTransformation]  # the optimiser from a step on
+    rate: Callable[[int], float]  # the learning rate by step
     total: int
     interval: int  # steps between evaluations
 
-    def template(self, step: int) -> TrainState:
+
+class Run(NamedTuple):
+    """What trains and what measures it: the state before the first step, the trainer, and the plan."""
+
+    state: Any
+    trainer: Trainer
+    settle: Callable[[Any], Any]  # of a state, before its parameters are used
+    eval_step: CompiledByShape
+    eval_input: Callable[[Any], Any]  # what the eval step takes beside a batch, of the parameters
+    evaluate: Callable[[Any, Any], Measured]  # of the parameters and the batches of a split
+    plan: Plan
+
+    def template(self, step: int) -> Any:
         """Returns a state of the structure that it has at `step`."""
         return self.trainer.template(self.state, step)
 
 
-def build_run(config: ConfigDict, data: Data, cache: Path, fresh: bool, say: Callable[[str], None]) -> Run:
-    """Builds the model, its first state, if `fresh` with pretrained parameters, and what trains it."""
-    epoch, train = data.train.steps_per_epoch, config.train
-    total, interval = train.epochs * epoch, max(1, round(train.evaluate_every * epoch))
-    model = build_classifier(data.tokenizer.vocab_size, len(data.label_names), **config.model)
-    init_key, dropout_key = jax.random.split(jax.random.key(config.seed))
-    params = init_params(model, init_key)
-    if fresh:
-        start = Start(**config.embedding)
-        params = start_from(start, params, data.tokenizer, data.uses, data.texts, say, config.seed, cache)
+def check_plan(config: ConfigDict) -> None:
+    """Raises InputError for a setting of training that cannot be, whatever is trained."""
     settings = dict(config.optimizer)
+    for entry in settings.pop("rates"):
+        rate_of(entry)
+    for entry in config.train.freeze:
+        freezing_of(entry)
+    build_optimizer(1, **settings)
+
+
+def make_plan(config: ConfigDict, params: Any, epoch: int) -> Plan:
+    """Returns the plan of a run whose epochs have so many steps."""
+    train, settings = config.train, dict(config.optimizer)
     groups = group_parameters(params, train.freeze, settings.pop("rates"), epoch)
-    say(groups.describe(params))
-    optimizer, rate = build_optimizer(total, groups, 0, **settings)
-    rows = RowAdam(rate, b1=config.optimizer.momentum) if train.row_sparse else None
-    options = regularisers(config)
+    total = train.epochs * epoch
 
-    def apply_fn(variables, *arguments, **keywords):
-        words = len(variables["params"]["embedding"]["embedding"])  # with row_sparse, those of a batch
-        return model.clone(vocab_size=words).apply(variables, *arguments, **keywords)
+    def optimizer_at(step: int) -> optax.GradientTransformation:
+        return build_optimizer(total, groups, step, **settings)[0]
 
-    mesh = batch_mesh(config.devices)
-    trainer = Trainer(
-        groups,
-        lambda step: build_optimizer(total, groups, step, **settings)[0],
-        lambda optimizer, trained: make_train_step(
-            apply_fn, optimizer, dropout_key, mesh, rows, trained, options
-        ),
-        mesh,
-    )
-    state = init_state(params, optimizer, options)
-    state = on_every_device(rows.init(state) if rows else state, mesh)
-    settle = jax.jit(rows.settle, donate_argnums=0) if rows else lambda state: state
-    eval_step = CompiledByShape(make_eval_step(apply_fn, mesh))
-    return Run(state, trainer, settle, eval_step, rate, total, interval)
+    rate = build_optimizer(total, groups, 0, **settings)[1]
+    return Plan(groups, optimizer_at, rate, total, max(1, round(train.evaluate_every * epoch)))
 
 
-def regularisers(config: ConfigDict) -> Regularisers:
-    """Returns the regularisers of `config.train`."""
-    return Regularisers(*(config.train[name] for name in Regularisers._fields)).check()
+def first_params(
+    config: ConfigDict,
+    model: Any,
+    key: jax.Array,
+    data: Any,
+    cache: Path,
+    fresh: bool,
+    say: Callable[[str], None],
+) -> Any:
+    """Returns the parameters that the model draws and, if `fresh`, those of `config.embedding` in them."""
+    params = init_params(model, key)
+    if not fresh:
+        return params
+    start = Start(**config.embedding)
+    return start_from(start, params, data.tokenizer, data.uses, data.texts, say, config.seed, cache)
 
 
-def compile_ahead(run: Run, state: TrainState, data: Data) -> str:
+def compile_ahead(run: Run, state: Any, data: Any) -> str:
     """Compiles the steps for every shape that will come, and says how long each took."""
     batches = list(data.train.one_of_each_shape())
-    seconds = run.trainer.compile(state, batches, run.total)
+    seconds = run.trainer.compile(state, batches, run.plan.total)
     for split in (data.validation, data.test):
         for batch in split.one_of_each_shape():
-            run.eval_step.executable(state.params, batch)
+            run.eval_step.executable(run.eval_input(state.params), batch)
     shapes = ", ".join(f"{shape} {value:.1f} s" for shape, value in seconds.items())
     devices = f"{state.step.sharding.num_devices} ({jax.default_backend()}); {describe_environment()}"
     compiled = f"the train step for {shapes}; the eval step for {len(run.eval_step.seconds)} shapes"

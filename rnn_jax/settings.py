@@ -22,16 +22,17 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def check_settings(
-    settings: Mapping[str, Any], reference: Mapping[str, Any], least: Mapping[str, float]
+    settings: Mapping[str, Any], reference: Mapping[str, Any], least: Mapping[str, float], source: str
 ) -> None:
     """Raises InputError unless `settings` has exactly the keys of `reference`, each with a value of its type.
 
-    An integer is taken where the reference has a float. `least` maps dotted keys to their smallest value.
+    An integer is taken where the reference has a float. `least` maps dotted keys to their smallest value;
+    `source` is the file that the reference is from.
     """
     given, known = flatten(settings), flatten(reference)
     for key, value in given.items():
         if key not in known:
-            raise InputError(f"config.{key} is not a setting.{nearest(key, known)}")
+            raise InputError(f"config.{key} is not a setting of {source}.{nearest(key, known)}")
         expected = type(known[key])
         fits = type(value) is expected or (expected is float and type(value) is int)
         if not fits and not (expected in (list, tuple) and isinstance(value, list | tuple)):
@@ -40,7 +41,7 @@ def check_settings(
             )
     for key in known:
         if key not in given:
-            raise InputError(f"config.{key} is missing; copy it from configs/lstm.py")
+            raise InputError(f"config.{key} is missing; copy it from {source}")
     for key, smallest in least.items():
         if not given[key] >= smallest:  # so that NaN is refused too
             raise InputError(f"config.{key} is {given[key]}; give at least {smallest}")

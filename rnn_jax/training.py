@@ -1,6 +1,6 @@
 """The train and eval steps: pure jitted functions of (state, batch)."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -26,17 +26,17 @@ class TrainState(NamedTuple):
     params: Any
     opt_state: Any
 
-    @property
-    def parameters(self) -> int:
-        """The number of parameters."""
-        return sum(leaf.size for leaf in jax.tree.leaves(self.params))
-
 
 class Metrics(NamedTuple):
     """Sums over the real examples of one or more batches; `confusion[i, j]` counts label i predicted as j."""
 
     loss: jax.Array  # float32[]
     confusion: jax.Array  # float32[C, C]
+
+    @property
+    def unit(self) -> str:
+        """What is counted."""
+        return "examples"
 
     def summary(self) -> dict[str, float]:
         """Returns the mean loss, the accuracy and the number of examples."""
@@ -120,8 +120,11 @@ def make_train_step(
     return jax.jit(step, donate_argnums=0, out_shardings=NamedSharding(mesh, P()))
 
 
-def updated(state: TrainState, gradients: Any, optimizer: Any, chosen: Any, decay: float) -> TrainState:
-    """Returns the state after a step; where `chosen` is False nothing moves, and `gradients` has None."""
+def updated(state: Any, gradients: Any, optimizer: Any, chosen: Any, decay: float) -> Any:
+    """Returns the state after a step; where `chosen` is False nothing moves, and `gradients` has None.
+
+    The state is a TrainState or another NamedTuple that has its fields.
+    """
     unmoved = jax.tree.map(lambda here: None if here else jnp.zeros(()), chosen)
     opt_state = state.opt_state.optimizer if decay else state.opt_state
     updates, opt_state = optimizer.update(join(gradients, unmoved), opt_state, state.params)
@@ -131,7 +134,7 @@ def updated(state: TrainState, gradients: Any, optimizer: Any, chosen: Any, deca
         average, rest = select(state.opt_state.weights, chosen)
         average = moved_average(average, moving, decay, state.step + 1)
         opt_state = Averaged(opt_state, join(average, rest))
-    return TrainState(state.step + 1, join(moving, frozen), opt_state)
+    return state._replace(step=state.step + 1, params=join(moving, frozen), opt_state=opt_state)
 
 
 def make_gradient(apply_fn: ApplyFn, key: jax.Array, regularisers: Regularisers) -> Callable[..., Any]:
@@ -176,5 +179,9 @@ def make_eval_step(apply_fn: ApplyFn, mesh: Mesh | None = None) -> Callable[[Any
 
 def evaluate(eval_step: Callable[[Any, Batch], Metrics], params: Any, batches: Iterable[Batch]) -> Metrics:
     """Returns the sums over all batches and devices, fetched once at the end."""
-    parts = [eval_step(params, batch) for batch in batches]
-    return Metrics(*(np.sum([np.asarray(part[field]) for part in parts], axis=(0, 1)) for field in range(2)))
+    return summed([eval_step(params, batch) for batch in batches])
+
+
+def summed(parts: Sequence[Any]) -> Any:
+    """Returns the sums over metrics of [devices, ...] each, and over their devices, in float64."""
+    return jax.tree.map(lambda *leaves: np.sum([np.asarray(leaf) for leaf in leaves], (0, 1), float), *parts)

@@ -13,6 +13,7 @@ from rnn_jax.errors import InputError, require
 from rnn_jax.settings import changes
 from rnn_jax.text import Tokenizer
 
+CLASSIFY, LANGUAGE = "classify", "language"  # the kinds of runs: config.task
 CONFIG, TOKENIZER, TASK, METRICS, RESULTS = (
     "config.json",
     "tokenizer.json",

@@ -1,4 +1,4 @@
-"""A trained-looking run, made without training: random parameters in a real workdir."""
+"""Trained-looking runs, made without training: random parameters in a real workdir."""
 
 from typing import Any, NamedTuple
 
@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from configs import smoke
+from configs import language_model, smoke
 from rnn_jax.checkpoint import Checkpoints
+from rnn_jax.language import build_language_model
 from rnn_jax.models import build_classifier
 from rnn_jax.text import Tokenizer
 from rnn_jax.workdir import open_workdir, save_task
@@ -40,5 +41,26 @@ def make_run(
             params = jax.tree.map(lambda leaf, s=step: leaf * (1 + s), params)
             params_by_step[step] = jax.tree.map(np.asarray, params)
             evaluations.append({"step": step, "accuracy": accuracy, "loss": 0.5})
+            checkpoints.save(State(jnp.int32(step), params), evaluations)
+    return params_by_step
+
+
+def make_language_run(workdir, losses=(2.0, 1.0, 1.5), texts=TEXTS, direction="forward", **model_changes):
+    """Makes a language model's run as `make_run` does, and returns its parameters by step."""
+    config = language_model.get_config()
+    config.direction = direction
+    config.model.embedding_dim, config.model.hidden = 5, 4
+    config.model.update(model_changes)
+    tokenizer = Tokenizer.train(texts, vocab_size=50, lowercase=True, strip_html=True)
+    model = build_language_model(tokenizer.vocab_size, **config.model)
+    open_workdir(workdir, config.to_dict())
+    save_task(workdir, tokenizer)
+    params_by_step, evaluations = {}, []
+    with Checkpoints(workdir, keep=3) as checkpoints:
+        for step, loss in enumerate(losses, start=1):
+            key = jax.random.fold_in(jax.random.key(len(direction)), step)
+            params = model.init(key, jnp.ones((1, 2), jnp.int32), jnp.array([2]))["params"]
+            params_by_step[step] = jax.tree.map(np.asarray, params)
+            evaluations.append({"step": step, "loss": loss, "perplexity": float(np.exp(loss))})
             checkpoints.save(State(jnp.int32(step), params), evaluations)
     return params_by_step

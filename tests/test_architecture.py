@@ -29,10 +29,12 @@ LEVELS = [
         "word2vec",
     },
     {"rows"},
-    {"layers", "training", "data", "journal"},
-    {"models", "language", "trainer", "pretrained"},
-    {"run", "objective"},
-    {"inference", "report", "meter"},
+    {"layers", "training", "data", "documents", "journal", "transfer"},
+    {"models", "trainer", "pretrained", "stateful", "meter"},
+    {"language", "run"},
+    {"objective"},
+    {"classifier_run", "language_run", "inference", "report"},
+    {"generation", "printing"},
     {"cli"},
 ]
 FILE_BUDGET, FUNCTION_BUDGET, LOOP_BUDGET, PUBLIC_BUDGET = 200, 40, 60, 30

@@ -17,7 +17,7 @@ import pytest
 import rnn_jax
 from rnn_jax.cli import main
 from rnn_jax.vectors import read_vectors
-from tests.runs import TEXTS, make_run
+from tests.runs import TEXTS, make_language_run, make_run
 
 ROWS = [{"text": text, "label": index % 2} for index, text in enumerate([*TEXTS, 'two\nlines, and "quotes"'])]
 
@@ -307,3 +307,33 @@ def test_texts_of_too_few_words_for_vectors_are_refused(tmp_path, capsys):
     error = refused(capsys, "vectors", "--data", data, "--out", out, "--min-count", "99")
     assert "no word is used 99 times" in error
     assert not out.exists()
+
+
+def test_sampling_prints_what_the_language_model_writes(tmp_path, capsys):
+    make_language_run(tmp_path / "run")
+    arguments = ["--prompt", "a great film", "--words", "5", "--top-k", "3", "--seed", "2"]
+    printed = run(capsys, "sample", tmp_path / "run", *arguments)
+    writer = rnn_jax.load_language_model(tmp_path / "run")
+    assert printed == writer.write("a great film", 5, temperature=0.8, top_k=3, seed=2) + "\n"
+
+
+def test_a_command_for_the_other_kind_of_run_says_what_to_use(tmp_path, workdir, capsys):
+    make_language_run(tmp_path / "run")
+    assert "rnn-jax sample" in refused(capsys, "predict", "--workdir", tmp_path / "run", "a film")
+    data = write(tmp_path / "rows.csv", ROWS)
+    assert "from_workdir" in refused(capsys, "evaluate", "--workdir", tmp_path / "run", "--data", data)
+    assert "rnn-jax predict" in refused(capsys, "sample", "--workdir", workdir, "--prompt", "a film")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--prompt", "", "--top-k", "0"], "prompt is '', which has no words"),
+        (["--prompt", "a", "--words", "0"], "words is 0"),
+        (["--prompt", "a", "--temperature", "0"], "temperature is 0.0"),
+        (["--prompt", "a", "--top-k", "99"], "top_k is 99"),
+    ],
+)
+def test_what_cannot_be_sampled_is_said_in_one_line(tmp_path, capsys, options, message):
+    make_language_run(tmp_path / "run")
+    assert message in refused(capsys, "sample", "--workdir", tmp_path / "run", *options)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from rnn_jax.corpus import Split, _cut, _separate, load_corpus, positions
+from rnn_jax.corpus import Split, _cut, _separate, hold_out, load_corpus, positions
 from rnn_jax.errors import InputError
 
 PROPERTY = settings(max_examples=30, derandomize=True, deadline=None)
@@ -306,3 +306,14 @@ def test_the_default_reviews_are_cut_to_20_000_and_two_of_2_500_with_as_many_of_
     found = [set(map(texts_equal, split.texts)) for split in corpus[:3]]
     assert len(set.union(*found)) == sum(map(len, found))
     assert sum(map(len, found)) < 25_000  # the set has duplicates
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_share_of_texts_is_held_out_and_equal_ones_stay_together(seed):
+    texts = [f"Text {number % 40}" + " " * (number % 3) for number in range(60)]
+    kept, held = hold_out(texts, 0.2, seed)
+    assert sorted(kept + held) == sorted(texts)
+    assert len(held) == 12
+    assert not {text.split()[1] for text in kept} & {text.split()[1] for text in held}
+    assert hold_out(texts, 0.2, seed) == (kept, held)
+    assert hold_out(texts, 0.2, seed + 1) != (kept, held)

@@ -11,6 +11,7 @@ from rnn_jax.batches import Batch
 from rnn_jax.errors import InputError
 from rnn_jax.journal import Journal
 from rnn_jax.meter import Meter, NonFiniteLossError, Stopwatch
+from rnn_jax.objective import LanguageMetrics
 from rnn_jax.training import Metrics
 
 
@@ -157,3 +158,16 @@ def test_stopwatch_adds_up_phases_even_through_errors():
     assert 0 < clock.seconds["eval"] < 0.1
     clock.add({"train": 10.0})
     assert clock.seconds["train"] > 10
+
+
+def test_words_of_a_language_model_are_metered_as_examples_are():
+    spy = Spy()
+    meter = meter_of(spy)
+    for step, (loss, words) in enumerate([(6.0, 3), (4.0, 2)], start=1):
+        meter.push(step, batch_of([1, 2]), LanguageMetrics(np.float32(loss), np.float32(words)))
+    meter.flush()
+    ((step, split, values),) = spy.lines
+    assert (step, split) == (2, "train")
+    assert list(values) == ["loss", "perplexity", "words_per_second", "learning_rate"]
+    assert values["loss"] == pytest.approx((6 + 4) / 5)
+    assert values["perplexity"] == pytest.approx(np.exp(2))

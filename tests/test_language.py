@@ -10,7 +10,8 @@ import pytest
 
 from rnn_jax import RNN, Bidirectional, GRUCell, LSTMCell, SimpleCell, Stacked, TextClassifier
 from rnn_jax.errors import InputError
-from rnn_jax.language import LanguageModel, sample
+from rnn_jax.generation import sample
+from rnn_jax.language import LanguageModel
 from rnn_jax.text import PAD, Tokenizer
 from tests import oracle
 from tests.oracle import assert_trees_close, random_like

@@ -13,7 +13,7 @@ import pytest
 from rnn_jax.dropout import BATCH_AXIS, Dropout
 from rnn_jax.errors import InputError
 from rnn_jax.host import DEVICE_COUNT_FLAG
-from rnn_jax.parallel import batch_mesh, pad_rows, sum_over_batch
+from rnn_jax.parallel import batch_mesh, pad_rows, sum_and_rows, sum_over_batch
 
 ROOT = Path(__file__).parent.parent
 ON_FOUR_DEVICES = """
@@ -108,3 +108,12 @@ def test_masks_drop_their_rate_and_keep_the_mean():
     assert set(np.unique(kept)) == {0.0, 2.0}
     assert float(kept.mean()) == pytest.approx(1, abs=0.02)
     assert len({bytes(np.asarray(row)) for row in kept}) == 500
+
+
+def test_sums_are_added_up_and_rows_stay_rows():
+    def both(scale, batch):
+        return {"sum": scale * batch.sum()}, {"doubled": 2 * batch}
+
+    sums, rows = sum_and_rows(both, batch_mesh(1))(2.0, jnp.arange(6.0).reshape(3, 2))
+    assert float(sums["sum"]) == 30
+    assert rows["doubled"].tolist() == [[0, 2], [4, 6], [8, 10]]

@@ -4,22 +4,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 
+from rnn_jax import RNN, Bidirectional, GRUCell, Stacked, TextClassifier
 from rnn_jax.checkpoint import Checkpoints
 from rnn_jax.errors import InputError
 from rnn_jax.models import build_classifier
-from rnn_jax.pretrained import (
-    WORD2VEC,
-    Start,
-    remapped,
-    start_from,
-    trained_vectors,
-    transferred,
-    with_vectors,
-)
+from rnn_jax.pretrained import WORD2VEC, Start, start_from, trained_vectors
 from rnn_jax.text import SPECIAL_WORDS, Tokenizer
 from rnn_jax.training import init_params
-from runs import TEXTS, make_run
+from rnn_jax.transfer import remapped, transferred, with_vectors
+from tests.runs import TEXTS, make_language_run, make_run
 from tests.test_groups import same
 
 SETTINGS = {
@@ -157,3 +152,82 @@ def test_the_best_checkpoint_is_the_one_taken(tmp_path):
     tokenizer = tokenizer_of(TEXTS)
     moved, _ = transferred(params_of(tokenizer), tokenizer.words, tmp_path / "old", ["head"])
     assert same(moved["head"]["kernel"], params_by_step[1]["head"]["kernel"])
+
+
+TWO_HALVES = (
+    "embedding",
+    ("encoder", "encoder/forward_rnn"),
+    ("encoder", "encoder/backward_rnn", "backward"),
+)
+
+
+def flat(params):
+    return flatten_dict(params, sep="/")
+
+
+def test_two_language_models_become_the_halves_of_a_bidirectional_classifier(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    forward = flat(make_language_run(tmp_path / "forward", cell="lstm")[2])  # the best
+    backward = flat(make_language_run(tmp_path / "backward", direction="backward", cell="lstm")[2])
+    tokenizer = tokenizer_of(TEXTS[:2])
+    params = params_of(tokenizer, cell="lstm", bidirectional=True)
+    moved, lines = transferred(params, tokenizer.words, "forward", TWO_HALVES)
+    old, new = flat(params), flat(moved)
+    halves = {"encoder/forward_rnn/": forward, "encoder/backward_rnn/": backward}
+    for path, array in new.items():
+        half = next((beginning for beginning in halves if path.startswith(beginning)), None)
+        if half:
+            assert same(array, halves[half]["encoder/" + path.removeprefix(half)]), path
+        elif path != "embedding/embedding":
+            assert same(array, old[path]), path
+    assert not same(forward["encoder/cell/hi/kernel"], backward["encoder/cell/hi/kernel"])
+    words = Tokenizer.load(tmp_path / "forward" / "tokenizer.json").words
+    rows = [words.index(word) for word in tokenizer.words]
+    assert same(new["embedding/embedding"], forward["embedding/embedding"][rows])
+    assert len(lines) == 1 + 2 * sum(path.startswith("encoder/") for path in forward)
+    assert all(line.startswith("taken: ") for line in lines)
+
+
+def test_a_stack_of_a_language_model_becomes_a_half_of_a_bidirectional_one(tmp_path):
+    source = flat(make_language_run(tmp_path / "forward", cell="gru", layers=2)[2])
+    stacks = (Stacked([RNN(GRUCell(4)), RNN(GRUCell(4))]) for _ in range(2))
+    params = init_params(TextClassifier(10, 5, 2, Bidirectional(*stacks)), jax.random.key(9))
+    words = [*SPECIAL_WORDS, *"abcdefgh"]
+    moved, _ = transferred(params, words, tmp_path / "forward", [("encoder", "encoder/backward_rnn")])
+    for path, array in flat(moved).items():
+        there = path.replace("encoder/backward_rnn", "encoder")
+        assert same(array, source[there] if there != path else flat(params)[path]), path
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (("encoder", "encoder/foward_rnn"), r"pattern 'encoder/foward_rnn'.*mean 'encoder/forward_rnn'"),
+        (("enc", "encoder/forward_rnn"), r"embedding.take has the pattern 'enc', which matches no"),
+        (("encoder/*", "encoder/forward_rnn"), r"a path that goes elsewhere has no wildcards"),
+        (("encoder",), r"embedding.take holds \('encoder',\); give a pattern, a pair"),
+        (("encoder", 3), r"embedding.take holds \('encoder', 3\); give a pattern, a pair"),
+        (3, r"embedding.take holds 3; give a pattern, a pair"),
+        (
+            ("encoder", "encoder/forward_rnn", "nowhere"),
+            r"take is 'nowhere', which is not the folder of a run",
+        ),
+    ],
+)
+def test_what_cannot_go_elsewhere_is_refused(tmp_path, entry, message):
+    make_language_run(tmp_path / "forward", cell="gru")
+    tokenizer = tokenizer_of(TEXTS)
+    params = params_of(tokenizer, bidirectional=True)
+    options = {"from_workdir": str(tmp_path / "forward"), "take": (entry,)}
+    with pytest.raises(InputError, match=message):
+        started(params, tokenizer, tmp_path / "cache", **options)
+
+
+def test_a_half_of_another_width_is_told(tmp_path):
+    make_language_run(tmp_path / "forward", cell="gru")
+    tokenizer = tokenizer_of(TEXTS)
+    params = params_of(tokenizer, bidirectional=True, hidden=6)
+    _, lines = transferred(
+        params, tokenizer.words, tmp_path / "forward", [("encoder", "encoder/forward_rnn")]
+    )
+    assert all(line.startswith("not taken, (") and "forward_rnn" in line for line in lines)

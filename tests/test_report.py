@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from rnn_jax.report import draw_confusion_matrix, draw_learning_curves, environment, write_report
+from rnn_jax.report import (
+    draw_confusion_matrix,
+    draw_learning_curves,
+    environment,
+    report_confusion,
+    write_report,
+)
 from rnn_jax.training import Metrics
 
 HISTORY = [
@@ -25,7 +31,7 @@ def colours(path):
 
 @pytest.mark.parametrize("history", [HISTORY, HISTORY[:1], []])
 def test_learning_curves_show_what_there_is(tmp_path, history):
-    draw_learning_curves(tmp_path / "curves.png", history)
+    draw_learning_curves(tmp_path / "curves.png", history, ["loss", "accuracy"])
     blue = any(blue > 0.6 > 0.3 > red for red, _, blue in colours(tmp_path / "curves.png"))
     assert blue == bool(history)
 
@@ -48,7 +54,8 @@ def test_confusion_matrix_takes_any_names_and_any_number_of_classes(tmp_path, na
 
 def test_results_hold_test_metrics_what_was_measured_and_what_it_ran_on(tmp_path):
     test = Metrics(np.float32(5.0), np.array([[6.0, 1.0], [1.0, 2.0]]))
-    results = write_report(tmp_path, test, ("no", "yes"), HISTORY, {"best_step": 20})
+    details = report_confusion(tmp_path, test, ("no", "yes"))
+    results = write_report(tmp_path, test, details, HISTORY, {"best_step": 20})
     assert results == json.loads((tmp_path / "results.json").read_text())
     assert results["accuracy"] == pytest.approx(0.8)
     assert results["loss"] == pytest.approx(0.5)

@@ -10,7 +10,7 @@ import pytest
 
 from rnn_jax.batches import Batch, Batches
 from rnn_jax.cells import SimpleCell
-from rnn_jax.groups import group_parameters
+from rnn_jax.groups import group_parameters, size_of
 from rnn_jax.models import TextClassifier
 from rnn_jax.parallel import batch_mesh
 from rnn_jax.rnn import RNN
@@ -164,7 +164,7 @@ def test_state_before_training_is_step_zero_and_drawn_from_the_key():
 
     state = made(0)
     assert int(state.step) == 0
-    assert state.parameters == sum(leaf.size for leaf in jax.tree.leaves(parameters()))
+    assert size_of(state.params) == sum(leaf.size for leaf in jax.tree.leaves(parameters()))
     assert bits(state) == bits(made(0)) != bits(made(1))
 
 

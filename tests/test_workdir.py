@@ -26,13 +26,13 @@ def test_flattening_keeps_every_leaf_under_its_dotted_name():
     "settings", [KNOWN, KNOWN | {"names": []}, KNOWN | {"model": KNOWN["model"] | {"dropout": 0}}]
 )
 def test_settings_of_the_right_types_pass(settings):
-    check_settings(settings, KNOWN, {"seed": 0})
+    check_settings(settings, KNOWN, {"seed": 0}, "configs/lstm.py")
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (KNOWN | {"sed": 1}, r"config\.sed is not a setting\. Did you mean 'seed'"),
+        (KNOWN | {"sed": 1}, r"config\.sed is not a setting of configs/lstm\.py\. Did you mean 'seed'"),
         (KNOWN | {"model": KNOWN["model"] | {"hiden": 1}}, r"model\.hiden is not.*'model\.hidden'"),
         (KNOWN | {"seed": "0"}, r"config\.seed is '0', a str; give a int"),
         (KNOWN | {"seed": 0.5}, r"config\.seed is 0\.5, a float; give a int"),
@@ -44,12 +44,12 @@ def test_settings_of_the_right_types_pass(settings):
 )
 def test_settings_are_refused_with_the_key_the_value_and_the_fix(settings, message):
     with pytest.raises(InputError, match=message):
-        check_settings(settings, KNOWN, {"seed": 0})
+        check_settings(settings, KNOWN, {"seed": 0}, "configs/lstm.py")
 
 
 def test_setting_that_is_no_number_is_not_above_its_least():
     with pytest.raises(InputError, match=r"config\.share is nan; give at least 0\.1"):
-        check_settings({"share": float("nan")}, {"share": 0.5}, {"share": 0.1})
+        check_settings({"share": float("nan")}, {"share": 0.5}, {"share": 0.1}, "configs/lstm.py")
 
 
 def test_changes_name_each_key_that_differs_in_any_way():

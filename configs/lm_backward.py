@@ -1,0 +1,21 @@
+"""The backward language model on the forward one's embedding, frozen. Settings: configs/language_model.py.
+
+One classifier reads both (configs/lm_bilstm.py), so both have to have the same embedding.
+
+Command:  python train_loop.py --config configs/lm_backward.py --workdir runs/lm_backward
+Before:   python train_loop.py --config configs/language_model.py --workdir runs/lm_forward
+Cost:     not measured
+Result:   not measured
+"""
+
+from ml_collections import ConfigDict
+
+from configs import language_model
+
+
+def get_config() -> ConfigDict:
+    config = language_model.get_config()
+    config.direction = "backward"
+    config.embedding.from_workdir = "runs/lm_forward"
+    config.train.freeze = ("embedding",)
+    return config

@@ -1,0 +1,38 @@
+"""A classifier on two language models, unfrozen from the top as ULMFiT's. Settings: configs/lstm.py.
+
+Command:  python train_loop.py --config configs/lm_bilstm.py
+Before:   python train_loop.py --config configs/language_model.py --workdir runs/lm_forward
+          python train_loop.py --config configs/lm_backward.py --workdir runs/lm_backward
+Cost:     not measured
+Result:   not measured
+"""
+
+from ml_collections import ConfigDict
+
+from configs import lstm
+
+LAYER_RATE = 1 / 2.6  # of a layer to the rate of the one above (Howard & Ruder 2018)
+
+
+def get_config() -> ConfigDict:
+    config = lstm.get_config()
+    config.data.source = "stanfordnlp/imdb"
+    config.text.vocabulary_source = "stanfordnlp/imdb"
+    config.text.vocab_size = 30_000
+    config.text.max_length = 400
+    config.batch.size = 64
+    config.model.embedding_dim = 256
+    config.model.hidden = 256
+    config.model.bidirectional = True
+    config.model.pooling = "concat"
+    config.model.dropout = 0.5
+    config.embedding.from_workdir = "runs/lm_forward"
+    config.embedding.take = (
+        "embedding",
+        ("encoder", "encoder/forward_rnn"),
+        ("encoder", "encoder/backward_rnn", "runs/lm_backward"),
+    )
+    config.optimizer.schedule = "slanted_triangular"
+    config.optimizer.rates = (("encoder", LAYER_RATE), ("embedding", LAYER_RATE**2))
+    config.train.freeze = (("encoder", 1), ("embedding", 2))
+    return config
