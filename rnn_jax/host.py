@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 
-WIDE = 256  # units from which one CPU device that uses all cores beats a device for each core
+WIDE = 512  # units from which one CPU device that uses all cores beats a device for each core
 DEVICE_COUNT_FLAG = "--xla_force_host_platform_device_count"
 # A kernel may write several results: a step of the recurrence dispatches fewer, and is up to 25 % faster.
 FUSION_FLAG = "--xla_backend_extra_options"
