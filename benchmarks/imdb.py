@@ -27,10 +27,10 @@ RUNS, PAGE = Path("runs", "imdb"), Path("docs", "imdb.md")
 HEADER = """# IMDB, the official split
 
 Recipes of `configs/` on the Large Movie Review Dataset (Maas et al., ACL 2011): nine tenths of the training
-split to train, a tenth to choose the best epoch, all 25,000 reviews of the test split to test, once. No text of
-the test split is in any vocabulary or vectors. Means over seeds and their standard deviation; the standard error of one
-accuracy on 25,000 reviews is 0.18 points. Seconds are of the whole program, from raw text to the tested model,
-with nothing cached.
+split to train, a tenth to choose the best epoch, all 25,000 reviews of the test split to test, once. No text
+of the test split is in any vocabulary or vectors. Means over seeds and their standard deviation; the standard
+error of one accuracy on 25,000 reviews is 0.18 points. Seconds are of the whole program, from raw text to the
+tested model, with nothing cached.
 
 Remake it: `python -m benchmarks.imdb`. {machine}.
 
