@@ -161,9 +161,11 @@ def main():
             STORE.parent.mkdir(parents=True, exist_ok=True)
             STORE.write_text(json.dumps(stored))
             write_section("recurrence", performance_page(stored, SHAPES, NETWORKS, a_case))
+    page = performance_page(stored, SHAPES, NETWORKS, a_case)
     if options.quick:
-        print(performance_page(stored, SHAPES, NETWORKS, a_case))
+        print(page)
     else:
+        write_section("recurrence", page)
         draw_curves(stored, a_case)
 
 
