@@ -177,7 +177,8 @@ def parse_flags(arguments: list[str]) -> list[str]:
     if flags.FLAGS["verbosity"].using_default_value:
         # absl.app would make it INFO, where Orbax tells its every step.
         flags.FLAGS.verbosity = logging.WARNING  # type: ignore[assignment]
-    restart(CONFIG.value.get("devices", 0), CONFIG.value.get("model", {}).get("hidden", 0))
+    model = CONFIG.value.get("model", {})
+    restart(CONFIG.value.get("devices", 0), model.get("hidden", 0), model.get("dtype", "float32"))
     return rest
 
 

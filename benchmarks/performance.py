@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from benchmarks.report import machine
-from rnn_jax.host import WIDE
+from rnn_jax.host import cores, cpu_devices
 
 OURS = ("ours", "ours, 1 device")
 PEERS = ("torch", "flax", "flax, split", "keras")
@@ -21,7 +21,7 @@ def fastest(results, engines):
 
 def chosen(case):
     """Returns the engine that the library would choose for the case: the number of CPU devices."""
-    return OURS[case["H"] >= WIDE]
+    return OURS[cpu_devices(case["H"], case["dtype"]) < cores()]
 
 
 def ratio(case, results, peers=None):
@@ -105,7 +105,7 @@ def performance_page(stored, shapes, networks, a_case):
         f"Milliseconds, medians of interleaved runs. Shapes (batch, steps, inputs, units): {listed}. "
         "Training is the value and the gradient of all weights of a loss on the final hidden state, forward "
         "is all outputs and the final state. The ratio is that of the number of devices that the library "
-        f"chooses: one for each core below {WIDE} units, else one. "
+        "chooses: one for each core below 512 units (1024 in bfloat16), else one. "
         f"{machine()}; square float32 products reach {stored['rate']:.0f} GFLOP/s. "
         "Remake: `python -m benchmarks.recurrence`."
     ]

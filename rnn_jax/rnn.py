@@ -28,7 +28,7 @@ class RNN(nn.Module):
         steps, several times faster to train and smaller; it takes SimpleCell, GRUCell and LSTMCell without
         layer_norm. "auto" is "fused" where that applies and "scan" elsewhere.
       remat: of "fused": compute the gates again in the backward pass rather than keep them, which takes about
-        half the memory and a quarter more time. None: `rnn_jax.host.keeps_gates` chooses by shape.
+        half the memory and up to 38 % more time. None: `rnn_jax.host.keeps_gates` chooses by shape.
       recurrent_dropout: rate of variational dropout on the hidden state inside the recurrent product, one
         mask for the whole sequence, from the rng stream "dropout" (Gal & Ghahramani 2016). Our cells only.
 

@@ -4,10 +4,12 @@ import json
 
 import pytest
 
+from benchmarks import tutorial
 from benchmarks.epoch import later_epoch, table, time_to
 from benchmarks.performance import performance_page, ratio, train_flop
 from benchmarks.recurrence import NETWORKS, SHAPES, a_case, cases, curve_cases
 from benchmarks.report import machine, replace_section
+from train_loop import check_config
 
 EPOCHS = [(30.0, 0.8), (40.0, 0.88), (52.0, 0.87), (62.0, 0.9)]
 
@@ -55,6 +57,22 @@ def test_every_case_is_another_and_the_page_shows_what_there_is():
     stored = {"rate": 100.0, json.dumps(a_case(SHAPES["S"])): {"ours": {"ms": 4.0}, "torch": {"ms": 6.0}}}
     page = performance_page(stored, SHAPES, NETWORKS, a_case)
     assert "| uni S | 4.0 | - | 6.0 | - | - | - | **1.50** |" in page
+
+
+def test_the_tutorials_table_has_every_network_with_every_embedding():
+    every = list(tutorial.cases())
+    assert len(set(every)) == len(every) == 4 * 7
+    config = tutorial.settings("stacked bidirectional", "GloVe", True, 2)
+    check_config(config)
+    assert (config.model.layers, config.model.bidirectional, config.model.embedding_dim) == (3, True, 50)
+    assert config.train.freeze == ("embedding",)
+    assert tutorial.settings("plain", "transferred", False, 2).embedding.from_workdir.endswith("pretrain-2")
+    runs = [
+        {"accuracy": accuracy, "train_accuracy": 0.95, "trained_parameters": 8353, "seconds": {"train": 60.0}}
+        for accuracy in (0.88, 0.90)
+    ]
+    line = tutorial.row(("plain", "GloVe", True), runs)
+    assert line == "| plain | GloVe, frozen | 89.0 ± 1.4 | 6.0 | 8,353 | 60 |\n"
 
 
 def test_the_machine_is_named_without_its_address():

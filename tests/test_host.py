@@ -66,8 +66,8 @@ def test_xla_takes_the_fusion_option_and_counts_the_same():
 
 
 def test_wide_layers_share_one_device():
-    assert host.cpu_devices(host.WIDE - 1) == host.cores()
-    assert host.cpu_devices(host.WIDE) == 1
+    assert host.cpu_devices(511) == host.cpu_devices(1023, "bfloat16") == host.cores()
+    assert host.cpu_devices(512) == host.cpu_devices(1024, "bfloat16") == 1
 
 
 def test_gates_are_kept_until_they_fill_a_gibibyte():
