@@ -19,7 +19,7 @@ from rnn_jax.pretrained import (
 )
 from rnn_jax.text import SPECIAL_WORDS, Tokenizer
 from rnn_jax.training import init_params
-from runs import TEXTS, make_run
+from tests.runs import TEXTS, make_run
 from tests.test_groups import same
 
 SETTINGS = {
