@@ -6,7 +6,7 @@ Command:  python train_loop.py --config configs/language_model.py --workdir runs
           [--config.data.source=FOLDER]
 Then:     configs/lm_backward.py and configs/lm_bilstm.py, or
           rnn-jax sample --workdir runs/lm_forward --prompt "this film"
-Cost:     not measured
+Cost:     about 18,000 words a second on 2 cores
 Result:   not measured
 
 All splits of the source are read but those named validation and test. Where a source has no such split, and a
