@@ -23,7 +23,7 @@ class Documents(NamedTuple):
 
     @property
     def test(self) -> Windows:
-        """XX"""
+        """Those held out, once more: measured at the best checkpoint."""
         return self.validation
 
     @property

@@ -12,6 +12,7 @@ import numpy as np
 import tokenizers
 
 from rnn_jax.text import LINE_BREAK, WORD_PATTERN, Tokenizer
+from rnn_jax.vector_files import replacing
 
 Rows = list[np.ndarray]
 
@@ -77,10 +78,5 @@ def _write(path: Path, tokenizer: Tokenizer, rows_by_name: dict[str, Rows]) -> N
         arrays[f"ids_{name}"] = np.concatenate([np.zeros(0, np.int32), *rows]).astype(kind)
         arrays[f"ends_{name}"] = np.cumsum([len(row) for row in rows], dtype=int)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.stem}-{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            np.savez(file, **arrays)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as file:
+        np.savez(file, **arrays)
