@@ -1,7 +1,7 @@
 """IMDB, official split: what 10 minutes allow, from raw text to tested model. Settings: configs/lstm.py.
 
 Command:  python train_loop.py --config configs/imdb_t0.py [--config.data.source=FOLDER]
-Result:   91.3 % test accuracy, one seed
+Result:   not measured; with an LSTM 91.3 % test accuracy, one seed
 """
 
 from ml_collections import ConfigDict

@@ -16,6 +16,7 @@ def get_config() -> ConfigDict:
     config.text.max_length = 400
     config.batch = ConfigDict({"size": 64, "buckets": 6})
     config.model.embedding_dim = 128
+    config.model.cell = "gru"  # 90.4 after 3 epochs of a trial, LSTM 89.9, and three quarters of its cost
     config.model.hidden = 128
     config.model.bidirectional = True
     config.model.pooling = "concat"
