@@ -5,6 +5,7 @@ V vocabulary, C classes, L layers. `gates_BG = x_BE @ w_EG` reads as a sentence.
 """
 
 from rnn_jax.cells import GRUCell, LSTMCell, SimpleCell
+from rnn_jax.export import export_classifier
 from rnn_jax.generation import Writer, load_language_model
 from rnn_jax.inference import Prediction, Predictor, load
 from rnn_jax.language import LanguageModel
@@ -28,6 +29,7 @@ __all__ = [
     "Stacked",
     "TextClassifier",
     "Writer",
+    "export_classifier",
     "load",
     "load_language_model",
 ]

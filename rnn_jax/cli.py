@@ -1,4 +1,4 @@
-"""The command `rnn-jax`: predict, evaluate and write with trained runs; train word vectors."""
+"""The command `rnn-jax`: predict, evaluate, export and write with trained runs; train word vectors."""
 
 import argparse
 import json
@@ -6,12 +6,20 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from rnn_jax.arguments import (
+    SAMPLE_SETTINGS,
+    VECTOR_SETTINGS,
+    add_evaluate,
+    add_export,
+    add_predict,
+    add_sample,
+    add_vectors,
+)
 from rnn_jax.errors import InputError, require
+from rnn_jax.export import PLATFORMS, export_classifier
 from rnn_jax.generation import load_language_model
 from rnn_jax.inference import load
 from rnn_jax.printing import json_lines, one_line, print_table
@@ -75,6 +83,14 @@ def evaluate(options: argparse.Namespace) -> None:
     print_table(["label \\ predicted", *names], rows)
 
 
+def export(options: argparse.Namespace) -> None:
+    """Writes a classifier into one file that JAX runs without this library."""
+    predictor = load(options.workdir, options.which, options.fallback)
+    export_classifier(predictor, options.out)
+    size, step = options.out.stat().st_size, predictor.step
+    print(f"{options.out}: step {step}, {size:,} bytes, for {', '.join(PLATFORMS)}; docs/export.md uses it")
+
+
 def vectors(options: argparse.Namespace) -> None:
     """Trains word vectors on the texts of a source, held-out splits left out, and writes a text file."""
     check_output(options.out)
@@ -124,74 +140,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_run(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--workdir", required=True, help="the folder of a trained run")
-    command.add_argument("--which", default="best", type=_which, help="best, last, or a step (default: best)")
-    command.add_argument("--fallback", action="store_true", help="take another checkpoint if it is damaged")
-
-
-def _add_column(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--column", default="text", help="the column of the texts (default: text)")
-
-
-def _add_format(command: argparse.ArgumentParser) -> None:
-    _add_column(command)
-    command.add_argument("--format", default="table", choices=("table", "jsonl"))
-
-
-def _add_predict(command: argparse.ArgumentParser) -> None:
-    _add_run(command)
-    _add_format(command)
-    command.add_argument("texts", nargs="*", help="texts; without them and --input, lines of stdin")
-    command.add_argument("--input", help="a CSV, JSON-lines or Parquet file")
-
-
-def _add_evaluate(command: argparse.ArgumentParser) -> None:
-    _add_run(command)
-    _add_format(command)
-    command.add_argument("--data", required=True, help="a file or folder, or a dataset's name on the hub")
-    command.add_argument("--split", help="the split to evaluate on (default: test, else the first)")
-    command.add_argument("--label-column", default="label", help="the column of the labels")
-
-
-def _add_vectors(command: argparse.ArgumentParser) -> None:
-    _add_column(command)
-    command.add_argument("--data", required=True, help="a file or folder, or a dataset's name on the hub")
-    command.add_argument("--out", required=True, type=Path, help="the .txt or .vec file to write")
-    _add_settings(command, VECTOR_SETTINGS)
-
-
-def _add_sample(command: argparse.ArgumentParser) -> None:
-    _add_run(command)
-    command.add_argument("--prompt", required=True, help="the words to go on from")
-    _add_settings(command, SAMPLE_SETTINGS)
-
-
-def _add_settings(command: argparse.ArgumentParser, settings: dict[str, tuple[Any, str]]) -> None:
-    for name, (default, text) in settings.items():
-        option = f"--{name.replace('_', '-')}"
-        command.add_argument(option, default=default, type=type(default), help=f"{text} (default: {default})")
-
-
-COMMANDS = {predict: _add_predict, evaluate: _add_evaluate, vectors: _add_vectors, sample: _add_sample}
-VECTOR_SETTINGS: dict[str, tuple[Any, str]] = {
-    "dim": (128, "numbers in a vector"),
-    "window": (5, "words on each side that count as context"),
-    "epochs": (8, "times that the texts are read"),
-    "min_count": (5, "uses that a word needs to get a vector"),
-    "seed": (0, "of all that is random"),
-    "workers": (1, "threads; with more than one, no two runs are equal"),
+COMMANDS = {
+    predict: add_predict,
+    evaluate: add_evaluate,
+    export: add_export,
+    vectors: add_vectors,
+    sample: add_sample,
 }
-SAMPLE_SETTINGS: dict[str, tuple[Any, str]] = {
-    "words": (50, "words to add"),
-    "temperature": (0.8, "near 0 the likeliest words, above 1 unlikely ones oftener"),
-    "top_k": (40, "draw from so many of the likeliest words; 0 draws from all"),
-    "seed": (0, "of the draws"),
-}
-
-
-def _which(value: str) -> str | int:
-    return int(value) if value.isdecimal() else value
 
 
 if __name__ == "__main__":

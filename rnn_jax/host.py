@@ -69,11 +69,14 @@ def chunk_length(steps: int) -> int:
     """Returns the steps in a chunk of the fused backend: about 20, and such that little padding is added.
 
     From 16 to 25 steps a training step takes the same time within the noise, at every shape measured; 4 and
-    100 are slower, the one for its many small products, the other because a chunk leaves the cache.
+    100 are slower, the one for its many small products, the other because a chunk leaves the cache. A
+    symbol of `jax.export`, which is no int, gets 20.
 
     >>> [chunk_length(steps) for steps in (7, 256, 500, 401)]
     [7, 16, 20, 17]
     """
+    if not isinstance(steps, int):
+        return 20
     if steps <= 25:
         return max(steps, 1)
     return min(range(16, 26), key=lambda chunk: (-steps % chunk, abs(chunk - 20)))
@@ -82,6 +85,8 @@ def chunk_length(steps: int) -> int:
 def keeps_gates(steps: int, batch: int, gates: int) -> bool:
     """Returns whether the fused backend keeps float32 gates [T, B, G*H]: up to a GiB for one layer.
 
-    Computing them again costs 4 to 38 % of a training step and saves up to three fifths of its memory.
+    Computing them again costs 4 to 38 % of a training step and saves up to three fifths of its memory. It is
+    what sizes that are symbols of `jax.export` get, since nothing bounds them.
     """
-    return steps * batch * gates * 4 <= 2**30
+    known = isinstance(steps, int) and isinstance(batch, int)
+    return known and steps * batch * gates * 4 <= 2**30

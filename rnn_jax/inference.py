@@ -23,9 +23,9 @@ from rnn_jax.workdir import CLASSIFY, CONFIG, LANGUAGE, TASK, TOKENIZER, check_r
 CONFIG_KEYS = ("model.cell", "text.max_length", "text.truncate", "batch.size")
 TASK_KEYS = ("label_names", "label_values", "buckets")
 USES = {  # what a run of each kind is, and how it is used
-    CLASSIFY: "a classifier: use rnn_jax.load, rnn-jax predict and rnn-jax evaluate",
+    CLASSIFY: "a classifier: use rnn_jax.load, rnn-jax predict, rnn-jax evaluate and rnn-jax export",
     LANGUAGE: "a language model, which has no labels: use rnn_jax.load_language_model and rnn-jax sample, or "
-    "start a classifier from it with config.embedding.from_workdir",
+    "start a classifier from it with config.embedding.from_workdir; rnn-jax export takes classifiers alone",
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LEVELS = [
-    {"errors", "products", "host", "dropout"},
+    {"errors", "products", "host", "dropout", "arguments"},
     {"groups"},
     {"sequence", "settings", "recurrence", "softmax"},
     {"gating"},
@@ -34,7 +34,7 @@ LEVELS = [
     {"language", "run"},
     {"objective"},
     {"classifier_run", "language_run", "inference", "report"},
-    {"generation", "printing"},
+    {"generation", "printing", "export"},
     {"cli"},
 ]
 FILE_BUDGET, FUNCTION_BUDGET, LOOP_BUDGET, PUBLIC_BUDGET = 200, 40, 60, 30
