@@ -18,7 +18,6 @@ from rnn_jax.checkpoint import Checkpoints, out_of_patience
 from rnn_jax.classifier_run import build_classifier_run, check_classifier, load_classifier_data
 from rnn_jax.encoding import default_cache
 from rnn_jax.errors import InputError, choose, require
-from rnn_jax.groups import size_of
 from rnn_jax.host import restart
 from rnn_jax.interruption import Interrupted, Interruption
 from rnn_jax.journal import Journal, check_tensorboard
@@ -26,7 +25,7 @@ from rnn_jax.language_run import build_language_run, check_language, load_langua
 from rnn_jax.meter import Meter, NonFiniteLossError, Stopwatch
 from rnn_jax.pretrained import Start
 from rnn_jax.regularisers import exchange
-from rnn_jax.report import report_confusion, write_report
+from rnn_jax.report import measurements, report_confusion, write_report
 from rnn_jax.run import Run, compile_ahead
 from rnn_jax.settings import check_settings
 from rnn_jax.workdir import (
@@ -35,7 +34,6 @@ from rnn_jax.workdir import (
     RESULTS,
     check_workdir,
     fresh_workdir,
-    hold_workdir,
     open_workdir,
     read_json,
     save_task,
@@ -100,11 +98,10 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
         data = prepare_data(config)
     say(data.describe())
     with (
-        hold_workdir(workdir),
+        open_workdir(workdir, config.to_dict()),
         Checkpoints(workdir, config.train.keep_checkpoints) as checkpoints,
         Interruption() as interruption,
     ):
-        open_workdir(workdir, config.to_dict())
         save_task(workdir, data.tokenizer, **data.task)
         begun = checkpoints.latest is not None
         with clock("pretrain"):
@@ -141,30 +138,6 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
         measured = {"best_step": best, "resumed_at": start, "seed": config.seed}
         measured |= measurements(run, state, data, clock, evaluations, best, test.unit)
         return write_report(workdir, test, task.report(workdir, test, data), journal.history, measured)
-
-
-def measurements(
-    run: Run,
-    state: Any,
-    data: Any,
-    clock: Stopwatch,
-    evaluations: Sequence[dict[str, Any]],
-    best: int,
-    unit: str,
-) -> dict[str, Any]:
-    """Returns the evaluation at the best step, the sizes of a finished run, and what it took."""
-    trained = int(state.step) / data.train.steps_per_epoch * data.train.predictions
-    return {
-        "validation": next(evaluation for evaluation in evaluations if evaluation["step"] == best),
-        "steps": int(state.step),
-        "parameters": size_of(state.params),
-        "trained_parameters": run.trainer.groups.count(state.params),
-        "seconds": {phase: round(value, 2) for phase, value in clock.seconds.items()},
-        f"{unit}_per_second": round(trained / clock.seconds["train"], 1),
-        "padding_waste": round(data.train.padding_waste, 4),
-        "compilations": {"train": run.trainer.compilations, "eval": len(run.eval_step.seconds)},
-        "shapes": [list(shape) for shape in data.train.shapes],
-    }
 
 
 def check_config(config: ConfigDict) -> Task:

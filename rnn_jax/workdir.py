@@ -50,8 +50,12 @@ def check_workdir(workdir: Path, config: Mapping[str, Any]) -> None:
     there = next(folder for folder in (workdir, *workdir.absolute().parents) if folder.exists())
     require(os.access(there, os.W_OK), f"workdir is {workdir}, but {there} cannot be written to")
     if (workdir / LOCK).exists():
-        with hold_workdir(workdir):
+        with _hold(workdir):
             pass
+    _check_config(workdir, config)
+
+
+def _check_config(workdir: Path, config: Mapping[str, Any]) -> None:
     saved = workdir / CONFIG
     if saved.exists():
         different = changes(read_json(saved), json.loads(json.dumps(config)))
@@ -69,34 +73,34 @@ def check_workdir(workdir: Path, config: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def hold_workdir(workdir: Path) -> Iterator[None]:
-    """Makes the folder, and keeps other runs out of it. A process that dies lets go.
+def open_workdir(workdir: Path, config: Mapping[str, Any]) -> Iterator[None]:
+    """Makes the folder that of a run, with the config saved in it, and keeps other runs out while it is open.
+
+    A process that dies lets go.
 
     Raises:
-      InputError: another run holds it.
+      InputError: another run is under way in it, or it belongs to another config (the message names the
+        keys), or to something else.
     """
+    _check_config(workdir, config)
     workdir.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(workdir / LOCK, timeout=0)
+    with _hold(workdir):
+        _check_config(workdir, config)  # again: another run may have come first
+        if not (workdir / CONFIG).exists():
+            write_json(workdir / CONFIG, config)
+        yield
+
+
+@contextmanager
+def _hold(workdir: Path) -> Iterator[None]:
     try:
-        held = lock.acquire()
+        held = FileLock(workdir / LOCK, timeout=0).acquire()
     except Timeout as error:
         raise InputError(
             f"another run is under way in {workdir}; wait for its end, or give another --workdir"
         ) from error
     with held:
         yield
-
-
-def open_workdir(workdir: Path, config: Mapping[str, Any]) -> None:
-    """Makes the folder and saves the config in it, or checks that the folder's run has the same config.
-
-    Raises:
-      InputError: the folder belongs to another config (the message names the keys), or to something else.
-    """
-    check_workdir(workdir, config)
-    if not (workdir / CONFIG).exists():
-        workdir.mkdir(parents=True, exist_ok=True)
-        write_json(workdir / CONFIG, config)
 
 
 def save_task(workdir: Path, tokenizer: Tokenizer, **task: Any) -> None:
