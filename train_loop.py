@@ -18,14 +18,14 @@ from rnn_jax.checkpoint import Checkpoints, out_of_patience
 from rnn_jax.classifier_run import build_classifier_run, check_classifier, load_classifier_data
 from rnn_jax.encoding import default_cache
 from rnn_jax.errors import InputError, choose, require
-from rnn_jax.groups import size_of
 from rnn_jax.host import restart
+from rnn_jax.interruption import Interrupted, Interruption
 from rnn_jax.journal import Journal, check_tensorboard
 from rnn_jax.language_run import build_language_run, check_language, load_language_data
 from rnn_jax.meter import Meter, NonFiniteLossError, Stopwatch
 from rnn_jax.pretrained import Start
 from rnn_jax.regularisers import exchange
-from rnn_jax.report import report_confusion, write_report
+from rnn_jax.report import measurements, report_confusion, write_report
 from rnn_jax.run import Run, compile_ahead
 from rnn_jax.settings import check_settings
 from rnn_jax.workdir import (
@@ -83,6 +83,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
     Raises:
       InputError: a setting, the data or the workdir cannot be used; said before any training.
       NonFiniteLossError: training diverged.
+      SaveError: a checkpoint cannot be written.
+      Interrupted: SIGTERM or Ctrl-C came, and the step that was under way is done and saved.
     """
     workdir, clock = Path(workdir), Stopwatch("data", "pretrain", "compile", "train", "eval")
     say = partial(print, flush=True)
@@ -95,13 +97,17 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
     with clock("data"):
         data = prepare_data(config)
     say(data.describe())
-    open_workdir(workdir, config.to_dict())
-    save_task(workdir, data.tokenizer, **data.task)
-    with Checkpoints(workdir, config.train.keep_checkpoints) as checkpoints:
+    with (
+        open_workdir(workdir, config.to_dict()),
+        Checkpoints(workdir, config.train.keep_checkpoints) as checkpoints,
+        Interruption() as interruption,
+    ):
+        save_task(workdir, data.tokenizer, **data.task)
+        begun = checkpoints.latest is not None
         with clock("pretrain"):
-            run = task.build(config, data, default_cache(), checkpoints.latest is None, say)
-        state, evaluations = checkpoints.restore(run.template(checkpoints.latest or 0))
-        state = exchange(state) if evaluations else state
+            run = task.build(config, data, default_cache(), not begun, say)
+        state, evaluations = checkpoints.restore(run.template, say)
+        state = exchange(state) if begun else state
         start = step = int(state.step)
         clock.add(evaluations[-1]["seconds"] if evaluations else {})
         with Journal(workdir, run.plan.total, start, config.log.tensorboard) as journal:
@@ -114,7 +120,11 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
             while step < run.plan.total and not out_of_patience(evaluations, config.train.patience):
                 step = min(run.plan.total, (step // run.plan.interval + 1) * run.plan.interval)
                 with clock("train"):
-                    state = run.trainer.train_until(step, state, data.train, config.seed, meter)
+                    state = run.trainer.train_until(step, state, data.train, config.seed, meter, interruption)
+                if int(state.step) < step:
+                    checkpoints.save(exchange(state), evaluations)
+                    raise Interrupted(int(state.step), interruption.signal)
+                with clock("train"):
                     state = run.settle(state)
                 with clock("eval"):
                     used = exchange(state)
@@ -125,29 +135,9 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
             best = checkpoints.steps("best", fallback=False)[0]
             with clock("eval"):
                 test = run.evaluate(checkpoints.restore_params(best), data.test)
-    measured = {
-        "best_step": best,
-        "validation": next(evaluation for evaluation in evaluations if evaluation["step"] == best),
-        "resumed_at": start,
-        "seed": config.seed,
-        **measurements(run, state, data, clock, test.unit),
-    }
-    return write_report(workdir, test, task.report(workdir, test, data), journal.history, measured)
-
-
-def measurements(run: Run, state: Any, data: Any, clock: Stopwatch, unit: str) -> dict[str, Any]:
-    """Returns the sizes of a finished run, and what it took."""
-    trained = int(state.step) / data.train.steps_per_epoch * data.train.predictions
-    return {
-        "steps": int(state.step),
-        "parameters": size_of(state.params),
-        "trained_parameters": run.trainer.groups.count(state.params),
-        "seconds": {phase: round(value, 2) for phase, value in clock.seconds.items()},
-        f"{unit}_per_second": round(trained / clock.seconds["train"], 1),
-        "padding_waste": round(data.train.padding_waste, 4),
-        "compilations": {"train": run.trainer.compilations, "eval": len(run.eval_step.seconds)},
-        "shapes": [list(shape) for shape in data.train.shapes],
-    }
+        measured = {"best_step": best, "resumed_at": start, "seed": config.seed}
+        measured |= measurements(run, state, data, clock, evaluations, best, test.unit)
+        return write_report(workdir, test, task.report(workdir, test, data), journal.history, measured)
 
 
 def check_config(config: ConfigDict) -> Task:
@@ -189,8 +179,11 @@ def main(_: Sequence[str]) -> None:
     print(f"workdir: {workdir}", flush=True)
     try:
         results = train_and_evaluate(CONFIG.value, workdir)
-    except (InputError, NonFiniteLossError) as error:
+    except (InputError, NonFiniteLossError, OSError) as error:
         sys.exit(f"error: {error}")
+    except Interrupted as interrupted:
+        print(f"{interrupted}; to go on, give the same command with --workdir {workdir}", file=sys.stderr)
+        sys.exit(128 + interrupted.signal)
     print(f"seconds: {results['seconds']}")
     print(TASKS[CONFIG.value.task].closing.format(workdir=workdir, **results))
 

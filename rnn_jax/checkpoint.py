@@ -1,21 +1,20 @@
-"""Checkpoints of a run, by Orbax: the last few and the best. Nothing else here touches Orbax.
+"""The checkpoints of a run: the last few and the best.
 
-A checkpoint is a folder named after its step, with three items: `params` (a plain nested dict), `progress`
-(what else training needs to go on) and `evaluations` (JSON: the evaluations so far).
+A checkpoint is a folder named after its step, with the items `params` (a plain nested dict), `progress` (what
+else training needs to go on) and `evaluations` (JSON: those so far). How they are kept: rnn_jax.store.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
-import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers
 
 from rnn_jax.errors import InputError, require
+from rnn_jax.store import Store
 
-FOLDER = "checkpoints"
+FOLDER, DAMAGED = "checkpoints", "damaged"
+PARAMS, PROGRESS, EVALUATIONS = "params", "progress", "evaluations"
 
 
 def score(evaluation: Mapping[str, float]) -> float:
@@ -38,81 +37,86 @@ class Checkpoints:
     def __init__(self, workdir: Path, keep: int = 1):
         """Opens, or makes, the folder. `keep` latest checkpoints stay, and the best."""
         require(keep > 0, f"keep_checkpoints is {keep}; give at least 1")
-        policies = [
-            checkpoint_managers.LatestN(keep),
-            checkpoint_managers.BestN(get_metric_fn=score, n=1),
-        ]
-        options = ocp.CheckpointManagerOptions(
-            best_fn=score, preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies)
-        )
         self.folder = Path(workdir).absolute() / FOLDER
-        self.manager = ocp.CheckpointManager(self.folder, options=options, handler_registry=_handlers())
+        self.evaluations: list[dict[str, Any]] = []  # of the newest checkpoint: they say which is the best
+        self.store = Store(
+            self.folder,
+            arrays=(PARAMS, PROGRESS),
+            json=(EVALUATIONS,),
+            preserve=lambda steps: {self._best(steps), *steps[-keep:]},
+        )
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.manager.close()
+        self.store.close()
 
     def save(self, state: Any, evaluations: Sequence[Mapping[str, Any]]) -> None:
         """Saves in the background a NamedTuple with `step` and `params`; its arrays may be donated at once.
 
         Args:
-          evaluations: those of the run so far, each with a "loss", and an "accuracy" where there is one;
-            the last is this step's.
+          evaluations: those of the run so far, each with its "step", a "loss", and an "accuracy" where there
+            is one. The best checkpoint is one of theirs.
+
+        Raises:
+          SaveError: the save before this one, or the beginning of this one, failed.
         """
-        state = _host_copy(state)
-        items = {
-            "params": ocp.args.PyTreeSave(state.params),
-            "progress": ocp.args.PyTreeSave(_without_params(state)),
-            "evaluations": ocp.args.JsonSave([dict(evaluation) for evaluation in evaluations]),
-        }
-        last = evaluations[-1]
-        metrics = {name: last[name] for name in ("accuracy", "loss") if name in last}
-        self.manager.save(int(state.step), args=ocp.args.Composite(**items), metrics=metrics)
+        self.evaluations = [dict(evaluation) for evaluation in evaluations]
+        arrays = {PARAMS: state.params, PROGRESS: _progress(state)}
+        self.store.write(int(state.step), arrays, {EVALUATIONS: self.evaluations})
 
     @property
     def latest(self) -> int | None:
         """The step of the last checkpoint, once it is complete; None where there is none."""
-        self.manager.wait_until_finished()
-        return self.manager.latest_step()
+        return max(self.store.steps(), default=None)
 
     def path(self, step: int | None) -> Path | None:
         """Returns the folder of the checkpoint at `step`; None for None."""
         return None if step is None else self.folder / str(step)
 
-    def restore(self, state: Any) -> tuple[Any, list[dict[str, Any]]]:
-        """Returns the last checkpoint's state, structured as `state`, and its evaluations; or (state, []).
+    def restore(
+        self, template: Callable[[int], Any], say: Callable[[str], None]
+    ) -> tuple[Any, list[dict[str, Any]]]:
+        """Returns the state of the newest whole checkpoint, and its evaluations; or (template(0), []).
+
+        Damaged ones newer than that, and the best one if it is damaged, are moved to the workdir's folder
+        `damaged`, and that is said.
+
+        Args:
+          template: gives a state of the structure that it has at a step.
 
         Raises:
-          InputError: the checkpoint cannot be read whole; the message names it and the way on.
+          InputError: there are checkpoints and none is whole.
         """
-        step = self.latest
-        if step is None:
-            return state, []
-        args = {
-            "params": _restore_like(state.params),
-            "progress": _restore_like(_without_params(state)),
-            "evaluations": ocp.args.JsonRestore(),
-        }
-        try:
-            items = self.manager.restore(step, args=ocp.args.Composite(**args))
-        except Exception as error:  # orbax and tensorstore raise a different class for each kind of damage
-            raise InputError(
-                f"checkpoint {self.path(step)} cannot be read: {_first_line(error)}. "
-                "Delete that folder to go on from the checkpoint before it"
-            ) from error
-        restored = type(state)(params=items.params, **items.progress)
-        places = jax.tree.map(lambda leaf: getattr(leaf, "sharding", None), state)
-        return jax.device_put(restored, places), items.evaluations
+        problems: dict[int, str] = {}
+        steps = self.store.steps()
+        for step in reversed(steps):
+            try:
+                state = self._restored(step, template(step))
+                self.restore_params(step)  # as `load` will read them
+            except InputError as error:
+                problems[step] = str(error)
+            else:
+                self._check_best([step for step in steps if step not in problems], problems)
+                for damaged, problem in problems.items():
+                    say(f"{problem}. It is now {self._set_aside(damaged)}; going on from step {step}")
+                return state, self.evaluations
+        require(not problems, "; ".join([*problems.values(), "no other is left: give a new workdir"]))
+        return template(0), []
 
     def steps(self, which: str | int, fallback: bool) -> list[int]:
-        """Returns the step of `which` ("best", "last" or a step), and with `fallback` the others after it."""
-        self.manager.wait_until_finished()
-        saved = sorted(self.manager.all_steps(), reverse=True)
+        """Returns the step of `which` ("best", "last" or a step), and with `fallback` the others after it.
+
+        Raises:
+          InputError: there is no such step, or the evaluations cannot be read that say which is the best.
+        """
+        saved = self.store.steps()[::-1]
         require(len(saved) > 0, f"{self.folder} holds no complete checkpoint")
-        named: dict[str | int, Any] = {"best": self.manager.best_step(), "last": saved[0]}
-        wanted = named.get(which, which)
+        wanted: Any = saved[0] if which == "last" else which
+        if which == "best":
+            self._read_evaluations(saved if fallback else saved[:1])
+            wanted = self._best(saved)
         require(wanted in saved, f"which is {which!r}; give 'best', 'last' or a saved step: {sorted(saved)}")
         return [wanted, *(step for step in saved if step != wanted)] if fallback else [wanted]
 
@@ -120,55 +124,60 @@ class Checkpoints:
         """Returns the parameters of `step` as a nested dict of numpy arrays; needs no model and no device.
 
         Raises:
-          InputError: they cannot be read.
+          InputError: they cannot be read, or are not what was saved.
         """
-        return self.restore_item(step, "params")
+        return self.restore_item(step, PARAMS)
 
     def restore_item(self, step: int, item: str) -> Any:
         """Returns "params" or "progress" of `step` as nested dicts and lists of numpy arrays.
 
         Raises:
-          InputError: they cannot be read.
+          InputError: they cannot be read, or are not what was saved.
         """
+        return self.store.read(step, {item: None})[item]
+
+    def _restored(self, step: int, state: Any) -> Any:
+        """Returns the state of a checkpoint, structured and placed as `state`; keeps its evaluations."""
+        likes = {PARAMS: state.params, PROGRESS: _progress(state), EVALUATIONS: None}
+        items = self.store.read(step, likes)
+        self.evaluations = items[EVALUATIONS]
+        restored = type(state)(params=items[PARAMS], **items[PROGRESS])
+        return jax.device_put(restored, jax.tree.map(lambda leaf: getattr(leaf, "sharding", None), state))
+
+    def _check_best(self, steps: Sequence[int], problems: dict[int, str]) -> None:
+        """Adds to the problems of checkpoints that of the best one, if it is damaged."""
         try:
-            tree = self.manager.item_metadata(step)[item].tree
-            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-            args = ocp.args.PyTreeRestore(restore_args=as_numpy)
-            return self.manager.restore(step, args=ocp.args.Composite(**{item: args}))[item]
-        except Exception as error:  # as above
-            raise InputError(
-                f"checkpoint {self.path(step)} cannot be read: {_first_line(error)}. "
-                "Ask for the newest one that can: fallback=True, or --fallback"
-            ) from error
+            self.restore_params(self._best(steps))
+        except InputError as error:
+            problems[self._best(steps)] = str(error)
+
+    def _read_evaluations(self, steps: Sequence[int]) -> None:
+        """Takes the evaluations of the first of the steps that has them whole."""
+        problems = []
+        for step in steps:
+            try:
+                self.evaluations = self.store.read(step, {EVALUATIONS: None})[EVALUATIONS]
+            except InputError as error:
+                problems.append(str(error))
+            else:
+                return
+        raise InputError(
+            "; ".join([*problems, "ask for the newest one that can: fallback=True, or --fallback"])
+        )
+
+    def _best(self, steps: Sequence[int]) -> int:
+        """Returns the step of the best evaluation among `steps`; before the first one, the last step."""
+        scores = {evaluation["step"]: score(evaluation) for evaluation in self.evaluations}
+        return max((step for step in steps if step in scores), key=scores.__getitem__, default=max(steps))
+
+    def _set_aside(self, step: int) -> Path:
+        """Moves a damaged checkpoint out of the way of a new one at its step, and returns where it is."""
+        folder = self.folder.parent / DAMAGED
+        folder.mkdir(exist_ok=True)
+        place = folder / f"{step}-{sum(1 for _ in folder.iterdir())}"
+        self.store.move(step, place)
+        return place
 
 
-def _handlers() -> ocp.handlers.DefaultCheckpointHandlerRegistry:
-    """Returns who reads and writes which item; a manager that has saved nothing yet does not know it."""
-    registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
-    arrays, json = ocp.PyTreeCheckpointHandler(), ocp.JsonCheckpointHandler()
-    for item in ("params", "progress"):
-        registry.add(item, ocp.args.PyTreeSave, arrays)
-        registry.add(item, ocp.args.PyTreeRestore, arrays)
-    registry.add("evaluations", ocp.args.JsonSave, json)
-    registry.add("evaluations", ocp.args.JsonRestore, json)
-    return registry
-
-
-def _without_params(state: Any) -> dict[str, Any]:
+def _progress(state: Any) -> dict[str, Any]:
     return {name: value for name, value in state._asdict().items() if name != "params"}
-
-
-def _host_copy(tree: Any) -> Any:
-    """Returns numpy copies: a donated buffer is overwritten while the background save still reads it."""
-    return jax.tree.map(lambda leaf: np.array(leaf, copy=True), tree)
-
-
-def _restore_like(tree: Any) -> ocp.args.PyTreeRestore:
-    abstract = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), tree)
-    return ocp.args.PyTreeRestore(
-        item=abstract, restore_args=ocp.checkpoint_utils.construct_restore_args(abstract)
-    )
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"[:300]

@@ -12,7 +12,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from rnn_jax.meter import Measured
+from rnn_jax.groups import size_of
+from rnn_jax.meter import Measured, Stopwatch
+from rnn_jax.run import Run
 from rnn_jax.training import Metrics
 from rnn_jax.workdir import RESULTS, write_json
 
@@ -44,6 +46,30 @@ def report_confusion(workdir: Path, test: Metrics, label_names: Sequence[str]) -
     confusion = np.asarray(test.confusion)
     draw_confusion_matrix(workdir / CONFUSION_MATRIX, confusion, label_names)
     return {"label_names": list(label_names), "confusion_matrix": confusion.astype(int).tolist()}
+
+
+def measurements(
+    run: Run,
+    state: Any,
+    data: Any,
+    clock: Stopwatch,
+    evaluations: Sequence[dict[str, Any]],
+    best: int,
+    unit: str,
+) -> dict[str, Any]:
+    """Returns the evaluation at the best step, the sizes of a finished run, and what it took."""
+    trained = int(state.step) / data.train.steps_per_epoch * data.train.predictions
+    return {
+        "validation": next(evaluation for evaluation in evaluations if evaluation["step"] == best),
+        "steps": int(state.step),
+        "parameters": size_of(state.params),
+        "trained_parameters": run.trainer.groups.count(state.params),
+        "seconds": {phase: round(value, 2) for phase, value in clock.seconds.items()},
+        f"{unit}_per_second": round(trained / clock.seconds["train"], 1),
+        "padding_waste": round(data.train.padding_waste, 4),
+        "compilations": {"train": run.trainer.compilations, "eval": len(run.eval_step.seconds)},
+        "shapes": [list(shape) for shape in data.train.shapes],
+    }
 
 
 def environment() -> dict[str, Any]:

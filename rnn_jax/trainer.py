@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from rnn_jax.batches import Batch
 from rnn_jax.groups import Groups
+from rnn_jax.interruption import Interruption
 from rnn_jax.optimizer import carry_over
 from rnn_jax.parallel import on_every_device
 from rnn_jax.regularisers import Averaged
@@ -68,10 +69,21 @@ class Trainer:
         return self._enter(phase, state) if phase else state
 
     def train_until(
-        self, stop: int, state: TrainState, batches: Callable[[int, int], Batch], seed: int, meter: Any
+        self,
+        stop: int,
+        state: TrainState,
+        batches: Callable[[int, int], Batch],
+        seed: int,
+        meter: Any,
+        interruption: Interruption,
     ) -> TrainState:
-        """Returns the state after step `stop`. `meter.push(step, batch, metrics)` is called after each."""
+        """Returns the state after step `stop`, or before the step that an interruption keeps from beginning.
+
+        `meter.push(step, batch, metrics)` is called after each step.
+        """
         for step in range(int(state.step), stop):
+            if interruption.signal:
+                break
             batch = batches(seed, step)
             state, metrics = self.steps[self.groups.phase(step)](state, batch)
             meter.push(step + 1, batch, metrics)

@@ -3,10 +3,13 @@
 import itertools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from rnn_jax.checkpoint import FOLDER
 from rnn_jax.errors import InputError, require
@@ -21,6 +24,7 @@ CONFIG, TOKENIZER, TASK, METRICS, RESULTS = (
     "metrics.jsonl",
     "results.json",
 )
+LOCK = "lock"  # held by the process that trains; it stays in the folder, and says nothing there
 
 
 def fresh_workdir(name: str) -> Path:
@@ -39,7 +43,19 @@ def check_run(argument: str, workdir: Path) -> None:
 
 
 def check_workdir(workdir: Path, config: Mapping[str, Any]) -> None:
-    """Raises InputError unless the folder is new, empty, or that of a run with the same config."""
+    """Raises InputError unless the folder is new, empty, or that of a run with the same config.
+
+    A folder that cannot be written, or in which a run is under way, is refused too.
+    """
+    there = next(folder for folder in (workdir, *workdir.absolute().parents) if folder.exists())
+    require(os.access(there, os.W_OK), f"workdir is {workdir}, but {there} cannot be written to")
+    if (workdir / LOCK).exists():
+        with _hold(workdir):
+            pass
+    _check_config(workdir, config)
+
+
+def _check_config(workdir: Path, config: Mapping[str, Any]) -> None:
     saved = workdir / CONFIG
     if saved.exists():
         different = changes(read_json(saved), json.loads(json.dumps(config)))
@@ -49,23 +65,42 @@ def check_workdir(workdir: Path, config: Mapping[str, Any]) -> None:
             "give those values to resume it, or another --workdir to start a new run",
         )
         return
-    leftovers = {_temporary(saved)}  # of a run that was killed while it saved its config
+    leftovers = {_temporary(saved), workdir / LOCK}  # of a run that was killed before it saved its config
     empty = not workdir.exists() or (workdir.is_dir() and set(workdir.iterdir()) <= leftovers)
     require(
         empty, f"{workdir} exists and is no run of rnn_jax (it has no {CONFIG}); give a new or empty folder"
     )
 
 
-def open_workdir(workdir: Path, config: Mapping[str, Any]) -> None:
-    """Makes the folder and saves the config in it, or checks that the folder's run has the same config.
+@contextmanager
+def open_workdir(workdir: Path, config: Mapping[str, Any]) -> Iterator[None]:
+    """Makes the folder that of a run, with the config saved in it, and keeps other runs out while it is open.
+
+    A process that dies lets go.
 
     Raises:
-      InputError: the folder belongs to another config (the message names the keys), or to something else.
+      InputError: another run is under way in it, or it belongs to another config (the message names the
+        keys), or to something else.
     """
-    check_workdir(workdir, config)
-    if not (workdir / CONFIG).exists():
-        workdir.mkdir(parents=True, exist_ok=True)
-        write_json(workdir / CONFIG, config)
+    _check_config(workdir, config)
+    workdir.mkdir(parents=True, exist_ok=True)
+    with _hold(workdir):
+        _check_config(workdir, config)  # again: another run may have come first
+        if not (workdir / CONFIG).exists():
+            write_json(workdir / CONFIG, config)
+        yield
+
+
+@contextmanager
+def _hold(workdir: Path) -> Iterator[None]:
+    try:
+        held = FileLock(workdir / LOCK, timeout=0).acquire()
+    except Timeout as error:
+        raise InputError(
+            f"another run is under way in {workdir}; wait for its end, or give another --workdir"
+        ) from error
+    with held:
+        yield
 
 
 def save_task(workdir: Path, tokenizer: Tokenizer, **task: Any) -> None:

@@ -32,8 +32,8 @@ def make_run(
     config.model.update(model_changes)
     tokenizer = Tokenizer.train(TEXTS, vocab_size=50, lowercase=True, strip_html=True)
     model = build_classifier(tokenizer.vocab_size, len(names), **config.model)
-    open_workdir(workdir, config.to_dict())
-    save_task(workdir, tokenizer, label_names=names, label_values=values, buckets=(6, 12))
+    with open_workdir(workdir, config.to_dict()):
+        save_task(workdir, tokenizer, label_names=names, label_values=values, buckets=(6, 12))
     params_by_step, evaluations = {}, []
     with Checkpoints(workdir, keep=3) as checkpoints:
         for step, accuracy in enumerate(accuracies, start=1):
@@ -53,8 +53,8 @@ def make_language_run(workdir, losses=(2.0, 1.0, 1.5), texts=TEXTS, direction="f
     config.model.update(model_changes)
     tokenizer = Tokenizer.train(texts, vocab_size=50, lowercase=True, strip_html=True)
     model = build_language_model(tokenizer.vocab_size, **config.model)
-    open_workdir(workdir, config.to_dict())
-    save_task(workdir, tokenizer)
+    with open_workdir(workdir, config.to_dict()):
+        save_task(workdir, tokenizer)
     params_by_step, evaluations = {}, []
     with Checkpoints(workdir, keep=3) as checkpoints:
         for step, loss in enumerate(losses, start=1):

@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LEVELS = [
-    {"errors", "products", "host", "dropout", "arguments"},
-    {"groups"},
+    {"errors", "products", "host", "dropout", "arguments", "digest", "interruption"},
+    {"groups", "store"},
     {"sequence", "settings", "recurrence", "softmax"},
     {"gating"},
     {"fused"},

@@ -40,6 +40,7 @@ def test_a_run_learns_and_leaves_a_workdir_that_explains_itself(tmp_path, review
         "metrics.jsonl",
         "results.json",
         "checkpoints",
+        "lock",
         "learning_curves.png",
         "confusion_matrix.png",
     }

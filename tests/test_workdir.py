@@ -1,6 +1,8 @@
 """Settings and the folder of a run: what is refused, and that files are whole."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,15 +64,20 @@ def test_changes_name_each_key_that_differs_in_any_way():
     ]
 
 
+def make(workdir, config):
+    with open_workdir(workdir, config):
+        pass
+
+
 def test_workdir_is_made_once_and_opened_again_with_the_same_config(tmp_path):
     workdir = tmp_path / "deep" / "run"
-    open_workdir(workdir, KNOWN)
+    make(workdir, KNOWN)
     saved = (workdir / "config.json").read_bytes()
-    open_workdir(workdir, KNOWN)  # the tuple was saved as a list, and is no change
+    make(workdir, KNOWN)  # the tuple was saved as a list, and is no change
     assert (workdir / "config.json").read_bytes() == saved
     assert json.loads(saved)["model"]["hidden"] == 32
     with pytest.raises(InputError, match=r"another config \(seed: 0 -> 1\)"):
-        open_workdir(workdir, KNOWN | {"seed": 1})
+        make(workdir, KNOWN | {"seed": 1})
     assert (workdir / "config.json").read_bytes() == saved
 
 
@@ -83,7 +90,7 @@ def test_folder_or_file_that_is_no_run_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     for path in (tmp_path, tmp_path / "thesis.tex"):
         with pytest.raises(InputError, match=r"is no run of rnn_jax \(it has no config\.json\)"):
-            open_workdir(path, KNOWN)
+            make(path, KNOWN)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
@@ -117,8 +124,34 @@ def test_crash_while_writing_keeps_the_old_file(tmp_path, monkeypatch):
 
 def test_run_killed_while_it_saved_its_config_can_be_started_again(tmp_path):
     (tmp_path / "config.json.tmp").write_text('{"seed"')
-    open_workdir(tmp_path, KNOWN)
-    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+    make(tmp_path, KNOWN)
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "lock"}
+
+
+def test_workdir_keeps_other_runs_out_while_it_is_open(tmp_path):
+    workdir = tmp_path / "run"
+    with open_workdir(workdir, KNOWN):
+        for enter in (check_workdir, make):
+            with pytest.raises(InputError, match=r"another run is under way in .*run; wait"):
+                enter(workdir, KNOWN)
+    check_workdir(workdir, KNOWN)
+    make(workdir, KNOWN)
+
+
+def test_process_that_is_killed_lets_go_of_its_workdir(tmp_path):
+    program = (
+        "import os, sys; from pathlib import Path; from rnn_jax.workdir import open_workdir\n"
+        "with open_workdir(Path(sys.argv[1]), {}):\n    os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False).returncode == -9
+    assert (tmp_path / "lock").exists()
+    make(tmp_path, {})
+
+
+def test_folder_that_cannot_be_written_is_refused_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(InputError, match=rf"workdir is .*deep, but {tmp_path} cannot be written to"):
+        check_workdir(tmp_path / "run" / "deep", KNOWN)
 
 
 @pytest.mark.parametrize("content", ["", "{", b"\xff\xfe".decode("latin-1")])

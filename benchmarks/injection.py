@@ -1,0 +1,109 @@
+"""Processes that train, and what is done to them: signals, a full disk, a clock that jumps."""
+
+import os
+import resource
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rnn_jax.interruption import Interrupted
+from rnn_jax.meter import Meter
+from rnn_jax.store import Store
+from train_loop import train_and_evaluate
+
+Act = Callable[[], None]
+
+
+class Child:
+    """A training process, forked from this one, which has imported everything and started nothing."""
+
+    def __init__(self, settings: Any, workdir: Path, fault: Act):
+        self.output, log = os.pipe()  # no file: what fills the disk would cut it short
+        self.pid = os.fork()
+        if not self.pid:
+            self._run(settings, workdir, fault, log)
+        os.close(log)
+
+    def _run(self, settings: Any, workdir: Path, fault: Act, log: int) -> None:
+        code = 1
+        try:
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            fault()
+            train_and_evaluate(settings, workdir)
+            code = 0
+        except Interrupted as interrupted:
+            code = 128 + interrupted.signal
+        except Exception as error:
+            print(f"{type(error).__name__}: {error}", flush=True)
+        finally:
+            os._exit(code)
+
+    def wait(self) -> int:
+        """Returns the exit code; of a signal that killed it, minus its number."""
+        code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        with open(self.output) as output:
+            self.said = output.read()
+        return code
+
+
+def later(seconds: float, act: Act) -> Act:
+    """Returns a fault: `act` after so much time."""
+    return lambda: threading.Timer(seconds, act).start()
+
+
+def at_step(step: int, act: Act) -> Act:
+    """Returns a fault: `act` once the step has been handed to the device."""
+
+    def arm():
+        push = Meter.push
+
+        def pushed(self, number, *others):
+            if number == step:
+                act()
+            push(self, number, *others)
+
+        Meter.push = pushed
+
+    return arm
+
+
+def at_save(count: int, delay: float, act: Act) -> Act:
+    """Returns a fault: `act` a while after the save of that number began."""
+    left = [count]
+
+    def arm():
+        write = Store.write
+
+        def written(self, *arguments):
+            left[0] -= 1
+            if left[0] == 0:
+                threading.Timer(delay, act).start() if delay else act()
+            write(self, *arguments)
+
+        Store.write = written
+
+    return arm
+
+
+def send(number: int) -> Act:
+    """Returns a function that sends this process a signal."""
+    return lambda: os.kill(os.getpid(), number)
+
+
+def fill_disk(size: int) -> Act:
+    """Returns a function after which no file of this process can grow beyond `size` bytes."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+def jump(seconds: float) -> Act:
+    """Returns a fault: the clock is wrong by so much."""
+
+    def arm():
+        now, now_ns = time.time, time.time_ns
+        time.time = lambda: now() + seconds
+        time.time_ns = lambda: now_ns() + int(seconds * 1e9)
+
+    return arm
