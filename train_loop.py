@@ -135,8 +135,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
             best = checkpoints.steps("best", fallback=False)[0]
             with clock("eval"):
                 test = run.evaluate(checkpoints.restore_params(best), data.test)
-        measured = {"best_step": best, "resumed_at": start, "seed": config.seed}
-        measured |= measurements(run, state, data, clock, evaluations, best, test.unit)
+        measured = measurements(run, state, data, clock, evaluations, best, test.unit)
+        measured |= {"resumed_at": start, "seed": config.seed}
         return write_report(workdir, test, task.report(workdir, test, data), journal.history, measured)
 
 

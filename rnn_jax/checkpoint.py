@@ -14,6 +14,7 @@ from rnn_jax.errors import InputError, require
 from rnn_jax.store import Store
 
 FOLDER, DAMAGED = "checkpoints", "damaged"
+FALLBACK = "ask for the newest one that can: fallback=True, or --fallback"
 PARAMS, PROGRESS, EVALUATIONS = "params", "progress", "evaluations"
 
 
@@ -94,7 +95,7 @@ class Checkpoints:
         for step in reversed(steps):
             try:
                 state = self._restored(step, template(step))
-                self.restore_params(step)  # as `load` will read them
+                self.restore_item(step, PARAMS)  # as `load` will read them
             except InputError as error:
                 problems[step] = str(error)
             else:
@@ -126,7 +127,10 @@ class Checkpoints:
         Raises:
           InputError: they cannot be read, or are not what was saved.
         """
-        return self.restore_item(step, PARAMS)
+        try:
+            return self.restore_item(step, PARAMS)
+        except InputError as error:
+            raise InputError(f"{error}; {FALLBACK}") from error
 
     def restore_item(self, step: int, item: str) -> Any:
         """Returns "params" or "progress" of `step` as nested dicts and lists of numpy arrays.
@@ -147,7 +151,7 @@ class Checkpoints:
     def _check_best(self, steps: Sequence[int], problems: dict[int, str]) -> None:
         """Adds to the problems of checkpoints that of the best one, if it is damaged."""
         try:
-            self.restore_params(self._best(steps))
+            self.restore_item(self._best(steps), PARAMS)
         except InputError as error:
             problems[self._best(steps)] = str(error)
 
@@ -161,9 +165,7 @@ class Checkpoints:
                 problems.append(str(error))
             else:
                 return
-        raise InputError(
-            "; ".join([*problems, "ask for the newest one that can: fallback=True, or --fallback"])
-        )
+        raise InputError("; ".join([*problems, FALLBACK]))
 
     def _best(self, steps: Sequence[int]) -> int:
         """Returns the step of the best evaluation among `steps`; before the first one, the last step."""

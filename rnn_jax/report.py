@@ -60,6 +60,7 @@ def measurements(
     """Returns the evaluation at the best step, the sizes of a finished run, and what it took."""
     trained = int(state.step) / data.train.steps_per_epoch * data.train.predictions
     return {
+        "best_step": best,
         "validation": next(evaluation for evaluation in evaluations if evaluation["step"] == best),
         "steps": int(state.step),
         "parameters": size_of(state.params),

@@ -8,6 +8,7 @@ import pytest
 
 from rnn_jax.errors import InputError
 from rnn_jax.groups import group_parameters, join, path_names, select
+from rnn_jax.interruption import Interruption
 from rnn_jax.optimizer import build_optimizer
 from rnn_jax.parallel import batch_mesh
 from rnn_jax.trainer import Trainer
@@ -47,7 +48,7 @@ def trained(freeze=(), rates=(), steps=6, epoch=2, state=None, **changes):
     )
     before = jax.tree.map(np.asarray, params)
     state = state or init_state(params, trainer.optimizers[0])
-    return before, trainer.train_until(steps, state, batches, 0, NoMeter())
+    return before, trainer.train_until(steps, state, batches, 0, NoMeter(), Interruption())
 
 
 def same(one, other):

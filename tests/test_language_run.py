@@ -90,6 +90,7 @@ def test_a_run_leaves_a_workdir_that_explains_itself(run):
         "metrics.jsonl",
         "results.json",
         "checkpoints",
+        "lock",
         "learning_curves.png",
     }
     assert results == json.loads((workdir / "results.json").read_text())

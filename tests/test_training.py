@@ -11,6 +11,7 @@ import pytest
 from rnn_jax.batches import Batch, Batches
 from rnn_jax.cells import SimpleCell
 from rnn_jax.groups import group_parameters, size_of
+from rnn_jax.interruption import Interruption
 from rnn_jax.models import TextClassifier
 from rnn_jax.parallel import batch_mesh
 from rnn_jax.rnn import RNN
@@ -218,7 +219,7 @@ def test_training_learns_the_examples_and_shows_each_step_to_the_meter():
         lambda optimizer, trained: make_train_step(model.apply, optimizer, jax.random.key(0)),
         batch_mesh(1),
     )
-    state = trainer.train_until(80, state, batches, 0, meter)
+    state = trainer.train_until(80, state, batches, 0, meter, Interruption())
     assert meter.steps == list(range(1, 81))
     assert meter.flushed == 1
     metrics = evaluate(make_eval_step(model.apply), state.params, batches.in_order())
