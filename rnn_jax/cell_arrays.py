@@ -166,4 +166,4 @@ def _sum_biases(kind: str, parts: dict[str, np.ndarray]) -> dict[str, np.ndarray
 def _join(block: Block, parts: Mapping[str, np.ndarray]) -> np.ndarray:
     stripes = [np.concatenate([parts[part + gate] for gate in block.gates], axis=-1) for part in block.parts]
     array = np.vstack(stripes) if len(stripes) > 1 else stripes[0]
-    return np.array(array.T if block.rows else array, order="C")
+    return np.ascontiguousarray(array.T if block.rows else array)

@@ -3,6 +3,7 @@
 Neither format has code in it, as pickles do. For runs there are checkpoints (`checkpoint.py`).
 """
 
+import os
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -16,7 +17,9 @@ from rnn_jax.errors import InputError, choose, require
 from rnn_jax.vector_files import replacing
 
 Arrays = dict[str, np.ndarray]
-CHECKSUM = "rnn_jax_crc32"  # safetensors has none of its own, .npz one for each array
+# In the metadata of .safetensors, which has none of its own, and the comment of .npz: of a zip archive's
+# directory, in which a changed byte can hide arrays, nothing is checked.
+CHECKSUM = "rnn_jax_crc32"
 NUMBERS = "biufc"  # kinds of numpy's own types, of which bfloat16 is none
 INTEGERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 SAFETENSORS = ("bfloat16", "float16", "float32", "float64", "complex64", "bool", *INTEGERS)
@@ -54,7 +57,7 @@ def load_params(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     _, read = choose("the ending of the path", path.suffix, FORMATS)
     try:
-        arrays = read(path)
+        arrays, checksum = read(path)
     except InputError:
         raise
     except (
@@ -63,6 +66,8 @@ def load_params(path: str | Path) -> dict[str, Any]:
         raise InputError(
             f"{path} cannot be read as {path.suffix}: {type(error).__name__}: {error}"
         ) from error
+    intact = checksum in (None, _checksum(arrays))
+    require(intact, f"{path} is damaged: its checksum is not that of its arrays; get it again")
     return _nested(path, arrays)
 
 
@@ -98,6 +103,7 @@ def _nested(path: Path, arrays: Arrays) -> dict[str, Any]:
 def _write_npz(file: BinaryIO, arrays: Arrays) -> None:
     # Not np.savez: an array called "file" would be its argument, and bfloat16 be written as bytes of no type.
     with zipfile.ZipFile(file, "w") as archive:
+        archive.comment = f"{CHECKSUM} {_checksum(arrays)}".encode()
         for name, array in arrays.items():
             require(
                 array.dtype.kind in NUMBERS,
@@ -107,10 +113,12 @@ def _write_npz(file: BinaryIO, arrays: Arrays) -> None:
                 np.lib.format.write_array(member, array, allow_pickle=False)
 
 
-def _read_npz(path: Path) -> Arrays:
+def _read_npz(path: Path) -> tuple[Arrays, str | None]:
     # Not np.load: of arrays called "a" and "a.npy" it gives one for both.
     arrays = {}
     with zipfile.ZipFile(path) as archive:
+        _check_end(path, len(archive.comment))
+        ours, _, checksum = archive.comment.decode("ascii", "replace").partition(" ")
         for name in archive.namelist():
             with archive.open(name) as member:
                 array = np.lib.format.read_array(member, allow_pickle=False)
@@ -120,7 +128,15 @@ def _read_npz(path: Path) -> Arrays:
                 numbers, f"{path} has {name!r} of {array.dtype}; an .npz of .npy files of numbers is read"
             )
             arrays[name.removesuffix(".npy")] = array
-    return arrays
+    return arrays, checksum if ours == CHECKSUM else None
+
+
+def _check_end(path: Path, comment_size: int) -> None:
+    """Raises InputError where the comment is cut off, with the checksum: to zipfile it is a shorter one."""
+    with path.open("rb") as file:
+        file.seek(-comment_size - 2, os.SEEK_END)  # its size, two bytes, is before it
+        size = int.from_bytes(file.read(2), "little")
+    require(size == comment_size, f"{path} cannot be read as .npz: its end is cut off, or not its own")
 
 
 def _write_safetensors(file: BinaryIO, arrays: Arrays) -> None:
@@ -133,14 +149,9 @@ def _write_safetensors(file: BinaryIO, arrays: Arrays) -> None:
     file.write(library.numpy.save(arrays, metadata={CHECKSUM: _checksum(arrays)}))
 
 
-def _read_safetensors(path: Path) -> Arrays:
+def _read_safetensors(path: Path) -> tuple[Arrays, str | None]:
     with _safetensors().safe_open(path, "numpy") as file:
-        arrays, expected = file.get_tensors(), (file.metadata() or {}).get(CHECKSUM)
-    require(
-        expected in (None, _checksum(arrays)),
-        f"{path} is damaged: its checksum is not that of its arrays; get it again",
-    )
-    return arrays
+        return file.get_tensors(), (file.metadata() or {}).get(CHECKSUM)
 
 
 def _safetensors() -> Any:

@@ -149,14 +149,13 @@ def test_a_changed_byte_changes_no_array_unnoticed(ending, data, tmp_path_factor
 
 
 @both
-@given(data=st.data())
-@settings(deadline=None, max_examples=30)
-def test_a_file_that_is_cut_off_is_refused(ending, data, tmp_path_factory):
-    path = saved(tmp_path_factory.mktemp("files"), ending, TREE)
+def test_a_file_that_is_cut_off_anywhere_is_refused(ending, tmp_path):
+    path = saved(tmp_path, ending, TREE)
     content = path.read_bytes()
-    path.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
-    with pytest.raises(InputError, match=r"params\.(npz|safetensors) cannot be read"):
-        load_params(path)
+    for size in range(len(content)):
+        path.write_bytes(content[:size])
+        with pytest.raises(InputError, match=r"params\.(npz|safetensors) cannot be read"):
+            load_params(path)
 
 
 class Trap:
