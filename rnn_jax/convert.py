@@ -1,0 +1,135 @@
+"""Parameters to and from other frameworks: torch, Keras, Flax (linen and nnx), Haiku and Equinox.
+
+Ours are the trees of RNN ({"cell": ...}), Bidirectional ({"forward_rnn": ..., "backward_rnn": ...}) and
+Stacked ({"layers_0": ...}), as in `params["encoder"]` of a classifier. What comes out is numpy's, and a copy.
+
+Parameters do not tell how directions are merged, which activation is used, or what stands between layers.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rnn_jax.cell_arrays import read_cell, write_cell
+from rnn_jax.errors import InputError, choose, require
+from rnn_jax.layer_trees import check_equal, convert_cells, layers_of, tree_of
+from rnn_jax.layouts import LAYOUTS
+
+Params = dict[str, Any]
+TORCH_NAME = re.compile(r"(?P<name>(?:weight|bias)_(?:ih|hh|hr))_l(?P<layer>\d+)(?P<reverse>_reverse)?")
+KERAS_NAMES = tuple(LAYOUTS["keras"]["lstm"])
+
+
+def from_cells(tree: Mapping[str, Any], framework: str) -> Params:
+    """Returns our parameters of a framework's cell, or of any nesting of cells in the scopes of our layers.
+
+    The arrays of a cell are named by the framework's own attributes, as in `layouts.LAYOUTS`:
+      linen: any tree of nn.RNN, nn.Bidirectional and cells; it is checked and comes back equal.
+      nnx: nnx.to_pure_dict(nnx.state(module, nnx.Param)) of nnx.RNN, nnx.Bidirectional and cells, except for
+        nnx.LSTMCell: that is "nnx_separate".
+      equinox: weight_ih, weight_hh and bias of eqx.nn.LSTMCell, and bias_n of GRUCell.
+      haiku: w and b of one hk.LSTM, params["lstm/linear"]; 1 is added to the forget bias, as it does itself.
+      torch, keras: one nn.LSTMCell, nn.GRUCell or nn.RNNCell; kernel, recurrent_kernel and bias of one layer.
+
+    Raises:
+      InputError: an array's name or shape is not that of a cell of this framework.
+    """
+    choose("framework", framework, LAYOUTS)
+    return convert_cells(tree, framework, "linen")
+
+
+def to_cells(params: Mapping[str, Any], framework: str) -> dict[str, Any]:
+    """Returns what `from_cells` takes: the framework's arrays in the scopes of `params`.
+
+    Raises:
+      InputError: `params` are not ours, or the framework has no equal cell; the message has the reason.
+    """
+    choose("framework", framework, LAYOUTS)
+    return convert_cells(params, "linen", framework)
+
+
+def from_torch(source: Any) -> Params:
+    """Returns our parameters of torch's nn.LSTM, nn.GRU or nn.RNN: RNN's or Bidirectional's, or Stacked's.
+
+    Args:
+      source: the module, or its state dict, which does not tell whether an nn.RNN has a tanh or a ReLU.
+
+    Raises:
+      InputError: proj_size, bias=False, a ReLU, names or shapes of another module.
+    """
+    if hasattr(source, "state_dict"):
+        relu = getattr(source, "nonlinearity", "tanh") != "tanh"
+        require(not relu, "nonlinearity is 'relu', but our SimpleCell has a tanh")
+        source = source.state_dict()
+    groups: dict[tuple[int, str], dict[str, Any]] = {}
+    for key, value in source.items():
+        match = TORCH_NAME.fullmatch(key)
+        if match is None:
+            raise InputError(
+                f"{key} is no name of nn.LSTM, nn.GRU or nn.RNN; give the state dict of one alone"
+            )
+        place = int(match["layer"]), match["reverse"] or ""
+        groups.setdefault(place, {})[match["name"]] = value
+    depth = 1 + max((layer for layer, _ in groups), default=0)
+    suffixes = sorted({suffix for _, suffix in groups} | {""})
+    layers = [
+        [read_cell("torch", groups.get((k, suffix), {}), f"{{}}_l{k}{suffix}") for suffix in suffixes]
+        for k in range(depth)
+    ]
+    check_equal(layers)
+    return tree_of(layers)
+
+
+def to_torch(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Returns the state dict, as numpy arrays, of the nn.LSTM, nn.GRU or nn.RNN that equals our layers.
+
+    Each bias is in bias_ih, and bias_hh is zero but for the one that a GRU needs apart.
+
+    Raises:
+      InputError: the layers differ in kind, width or directions, which those of torch do not.
+    """
+    layers = layers_of(params)
+    check_equal(layers)
+    return {
+        f"{name}_l{k}{suffix}": array
+        for k, layer in enumerate(layers)
+        for cell, suffix in zip(layer, ("", "_reverse"), strict=False)
+        for name, array in write_cell("torch", cell).items()
+    }
+
+
+def from_keras(layers: Sequence[Sequence[Any]]) -> Params:
+    """Returns our parameters of Keras layers, LSTM, GRU, SimpleRNN or Bidirectional, one on another.
+
+    Args:
+      layers: `layer.get_weights()` of each: three arrays, or six where it is bidirectional.
+
+    Raises:
+      InputError: use_bias=False, a GRU with reset_after=False, or shapes of another layer.
+    """
+    size, cells = len(KERAS_NAMES), []
+    for k, arrays in enumerate(layers):
+        require(
+            len(arrays) in (size, 2 * size),
+            f"layer {k} has {len(arrays)} arrays; give kernel, recurrent_kernel and bias of an LSTM, GRU or "
+            "SimpleRNN, or of both directions; a layer with use_bias=False needs a bias of zeros",
+        )
+        directions = [arrays[:size], arrays[size:]][: len(arrays) // size]
+        named = [dict(zip(KERAS_NAMES, direction, strict=True)) for direction in directions]
+        cells.append([read_cell("keras", direction, f"{{}} of layer {k}") for direction in named])
+    require(len(cells) > 0, "layers is empty; give the weights of at least one")
+    return tree_of(cells)
+
+
+def to_keras(params: Mapping[str, Any]) -> list[list[np.ndarray]]:
+    """Returns the arrays for `layer.set_weights` of each Keras layer; a GRU's with reset_after, the default.
+
+    Raises:
+      InputError: `params` are not ours.
+    """
+    return [
+        [array for cell in layer for array in write_cell("keras", cell).values()]
+        for layer in layers_of(params)
+    ]
