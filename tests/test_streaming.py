@@ -1,5 +1,7 @@
 """A text read word by word: after each word, what the model says of all words so far read at once."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -7,10 +9,10 @@ import pytest
 from rnn_jax.errors import InputError
 from rnn_jax.layers import Stacked
 from rnn_jax.models import TextClassifier
-from rnn_jax.pooling import POOLINGS, RUNNING
+from rnn_jax.pooling import POOLINGS, RUNNING, Pooling
 from rnn_jax.rnn import RNN
 from rnn_jax.streaming import make_steps
-from tests.cases import CELLS, bidirectional, rnn
+from tests.cases import CELLS, a_batch, bidirectional, rnn
 from tests.predictors import WORDS, make_predictor
 
 CELL_SETTINGS = [{"cell": "lstm", "layer_norm": True}, {"cell": "simple"}, {"cell": "gru"}, {"cell": "lstm"}]
@@ -48,6 +50,20 @@ def test_a_stream_says_of_every_prefix_what_the_model_says_of_it_at_once(setting
 def test_the_cases_have_every_pooling_and_every_pooling_can_be_read_word_by_word():
     assert RUNNING.keys() == POOLINGS.keys() == {case["pooling"] for case in CASES}
     assert len(CELL_SETTINGS) == len(CELLS)
+
+
+@pytest.mark.parametrize("kind", POOLINGS)
+def test_a_running_pooling_is_the_pooling_of_each_prefix(kind):
+    outputs, pool = 20 * a_batch(time=7), Pooling(kind)  # scores that rise and fall far within a row
+    final = outputs[:, 0]
+    params = pool.init(jax.random.key(0), final, outputs, np.full(4, 7))
+    advance = jax.jit(partial(pool.apply, params, method="advance"))
+    summary = pool.begin(final)
+    for step in range(8):
+        found = pool.apply(params, summary, final, method="read")
+        expected = pool.apply(params, final, outputs, np.full(4, step))
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+        summary = advance(summary, outputs[:, step]) if step < 7 else summary
 
 
 @pytest.fixture(scope="module")
