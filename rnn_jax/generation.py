@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from rnn_jax.errors import InputError, require
-from rnn_jax.inference import read_config, restored
 from rnn_jax.language import LanguageModel, build_language_model
+from rnn_jax.saved import read_config, restored
 from rnn_jax.text import PAD, Tokenizer
 from rnn_jax.workdir import CONFIG, LANGUAGE, TOKENIZER
 

@@ -1,32 +1,28 @@
-"""A trained model in use: `load(workdir)` gives an object that predicts and evaluates."""
+"""A trained model in use: `load(workdir)` gives an object that predicts, evaluates and explains."""
 
 from collections.abc import Hashable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from rnn_jax.attribution import Attribution, attribute_words
 from rnn_jax.batches import Batches
-from rnn_jax.checkpoint import Checkpoints
 from rnn_jax.corpus import positions
 from rnn_jax.errors import InputError, choose, require
 from rnn_jax.models import build_classifier
-from rnn_jax.settings import flatten
+from rnn_jax.saved import read_config, read_settings, restored
+from rnn_jax.streaming import Steps, Stream, make_steps
 from rnn_jax.text import Tokenizer, truncate
 from rnn_jax.training import Metrics, batch_metrics, class_log_probabilities
-from rnn_jax.workdir import CLASSIFY, CONFIG, LANGUAGE, TASK, TOKENIZER, check_run, read_json
+from rnn_jax.workdir import CLASSIFY, CONFIG, TASK, TOKENIZER
 
 CONFIG_KEYS = ("model.cell", "text.max_length", "text.truncate", "batch.size")
 TASK_KEYS = ("label_names", "label_values", "buckets")
-USES = {  # what a run of each kind is, and how it is used
-    CLASSIFY: "a classifier: use rnn_jax.load, rnn-jax predict, rnn-jax evaluate and rnn-jax export",
-    LANGUAGE: "a language model, which has no labels: use rnn_jax.load_language_model and rnn-jax sample, or "
-    "start a classifier from it with config.embedding.from_workdir; rnn-jax export takes classifiers alone",
-}
 
 
 class Prediction(NamedTuple):
@@ -41,6 +37,7 @@ class Predictor:
 
     Attributes:
       config: the resolved config of its run.
+      model: the TextClassifier.
       params: its parameters, a nested dict.
       apply_fn: the jitted `logits = apply_fn({"params": params}, token_ids, lengths)`.
       tokenizer: text to word ids.
@@ -51,7 +48,8 @@ class Predictor:
     def __init__(
         self, config: ConfigDict, model: nn.Module, params: Any, tokenizer: Tokenizer, task: dict, step: int
     ):
-        self.config, self.params, self.tokenizer, self.step = config, params, tokenizer, step
+        self.config, self.model, self.params = config, model, params
+        self.tokenizer, self.step = tokenizer, step
         self.label_names: tuple[str, ...] = tuple(map(str, task["label_names"]))
         self.label_values: list[Any] = task["label_values"]
         self.buckets: tuple[int, ...] = tuple(task["buckets"])
@@ -84,6 +82,38 @@ class Predictor:
         parts = [batch_metrics(logits, batch) for batch, logits in self._logits(texts, labels)]
         return Metrics(*(np.sum(field, axis=0) for field in zip(*parts, strict=True)))
 
+    def stream(self) -> Stream:
+        """Returns a new stream: `stream.feed(piece)` reads on and gives the probabilities after each word.
+
+        Raises:
+          InputError: a model that does not read left to right alone.
+        """
+        return Stream(self._steps, self.params, self.tokenizer)
+
+    def attribute(
+        self, text: str, label: str | None = None, of: str = "logit", steps: int = 64
+    ) -> Attribution:
+        """Returns what each word that `predict` reads of a text adds to the logit or probability of a class.
+
+        Args:
+          label: the class; None takes the most probable.
+          of, steps: as in `attribute_words` of rnn_jax.attribution, and refused as there.
+
+        Raises:
+          InputError: an unknown label.
+          TypeError: the text is not a string.
+        """
+        ids, words = self.tokenizer.spell(text)
+        label = self.predict([text]).labels[0] if label is None else label
+        number = choose("label", label, {name: index for index, name in enumerate(self.label_names)})
+        (kept,) = truncate([np.arange(len(ids))], self.config.text.max_length, self.config.text.truncate)
+        (batch,) = Batches([ids[kept]], np.zeros(1, np.int32), self.buckets, 1).in_order()
+        scores, value, baseline = attribute_words(
+            self.model.apply, self.params, batch.token_ids[0], len(kept), number, of=of, steps=steps
+        )
+        read = [words[index] for index in kept]
+        return Attribution(read, np.asarray(scores)[: len(kept)], label, float(value), float(baseline))
+
     def label_positions(self, values: Sequence[Any]) -> np.ndarray:
         """Returns int32 positions in `label_names` for the values of a label column.
 
@@ -93,6 +123,10 @@ class Predictor:
         odd = [value for value in values if not isinstance(value, Hashable)]
         require(not odd, f"the label column holds {odd[:1]}; a label is an integer, a string or a boolean")
         return positions(values, self.label_values, "to evaluate on")
+
+    @cached_property
+    def _steps(self) -> Steps:
+        return make_steps(self.model)
 
     def _logits(self, texts: Sequence[str], labels: np.ndarray):
         if isinstance(texts, str):
@@ -119,66 +153,10 @@ def load(workdir: str | Path, which: str | int = "best", fallback: bool = False)
     """
     workdir = Path(workdir)
     config = read_config(workdir, CLASSIFY, CONFIG_KEYS)
-    tokenizer, task = Tokenizer.load(workdir / TOKENIZER), _read(workdir / TASK, TASK_KEYS)
+    tokenizer, task = Tokenizer.load(workdir / TOKENIZER), read_settings(workdir / TASK, TASK_KEYS)
     try:
         model = build_classifier(tokenizer.vocab_size, len(task["label_names"]), **config.model)
     except TypeError as error:
         raise InputError(f"{workdir / CONFIG} is not of this version of rnn_jax: {error}") from error
     params, step = restored(workdir, model, which, fallback)
     return Predictor(config, model, params, tokenizer, task, step)
-
-
-def read_config(workdir: Path, task: str, needed: Sequence[str]) -> ConfigDict:
-    """Returns the config of a run.
-
-    Args:
-      task: the kind of run that it has to be, of `USES`.
-      needed: keys that it has to have.
-
-    Raises:
-      InputError: no run, or one of another kind or version; the message says how that kind is used.
-    """
-    check_run("workdir", workdir)
-    config = read_json(workdir / CONFIG)
-    found = config.get("task", CLASSIFY) if isinstance(config, dict) else task  # there was one kind at first
-    require(found == task, f"{workdir} holds {choose('config.task', found, USES)}")
-    return ConfigDict(_read(workdir / CONFIG, needed))
-
-
-def restored(workdir: Path, model: nn.Module, which: str | int, fallback: bool) -> tuple[Any, int]:
-    """Returns the parameters of a checkpoint, on the default device, and its step; raises as `load` does."""
-    problems = []
-    with Checkpoints(workdir) as checkpoints:
-        for step in checkpoints.steps(which, fallback):
-            try:
-                params = checkpoints.restore_params(step)
-                _check_shapes(params, model, workdir)
-                return jax.device_put(params), step
-            except InputError as error:
-                problems.append(str(error))
-    raise InputError("; ".join(problems))
-
-
-def _read(path: Path, needed: Sequence[str]) -> dict[str, Any]:
-    settings = read_json(path)
-    found = flatten(settings) if isinstance(settings, dict) else {}
-    missing = [key for key in needed if key not in found]
-    require(not missing, f"{path} is not of this version of rnn_jax: it has no {', '.join(missing)}")
-    return settings
-
-
-def _check_shapes(params: Any, model: nn.Module, workdir: Path) -> None:
-    arguments = jnp.zeros((1, 1), jnp.int32), jnp.ones(1, jnp.int32)
-    expected = jax.eval_shape(model.init, jax.random.key(0), *arguments)["params"]
-    found_shapes, expected_shapes = (
-        {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-        for tree in (params, expected)
-    )
-    wrong = sorted(
-        path
-        for path in found_shapes.keys() | expected_shapes.keys()
-        if found_shapes.get(path) != expected_shapes.get(path)
-    )
-    require(
-        not wrong, f"the checkpoint in {workdir} is of another network than its config: {wrong[:5]} differ"
-    )

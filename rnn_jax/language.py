@@ -10,10 +10,9 @@ from jax.typing import DTypeLike
 from rnn_jax.cells import Carry
 from rnn_jax.dropout import Dropout
 from rnn_jax.errors import check_rate, choose, require
-from rnn_jax.layers import Stacked
+from rnn_jax.layers import Stacked, read_from_the_end
 from rnn_jax.models import DTYPES, build_encoder
 from rnn_jax.products import contract
-from rnn_jax.rnn import RNN
 from rnn_jax.softmax import logits_of
 
 # What a language model has no choice of, or no use for, among the settings of an encoder.
@@ -113,19 +112,11 @@ class LanguageModel(nn.Module):
 
 def check_causal(layer: Any) -> None:
     """Raises InputError unless the layer is an RNN or Stacked of RNNs that all read left to right."""
-    if isinstance(layer, Stacked):
-        for each in layer.layers:
-            check_causal(each)
-        return
-    advice = "give an RNN or a Stacked of RNNs"
-    kind = type(layer).__name__
+    culprit = read_from_the_end(layer)
     require(
-        isinstance(layer, RNN), f"encoder has a {kind}, which may see the word that it predicts; {advice}"
-    )
-    require(
-        not layer.reverse,
-        f"encoder has an RNN with reverse=True, which sees the word that it predicts; {advice} with "
-        "reverse=False, and for a backward model reverse the documents: Windows(..., reverse=True)",
+        not culprit,
+        f"encoder has {culprit}, which may see the word that it predicts; give an RNN or a Stacked of RNNs "
+        "with reverse=False, and for a backward model reverse the documents: Windows(..., reverse=True)",
     )
 
 

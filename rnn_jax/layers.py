@@ -3,9 +3,14 @@
 Every layer is called as `carry, outputs = layer(x, lengths=None, initial_carry=None, deterministic=True)`:
 x [B, T, E], lengths int[B], outputs [B, T, H], zero at padding. The carry is the state after the last valid
 step read, for a row of length 0 the initial one. `layer.final_hidden(carry)` is the [B, H] for a classifier.
+
+`layer.apply(params, x, lengths, method="carries")` returns the carry after every step, the LSTM's c too, in
+the structure of the carry, each array [B, T, ...]. A padded step passes on the carry it gets: in a layer that
+reads forward the row's last one, in a layer that reads backward, where padding comes first, the initial one.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -52,12 +57,29 @@ class Bidirectional(nn.Module):
     ) -> tuple[tuple[Carry, Carry], jax.Array]:
         return self.run(x, lengths, initial_carry, deterministic)
 
+    def carries(
+        self,
+        x: jax.Array,
+        lengths: jax.Array | None = None,
+        initial_carry: tuple[Carry, Carry] | None = None,
+        deterministic: bool = True,
+    ) -> tuple[Carry, Carry]:
+        """Returns the pair of both directions' carries after every step, each array [B, T, ...]."""
+        return self.trace(x, lengths, initial_carry, deterministic)[0]
+
     def run(self, x, lengths, initial_carry, deterministic, mirror: bool = False):
         """Calls the layer; with `mirror`, both directions are swapped."""
+        return self._both(_run, x, lengths, initial_carry, deterministic, mirror)
+
+    def trace(self, x, lengths, initial_carry, deterministic, mirror: bool = False):
+        """Returns what `run` does, but the carries after every step in the place of the last."""
+        return self._both(_trace, x, lengths, initial_carry, deterministic, mirror)
+
+    def _both(self, run, x, lengths, initial_carry, deterministic, mirror):
         self._check_layers()
         first, second = (None, None) if initial_carry is None else initial_carry
-        forward_carry, forward = self.forward_rnn.run(x, lengths, first, deterministic, mirror)
-        backward_carry, backward = self.backward_rnn.run(x, lengths, second, deterministic, not mirror)
+        forward_carry, forward = run(self.forward_rnn, x, lengths, first, deterministic, mirror)
+        backward_carry, backward = run(self.backward_rnn, x, lengths, second, deterministic, not mirror)
         return (forward_carry, backward_carry), self._merge(forward, backward)
 
     def final_hidden(self, carry: tuple[Carry, Carry]) -> jax.Array:
@@ -110,9 +132,26 @@ class Stacked(nn.Module):
     ) -> tuple[tuple[Carry, ...], jax.Array]:
         return self.run(x, lengths, initial_carry, deterministic)
 
-    @nn.compact
+    def carries(
+        self,
+        x: jax.Array,
+        lengths: jax.Array | None = None,
+        initial_carry: Sequence[Carry] | None = None,
+        deterministic: bool = True,
+    ) -> tuple[Carry, ...]:
+        """Returns the tuple of the layers' carries after every step, each array [B, T, ...]."""
+        return self.trace(x, lengths, initial_carry, deterministic)[0]
+
     def run(self, x, lengths, initial_carry, deterministic, mirror: bool = False):
         """Calls the layers in turn; with `mirror`, each in its other direction."""
+        return self._in_turn(_run, x, lengths, initial_carry, deterministic, mirror)
+
+    def trace(self, x, lengths, initial_carry, deterministic, mirror: bool = False):
+        """Returns what `run` does, but the carries after every step in the place of the last."""
+        return self._in_turn(_trace, x, lengths, initial_carry, deterministic, mirror)
+
+    @nn.compact
+    def _in_turn(self, run, x, lengths, initial_carry, deterministic, mirror):
         require(len(self.layers) > 0, "layers is empty; a stack needs at least one")
         check_rate("dropout", self.dropout)
         given = [None] * len(self.layers) if initial_carry is None else list(initial_carry)
@@ -125,7 +164,7 @@ class Stacked(nn.Module):
         for layer, carry in zip(self.layers, given, strict=True):
             if carries:
                 x = Dropout(self.dropout)(x, deterministic)
-            carry, outputs = layer.run(x, lengths, carry, deterministic, mirror)
+            carry, outputs = run(layer, x, lengths, carry, deterministic, mirror)
             carries.append(carry)
             widths.append((x.shape[-1], outputs.shape[-1]))
             if self.residual and x.shape == outputs.shape:
@@ -140,3 +179,20 @@ class Stacked(nn.Module):
     def final_hidden(self, carry: Sequence[Carry]) -> jax.Array:
         """Returns the final hidden state of the top layer."""
         return self.layers[-1].final_hidden(carry[-1])
+
+
+def _run(layer: Any, *arguments: Any) -> tuple[Carry, jax.Array]:
+    return layer.run(*arguments)
+
+
+def _trace(layer: Any, *arguments: Any) -> tuple[Carry, jax.Array]:
+    return layer.trace(*arguments)
+
+
+def read_from_the_end(layer: Any) -> str:
+    """Returns what in a layer reads from the end or may, such as "a Bidirectional", or "" for nothing."""
+    if isinstance(layer, Stacked):
+        return next(filter(None, map(read_from_the_end, layer.layers)), "")
+    if not isinstance(layer, RNN):
+        return f"a {type(layer).__name__}"
+    return "an RNN with reverse=True" if layer.reverse else ""

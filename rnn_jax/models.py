@@ -22,6 +22,9 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 class TextClassifier(nn.Module):
     """Classifies token ids: `logits = model.apply({"params": p}, token_ids, lengths, deterministic=True)`.
 
+    In two parts: `model.apply(variables, token_ids, method="embed")` gives the embedded words [B, T, E], and
+    `model.apply(variables, x, lengths, method="classify")` the logits of words so embedded, or of any others.
+
     Attributes:
       vocab_size, embedding_dim: shape of the embedding table; id 0 is padding and is never read.
       num_classes: two classes give one logit, that of class 1; more give one logit each.
@@ -43,7 +46,15 @@ class TextClassifier(nn.Module):
     dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
 
-    @nn.compact
+    def setup(self):
+        self.embedding = nn.Embed(self.vocab_size, self.embedding_dim, dtype=self.dtype)
+        # What Dropout draws depends on its name: a run that goes on has to draw as it did before.
+        self.drop_words = Dropout(self.word_dropout, whole_steps=True, name="words")
+        self.drop_embedded = Dropout(self.embedding_dropout, name="Dropout_0")
+        self.pool = Pooling(self.pooling, name="pooling")
+        self.drop_pooled = Dropout(self.dropout, name="Dropout_1")
+        self.head = nn.Dense(1 if self.num_classes == 2 else self.num_classes)
+
     def __call__(
         self,
         token_ids: jax.Array,
@@ -55,21 +66,28 @@ class TextClassifier(nn.Module):
 
         `perturbation` [B, T, E] is added to what the encoder reads.
         """
-        if lengths is None:
-            lengths = jnp.full(token_ids.shape[:1], token_ids.shape[1])
-        embedding = nn.Embed(self.vocab_size, self.embedding_dim, dtype=self.dtype, name="embedding")
-        x_BTE = embedding(token_ids)
-        x_BTE = Dropout(self.word_dropout, whole_steps=True, name="words")(x_BTE, deterministic)
-        x_BTE = Dropout(self.embedding_dropout)(x_BTE, deterministic)
+        x_BTE = self.embed(token_ids, deterministic)
         if perturbation is not None:
             x_BTE += perturbation.astype(self.dtype)
+        return self.classify(x_BTE, lengths, deterministic)
+
+    def embed(self, token_ids: jax.Array, deterministic: bool = True) -> jax.Array:
+        """Returns what the encoder reads, [B, T, E], for int token_ids [B, T]."""
+        x_BTE = self.drop_words(self.embedding(token_ids), deterministic)
+        return self.drop_embedded(x_BTE, deterministic)
+
+    def classify(
+        self, x_BTE: jax.Array, lengths: jax.Array | None = None, deterministic: bool = True
+    ) -> jax.Array:
+        """Returns float32 logits [B, 1] or [B, C] for embedded words."""
+        if lengths is None:
+            lengths = jnp.full(x_BTE.shape[:1], x_BTE.shape[1])
         carry, outputs_BTH = self.encoder(x_BTE, lengths, deterministic=deterministic)
-        pooled_BF = Pooling(self.pooling, name="pooling")(
-            self.encoder.final_hidden(carry), outputs_BTH, lengths
-        )
-        pooled_BF = Dropout(self.dropout)(pooled_BF, deterministic)
-        outputs = 1 if self.num_classes == 2 else self.num_classes
-        return nn.Dense(outputs, name="head")(pooled_BF.astype(jnp.float32))
+        return self.decide(self.pool(self.encoder.final_hidden(carry), outputs_BTH, lengths), deterministic)
+
+    def decide(self, pooled_BF: jax.Array, deterministic: bool = True) -> jax.Array:
+        """Returns float32 logits for what the pooling gives."""
+        return self.head(self.drop_pooled(pooled_BF, deterministic).astype(jnp.float32))
 
 
 def build_classifier(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -53,19 +54,42 @@ class RNN(nn.Module):
     ) -> tuple[Carry, jax.Array]:
         return self.run(x, lengths, initial_carry, deterministic)
 
-    @nn.compact
+    def carries(
+        self,
+        x: jax.Array,
+        lengths: jax.Array | None = None,
+        initial_carry: Carry | None = None,
+        deterministic: bool = True,
+    ) -> Carry:
+        """Returns the carry after every step, each array [B, T, ...], from the scan whatever the backend."""
+        return self.trace(x, lengths, initial_carry, deterministic)[0]
+
     def run(self, x, lengths, initial_carry, deterministic, mirror: bool = False) -> tuple[Carry, jax.Array]:
         """Calls the layer; with `mirror`, in the other direction."""
-        backend = self._backend()
+        run = self._run_fused if self._backend() == "fused" else self._run_scan
+        carry, outputs_BTH = self._over_time(run, x, lengths, initial_carry, deterministic, mirror)
+        return carry, zero_padding(outputs_BTH, lengths)
+
+    def trace(
+        self, x, lengths, initial_carry, deterministic, mirror: bool = False
+    ) -> tuple[Carry, jax.Array]:
+        """Returns what `run` does, but the carry after every step in the place of the last."""
+        self._backend()
+        run = partial(self._run_scan, keep=lambda carry, output: (carry, output))
+        _, kept = self._over_time(run, x, lengths, initial_carry, deterministic, mirror)
+        return kept[0], zero_padding(kept[1], lengths)
+
+    @nn.compact
+    def _over_time(self, run, x, lengths, initial_carry, deterministic, mirror) -> tuple[Carry, Any]:
+        """Returns the last carry and what `run` keeps of every step, [B, T, ...]."""
         check_batch(x, lengths)
         batch, time, size = x.shape
         carry = self._initial_carry(initial_carry, (batch, size))
         hidden_mask = self._hidden_mask(batch, deterministic)
         x_TBE = zero_padding(x, lengths).swapaxes(0, 1)
         valid_TB = None if lengths is None else valid_steps(lengths, time).T
-        run = self._run_fused if backend == "fused" else self._run_scan
-        carry, outputs_TBH = run(x_TBE, valid_TB, carry, hidden_mask, self.reverse != mirror)
-        return carry, zero_padding(outputs_TBH.swapaxes(0, 1), lengths)
+        carry, kept = run(x_TBE, valid_TB, carry, hidden_mask, self.reverse != mirror)
+        return carry, jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), kept)
 
     def final_hidden(self, carry: Carry) -> jax.Array:
         """Returns h [B, H] of the cell's carry: the carry itself, or the last of (c, h)."""
@@ -88,13 +112,16 @@ class RNN(nn.Module):
         )
         return carry, h_TBH.astype(weights.recurrent.dtype)
 
-    def _run_scan(self, x_TBE, valid_TB, carry, hidden_mask, reverse) -> tuple[Carry, jax.Array]:
+    def _run_scan(
+        self, x_TBE, valid_TB, carry, hidden_mask, reverse, keep=lambda carry, output: output
+    ) -> tuple[Carry, Any]:
         step = self._step(x_TBE.shape[-1], hidden_mask)
 
         def masked_step(cell, carry, x_and_valid):
             x_BE, valid_B = x_and_valid
             new_carry, output = step(cell, carry, x_BE)
-            return jax.tree.map(partial(keep_valid, valid_B), new_carry, carry), output
+            new_carry = jax.tree.map(partial(keep_valid, valid_B), new_carry, carry)
+            return new_carry, keep(new_carry, output)
 
         scan = nn.scan(
             masked_step, variable_broadcast="params", split_rngs={"params": False}, reverse=reverse

@@ -103,6 +103,19 @@ class Tokenizer:
             rows.extend(np.array(encoding.ids, dtype=np.int32) for encoding in encodings)
         return rows
 
+    def spell(self, text: str) -> tuple[np.ndarray, list[str]]:
+        """Returns the ids of a text, as `encode` does, and each word as the text writes it, known or not.
+
+        Raises:
+          TypeError: the text is not a string.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"text is {text!r}, not a string")
+        text = _encodable(text)
+        encoding = self.backend.encode(text, add_special_tokens=False)
+        words = [text[start:end] for start, end in encoding.offsets]
+        return np.array(encoding.ids, dtype=np.int32), words
+
     def words_of(self, texts: Sequence[str]) -> list[list[str]]:
         """Returns the words of each text as `encode` splits it, "[UNK]" for those outside the vocabulary."""
         words = self.words  # one string for all uses of a word: a list of tokens would make one for each

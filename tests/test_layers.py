@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from rnn_jax import RNN, Bidirectional, GRUCell, LSTMCell, Stacked
+from rnn_jax import RNN, Bidirectional, LSTMCell, Stacked
 from tests.cases import (
     BATCH,
     CELLS,
@@ -28,7 +28,7 @@ from tests.cases import (
     run_layer,
     run_of,
 )
-from tests.oracle import assert_trees_close, random_like
+from tests.oracle import assert_trees_close
 
 every_cell = pytest.mark.parametrize("name", CELLS)
 
@@ -149,41 +149,6 @@ def test_derivatives_of_both_modes_and_orders_are_finite_differences(name):
         run = jax.jit(lambda params, x: layer.apply({"params": params}, x, lengths)[1])
         case = double((parameters(layer), a_batch(time=3)))
         check_grads(run, case, order=2, modes=["fwd", "rev"], rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.slow
-def test_a_hessian_vector_product_is_a_difference_of_gradients():
-    with jax.enable_x64(True):
-        layer = RNN(GRUCell(2, param_dtype=jnp.float64))
-        params, x = double((parameters(layer), a_batch()))
-        way = random_like(params, 9)
-        gradient = jax.jit(
-            jax.grad(lambda params: (layer.apply({"params": params}, x, LENGTHS)[1] ** 2).sum())
-        )
-        _, product = jax.jvp(gradient, (params,), (way,))
-        step = 1e-5
-        ahead = gradient(jax.tree.map(lambda leaf, along: leaf + step * along, params, way))
-        behind = gradient(jax.tree.map(lambda leaf, along: leaf - step * along, params, way))
-        difference = jax.tree.map(lambda a, b: (a - b) / (2 * step), ahead, behind)
-        assert_trees_close(product, difference, rtol=1e-5, atol=1e-7)
-
-
-@pytest.mark.slow
-def test_vmap_is_a_loop_over_batches():
-    layer = LAYERS["bidirectional"]
-    params, initial = parameters(layer), carry_of(layer)
-    x, lengths = np.stack([a_batch(0), a_batch(1)]), np.stack([LENGTHS, LENGTHS[::-1]])
-    mapped = jax.jit(jax.vmap(run_of(layer), in_axes=(None, 0, 0, None)))(params, x, lengths, initial)
-    for index in range(2):
-        one = jax.tree.map(lambda leaf, index=index: leaf[index], mapped)
-        assert_trees_close(one, run_layer("bidirectional", params, x[index], lengths[index], initial))
-
-
-def test_compiling_changes_nothing():
-    layer = LAYERS["lstm"]
-    params, initial, x = parameters(layer), carry_of(layer), a_batch()
-    eager = layer.apply({"params": params}, x, LENGTHS, initial)
-    assert_trees_close(run_layer("lstm", params, x, LENGTHS, initial), eager)
 
 
 @pytest.mark.parametrize("name", ["gru", "norm_lstm"])

@@ -1,0 +1,31 @@
+"""The blocks of docs/research.md run as printed, one after another, and do what the text says."""
+
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from tests.runs import make_run
+
+GUIDE = Path(__file__).parent.parent / "docs" / "research.md"
+BLOCKS = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+
+
+def test_the_guide_runs_as_printed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    make_run(tmp_path / "runs" / "smoke")
+    names: dict = {}
+    for block in BLOCKS:
+        exec(block, names)
+    assert len(BLOCKS) == 7
+    assert jax.tree.structure(names["curvature"]) == jax.tree.structure(names["model"].params)
+    assert names["halfway"].shape == (1, 1)
+    assert names["shapes"]["LSTMCell"] == names["shapes"]["OptimizedLSTMCell"] != names["shapes"]["GRUCell"]
+    assert names["outputs"].shape == (3, 5, 4)
+    assert not np.asarray(names["outputs"])[1, 2:].any()
+    np.testing.assert_allclose(names["top"][:, -1], names["carry"][-1], rtol=1e-6)
+    np.testing.assert_allclose(names["backward"][:, 0], names["carry"][0][1], rtol=1e-6)
+    whole = names["model"].predict(["a moving, brilliant film"]).probabilities[0]
+    np.testing.assert_allclose(names["stream"].probabilities, whole, atol=1e-6)
+    assert abs(names["missed"]) < 0.01
