@@ -114,9 +114,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
             journal.say(f"steps {start} to {run.plan.total}")
             with clock("compile"):
                 journal.say(compile_ahead(run, state, data))
-            meter = Meter(
-                journal, config.log.every, run.plan.rate, lambda: f"{checkpoints.path(checkpoints.latest)}"
-            )
+            meter = Meter(journal, config.log.every, run.plan.rate, checkpoints.newest)
             while step < run.plan.total and not out_of_patience(evaluations, config.train.patience):
                 step = min(run.plan.total, (step // run.plan.interval + 1) * run.plan.interval)
                 with clock("train"):

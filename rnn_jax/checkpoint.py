@@ -72,9 +72,9 @@ class Checkpoints:
         """The step of the last checkpoint, once it is complete; None where there is none."""
         return max(self.store.steps(), default=None)
 
-    def path(self, step: int | None) -> Path | None:
-        """Returns the folder of the checkpoint at `step`; None for None."""
-        return None if step is None else self.folder / str(step)
+    def newest(self) -> Path | None:
+        """Returns the folder of the last checkpoint; None where there is none."""
+        return None if self.latest is None else self.folder / str(self.latest)
 
     def restore(
         self, template: Callable[[int], Any], say: Callable[[str], None]

@@ -59,9 +59,9 @@ class Meter:
     """
 
     def __init__(
-        self, journal: Journal, every: int, rate: Callable[[int], float], last_good: Callable[[], str]
+        self, journal: Journal, every: int, rate: Callable[[int], float], last_good: Callable[[], object]
     ):
-        """`rate` gives the learning rate at a step, `last_good` the name of the last good checkpoint."""
+        """`rate` gives the learning rate at a step, `last_good` names the last good checkpoint."""
         self.journal, self.every, self.rate, self.last_good = journal, every, rate, last_good
         self.pending: deque[tuple[int, Any, Measured]] = deque()
         self._restart()

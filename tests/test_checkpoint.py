@@ -79,7 +79,8 @@ def test_last_ones_and_the_best_stay(tmp_path):
         assert checkpoints.steps("last", fallback=False) == [5]
         assert checkpoints.steps(4, fallback=True) == [4, 5, 2]
         assert checkpoints.latest == 5
-        assert checkpoints.path(5).is_dir()
+        assert checkpoints.newest().is_dir()
+        assert checkpoints.newest().name == "5"
 
 
 def test_of_equal_accuracies_the_lower_loss_is_the_better():
@@ -92,7 +93,7 @@ def test_nothing_saved_gives_back_the_state_that_was_given(tmp_path):
         state, evaluations = checkpoints.restore(lambda step: state_at(7), print)
         assert (bits(state), evaluations) == (bits(state_at(7)), [])
         assert checkpoints.latest is None
-        assert checkpoints.path(None) is None
+        assert checkpoints.newest() is None
         with pytest.raises(InputError, match="holds no complete checkpoint"):
             checkpoints.steps("best", fallback=False)
 
