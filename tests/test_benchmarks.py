@@ -4,11 +4,13 @@ import json
 
 import pytest
 
-from benchmarks import tutorial
+from benchmarks import imdb, tutorial
 from benchmarks.epoch import later_epoch, table, time_to
 from benchmarks.performance import performance_page, ratio, train_flop
+from benchmarks.records import Records, recipe
 from benchmarks.recurrence import NETWORKS, SHAPES, a_case, cases, curve_cases
 from benchmarks.report import machine, replace_section
+from configs import bilstm
 from train_loop import check_config
 
 EPOCHS = [(30.0, 0.8), (40.0, 0.88), (52.0, 0.87), (62.0, 0.9)]
@@ -72,7 +74,43 @@ def test_the_tutorials_table_has_every_network_with_every_embedding():
         for accuracy in (0.88, 0.90)
     ]
     line = tutorial.row(("plain", "GloVe", True), runs)
-    assert line == "| plain | GloVe, frozen | 89.0 ± 1.4 | 6.0 | 8,353 | 60 |\n"
+    assert line == "| plain | GloVe, frozen | 2 | 89.0 ± 1.4 | 6.0 | 8,353 | 60 |\n"
+
+
+def test_a_record_is_kept_until_its_recipe_changes(tmp_path):
+    made = []
+
+    def run():
+        made.append(1)
+        return {"accuracy": 0.9}
+
+    config = bilstm.get_config()
+    for _ in range(2):
+        record = Records(tmp_path / "records.json").measure("bilstm-0", recipe(config), run)
+    assert record["accuracy"] == 0.9
+    assert record["settings"] == {"model.bidirectional": True}
+    assert len(made) == 1
+    config.train.freeze = ("embedding",)
+    assert not Records(tmp_path / "records.json").has("bilstm-0", recipe(config))
+    Records(tmp_path / "records.json").measure("bilstm-0", recipe(config), run)
+    assert len(made) == 2
+
+
+def test_a_recipes_seed_and_source_are_not_part_of_it():
+    settings = imdb.settings("imdb_t0")
+    assert settings["model.cell"] == "gru"
+    assert not {"seed", "data.source", "text.vocabulary_source"} & set(settings)
+
+
+def test_the_page_of_recipes_has_what_was_measured(tmp_path):
+    records = Records(tmp_path / "imdb.json")
+    for seed, accuracy in enumerate((0.91, 0.93)):
+        numbers = {"accuracy": accuracy, "validation": 0.9, "trained_parameters": 1000, "wall": 100.0}
+        records.measure(f"imdb_t0-{seed}", imdb.settings("imdb_t0"), lambda numbers=numbers: numbers)
+    page = imdb.page(records, (0, 1, 2))
+    assert page.endswith(
+        "|\n| `imdb_t0`: at most 10 minutes | 2 | **92.0 ± 1.4** | 90.0 ± 0.0 | 1,000 | 100 |\n"
+    )
 
 
 def test_the_machine_is_named_without_its_address():

@@ -1,0 +1,62 @@
+"""Records: what finished runs measured, in a JSON file beside the page that shows it.
+
+They are committed, so that runs of several days, or machines, make one table. A run is measured again when
+it differs from configs/lstm.py in other settings; delete its record when the code has become better.
+"""
+
+import datetime
+import json
+
+from benchmarks.report import processor
+from configs import lstm
+
+KEPT = ("accuracy", "train_accuracy", "examples", "parameters", "trained_parameters", "examples_per_second")
+
+
+def flat(settings, beginning=""):
+    """Returns the settings by their dotted names, as JSON gives them back."""
+    pairs = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            pairs |= flat(value, f"{beginning}{key}.")
+        else:
+            pairs[beginning + key] = json.loads(json.dumps(value))
+    return pairs
+
+
+def recipe(config, without=("seed",)):
+    """Returns the settings in which a config differs from configs/lstm.py, but for those named."""
+    plain = flat(lstm.get_config().to_dict())
+    return {
+        key: value
+        for key, value in flat(config.to_dict()).items()
+        if key not in without and plain.get(key) != value
+    }
+
+
+def summary(results):
+    """Returns what is kept of a run's results."""
+    kept = {key: results[key] for key in KEPT if key in results}
+    return kept | {"validation": results["validation"]["accuracy"], "seconds": results["seconds"]}
+
+
+class Records:
+    """The records of one file: `records.measure(name, settings, run)`."""
+
+    def __init__(self, path):
+        self.path = path
+        self.lines = json.loads(path.read_text()) if path.exists() else {}
+
+    def has(self, name, settings):
+        """Returns whether a run of these settings was measured."""
+        return name in self.lines and self.lines[name]["settings"] == settings
+
+    def measure(self, name, settings, run):
+        """Returns the record of a run; `run()` makes its numbers, a dict, where there is none yet."""
+        if not self.has(name, settings):
+            date = str(datetime.datetime.now(tz=datetime.UTC).date())
+            numbers = run()
+            self.lines[name] = {"settings": settings, "date": date, "processor": processor(), **numbers}
+            lines = (f"{json.dumps(key)}: {json.dumps(line)}" for key, line in sorted(self.lines.items()))
+            self.path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+        return self.lines[name]
