@@ -21,6 +21,7 @@ from pathlib import Path
 from benchmarks.records import Records, recipe, summary
 from benchmarks.report import machine
 from benchmarks.results import spread
+from rnn_jax.host import cores
 
 RECIPES = {
     "imdb_t0": "at most 10 minutes",
@@ -39,8 +40,8 @@ tested model, with nothing cached.
 
 Remake it: `python -m benchmarks.imdb`. {machine}.
 
-| recipe | seeds | test, % | validation, % | parameters trained | seconds |
-|---|---|---|---|---|---|
+| recipe | seeds | test, % | validation, % | parameters trained | seconds | cores |
+|---|---|---|---|---|---|---|
 """
 
 
@@ -65,15 +66,17 @@ def run(name, seed, source):
     began = time.perf_counter()
     subprocess.run(command, check=True, env=os.environ | {"RNN_JAX_CACHE": str(cache)})
     wall = time.perf_counter() - began
-    return summary(json.loads((workdir / "results.json").read_text())) | {"wall": round(wall, 1)}
+    results = summary(json.loads((workdir / "results.json").read_text()))
+    return results | {"wall": round(wall, 1), "cores": cores()}
 
 
 def row(name, runs):
     """Returns the table's line of one recipe."""
+    used = " or ".join(str(count) for count in sorted({run["cores"] for run in runs}))
     return (
         f"| `{name}`: {RECIPES[name]} | {len(runs)} | **{spread([run['accuracy'] for run in runs])}** "
         f"| {spread([run['validation'] for run in runs])} | {runs[0]['trained_parameters']:,} "
-        f"| {statistics.mean(run['wall'] for run in runs):,.0f} |\n"
+        f"| {statistics.mean(run['wall'] for run in runs):,.0f} | {used} |\n"
     )
 
 

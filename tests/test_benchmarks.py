@@ -105,11 +105,17 @@ def test_a_recipes_seed_and_source_are_not_part_of_it():
 def test_the_page_of_recipes_has_what_was_measured(tmp_path):
     records = Records(tmp_path / "imdb.json")
     for seed, accuracy in enumerate((0.91, 0.93)):
-        numbers = {"accuracy": accuracy, "validation": 0.9, "trained_parameters": 1000, "wall": 100.0}
+        numbers = {
+            "accuracy": accuracy,
+            "validation": 0.9,
+            "trained_parameters": 1000,
+            "wall": 100.0,
+            "cores": 2,
+        }
         records.measure(f"imdb_t0-{seed}", imdb.settings("imdb_t0"), lambda numbers=numbers: numbers)
     page = imdb.page(records, (0, 1, 2))
     assert page.endswith(
-        "|\n| `imdb_t0`: at most 10 minutes | 2 | **92.0 ± 1.4** | 90.0 ± 0.0 | 1,000 | 100 |\n"
+        "|\n| `imdb_t0`: at most 10 minutes | 2 | **92.0 ± 1.4** | 90.0 ± 0.0 | 1,000 | 100 | 2 |\n"
     )
 
 
