@@ -57,7 +57,7 @@ def joined(member: Membership | None, patience: float = PATIENCE) -> Iterator[No
             watch.stop()
             jax.distributed.shutdown()
             raise
-        atexit.register(_end)
+        atexit.register(end_alone)
         raise watch.told(error) from error
     watch.stop()
     jax.distributed.shutdown()
@@ -178,10 +178,11 @@ def _is_of_a_reduction(error: BaseException) -> bool:
 def _say_and_end(message: str) -> None:
     """Ends this process from any thread; one that waits for others cannot be asked to."""
     os.write(2, f"{message}\n".encode())
-    _end()
+    end_alone()
 
 
-def _end() -> None:
+def end_alone() -> None:
+    """Ends this process with exit code 1, and does not wait for the others as JAX would."""
     if global_state.process_id == 0 and global_state.client:
         time.sleep(2 * BEAT)  # the others read here why
     sys.stdout.flush()

@@ -1,0 +1,194 @@
+"""One and two processes here, and a model of more: how long a step takes, and how much is the reduction.
+
+Run `python -m benchmarks.scaling`; it writes the tables of docs/scaling.md. The layouts take turns.
+"""
+
+import argparse
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from flax.traverse_util import path_aware_map
+
+from benchmarks.report import machine, replace_section
+from configs import bilstm
+from rnn_jax.batches import Batch
+from rnn_jax.host import DEVICE_COUNT_FLAG
+from rnn_jax.interruption import Interruption
+from rnn_jax.membership import Membership
+from rnn_jax.models import build_classifier
+from rnn_jax.parallel import batch_mesh, joined_rows, on_every_device, own_rows, sum_over_batch
+from rnn_jax.processes import joined
+from rnn_jax.rows import RowAdam
+from rnn_jax.training import init_params, init_state, make_train_step
+
+PAGE = Path("docs", "scaling.md")
+WORDS, WIDTH, BATCH, TIME, WARM_UP, STEPS = 50_000, 100, 32, 128, 4, 12
+LAYOUTS = {"1 process, 2 devices": (1, 2), "2 processes, 1 device each": (2, 1)}
+KINDS = {"dense": "the whole table", "row-sparse": "a batch's rows", "frozen": "no table"}
+SIZES = (1, 2**14, 2**18, 2**22)  # floats
+NETWORKS = {"200 Gb/s, 10 µs": (25e9, 10e-6), "10 Gb/s, 50 µs": (1.25e9, 50e-6)}  # bytes/s; s a message
+DEVICES = (8, 64, 256, 1024)
+COMPUTE = 0.010  # seconds that a device computes in a step
+
+
+def reduced_bytes(kind: str, devices: int, head: int) -> int:
+    """Returns the bytes of a gradient; `head` is the number of parameters that are not the table."""
+    rows = {"dense": WORDS, "frozen": 0, "row-sparse": min(WORDS, BATCH * TIME * devices)}[kind]
+    return 4 * (head + rows * WIDTH)
+
+
+def step_seconds(size: int, devices: int, bandwidth: float, latency: float) -> float:
+    """Returns the seconds of a step on so many devices, each with as many rows as one alone would have.
+
+    COMPUTE, and an all-reduce that sends 2 (N - 1) / N of the bytes from each device, in 2 log2(N) messages
+    one after another.
+    """
+    return COMPUTE + 2 * (devices - 1) / devices * size / bandwidth + 2 * np.log2(devices) * latency
+
+
+def build(kind: str, mesh: Any) -> tuple[Callable[..., Any], Any, int]:
+    """Returns a train step of configs/bilstm.py, its first state, and the parameters beside the table."""
+    model = build_classifier(WORDS, 2, **bilstm.get_config().model.to_dict() | {"embedding_dim": WIDTH})
+    params, rate = init_params(model, jax.random.key(0)), optax.constant_schedule(1e-3)
+    rows = RowAdam(rate) if kind == "row-sparse" else None
+    trained = path_aware_map(lambda path, _: kind != "frozen" or path[0] != "embedding", params)
+    optimizer = optax.adam(rate)
+    if kind == "frozen":
+        optimizer = optax.masked(optimizer, trained)
+    state = init_state(params, optimizer)
+
+    def apply_fn(variables, *arguments, **options):
+        words = len(variables["params"]["embedding"]["embedding"])
+        return model.clone(vocab_size=words).apply(variables, *arguments, **options)
+
+    step = make_train_step(apply_fn, optimizer, jax.random.key(1), mesh, rows, trained)
+    state = on_every_device(rows.init(state) if rows else state, mesh)
+    return step, state, sum(leaf.size for leaf in jax.tree.leaves(params)) - WORDS * WIDTH
+
+
+def a_batch(seed: int, size: int) -> Batch:
+    """Returns this process's rows of a batch of words as frequent as words are."""
+    random, shares = np.random.default_rng(seed), 1 / np.arange(1, WORDS)
+    token_ids = 1 + random.choice(WORDS - 1, (size, TIME), p=shares / shares.sum()).astype(np.int32)
+    ones = np.ones(size, np.int32)
+    batch = Batch(token_ids, TIME * ones, np.arange(size, dtype=np.int32) % 2, ones.astype(np.float32), ones)
+    return Batch(*(leaf[own_rows(size)] for leaf in batch))
+
+
+def median_ms(function: Callable[[int], Any]) -> float:
+    """Returns the median milliseconds of a call, after a few that are not counted."""
+    times = []
+    for turn in range(WARM_UP + STEPS):
+        began = time.perf_counter()
+        jax.block_until_ready(function(turn))
+        times.append(1000 * (time.perf_counter() - began))
+    return statistics.median(times[WARM_UP:])
+
+
+def measure() -> dict[str, Any]:
+    """Returns what this process measures, together with the others."""
+    mesh, found = batch_mesh(), dict[str, Any]()
+    for kind, size in [*((kind, BATCH) for kind in KINDS), ("frozen", BATCH // 4)]:
+        step, state, found["head"] = build(kind, mesh)
+        holder, batches = [state], [joined_rows(a_batch(seed, size), mesh) for seed in range(4)]
+
+        def run(turn, step=step, holder=holder, batches=batches):
+            holder[0], metrics = step(holder[0], batches[turn % 4])
+            return metrics
+
+        found[kind if size == BATCH else "quarter"] = median_ms(run)
+    total = jax.jit(sum_over_batch(lambda rows: rows.sum(0), mesh))
+    for size in SIZES:
+        rows = joined_rows(np.ones((len(jax.local_devices()), size), np.float32), mesh)
+        found[str(size)] = median_ms(lambda _, rows=rows: total(rows))
+    with Interruption() as interruption:
+        began = time.perf_counter()
+        for number in range(10_000):
+            interruption.due(number)
+        found["agreement_us"] = (time.perf_counter() - began) * 100
+    return found
+
+
+def measured(processes: int, devices: int) -> dict[str, Any]:
+    """Returns what process 0 of so many measured."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {"XLA_FLAGS": f"{DEVICE_COUNT_FLAG}={devices}"}
+    command = [sys.executable, "-m", "benchmarks.scaling", "--member"]
+    members = [
+        subprocess.Popen(
+            [*command, str(port), str(processes), str(index)], env=environment, stdout=subprocess.PIPE
+        )
+        for index in range(processes)
+    ]
+    said = [member.communicate()[0] for member in members]
+    assert not any(member.returncode for member in members)
+    return json.loads(said[0].decode().splitlines()[-1])
+
+
+def here(found: dict[str, list[dict[str, Any]]]) -> str:
+    """Returns the table of what was measured: the best round of each layout."""
+    first, second = (
+        {name: min(one[name] for one in rounds) for name in rounds[0]} for rounds in found.values()
+    )
+    rows = [(f"a step, {kind}: {what} reduced", kind) for kind, what in KINDS.items()]
+    rows += [(f"a step, frozen, {BATCH // 4} texts", "quarter")]
+    rows += [(f"a reduction of {4 * size:,} bytes", str(size)) for size in SIZES]
+    lines = [
+        f"| {label} | {first[key]:.2f} | {second[key]:.2f} | {second[key] / first[key]:.2f} |"
+        for label, key in rows
+    ]
+    head = f"| milliseconds | {' | '.join(found)} | ratio |\n|---|---|---|---|\n"
+    asked = f"{first['agreement_us']:.2f} and {second['agreement_us']:.2f} µs a step"
+    return f"{head}{chr(10).join(lines)}\n\nAsking whether to end: {asked}. {machine()}."
+
+
+def predicted(head: int) -> str:
+    """Returns the table of the model."""
+    lines = ["| gradient | network | " + " | ".join(f"{count:,} devices" for count in DEVICES) + " |"]
+    lines.append("|---" * (2 + len(DEVICES)) + "|")
+    for kind in KINDS:
+        for network, (bandwidth, latency) in NETWORKS.items():
+            cells = []
+            for count in DEVICES:
+                size = reduced_bytes(kind, count, head)
+                seconds = step_seconds(size, count, bandwidth, latency)
+                cells.append(f"{size / 1e6:.2g} MB, {1000 * seconds:.1f} ms, {COMPUTE / seconds:.0%}")
+            lines.append(f"| {kind} | {network} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measures every layout and writes the tables, or is one of the processes that measure."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--member", nargs=3, type=int, metavar=("PORT", "PROCESSES", "PROCESS"))
+    options = parser.parse_args()
+    if options.member:
+        port, count, index = options.member
+        with joined(Membership(f"127.0.0.1:{port}", count, index) if count > 1 else None):
+            print(json.dumps(measure()), flush=True)
+        return
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in LAYOUTS}
+    for _ in range(options.rounds):
+        for name, layout in LAYOUTS.items():
+            found[name].append(measured(*layout))
+            print(name, found[name][-1], flush=True)
+    page = replace_section(PAGE.read_text(), "measured", here(found))
+    PAGE.write_text(replace_section(page, "model", predicted(found[next(iter(found))][0]["head"])))
+
+
+if __name__ == "__main__":
+    main()
