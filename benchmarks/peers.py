@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -41,7 +42,7 @@ Remake it: `python -m benchmarks.peers`. {machine}.
 def waiting(act: Act) -> Act:
     """Returns a fault: `act` instead of compiling."""
 
-    def wait(*_: object) -> str:
+    def wait(run: Any, state: Any, data: Any) -> str:
         act()
         time.sleep(ALONE)
         return ""

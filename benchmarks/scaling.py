@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def measure() -> dict[str, Any]:
     total = jax.jit(sum_over_batch(lambda rows: rows.sum(0), mesh))
     for size in SIZES:
         rows = joined_rows(np.ones((len(jax.local_devices()), size), np.float32), mesh)
-        found[str(size)] = median_ms(lambda _, rows=rows: total(rows))
+        found[str(size)] = median_ms(partial(lambda rows, _: total(rows), rows))
     with Interruption() as interruption:
         began = time.perf_counter()
         for number in range(10_000):

@@ -52,15 +52,16 @@ def joined(member: Membership | None, patience: float = PATIENCE) -> Iterator[No
     watch = Watch()
     try:
         yield
+    except Interrupted:  # all end together
+        watch.leave()
+        raise
     except BaseException as error:
-        if isinstance(error, Interrupted):  # all end together
-            watch.stop()
-            jax.distributed.shutdown()
-            raise
         atexit.register(end_alone)
-        raise watch.told(error) from error
-    watch.stop()
-    jax.distributed.shutdown()
+        lost = watch.tell(error)
+        if lost:
+            raise PeerLostError(f"{lost}: {ADVICE}") from error
+        raise
+    watch.leave()
 
 
 def _meet(member: Membership, patience: float) -> None:
@@ -92,6 +93,7 @@ def _meet(member: Membership, patience: float) -> None:
             shutdown_timeout_seconds=30,
         )
     except (RuntimeError, ValueError) as error:
+        atexit.register(end_alone)
         raise InputError(f"the processes cannot meet{place}: {error}") from error
     finally:
         late.cancel()
@@ -127,22 +129,24 @@ class Watch:
         self.stopped.set()
         self.thread.join()
 
-    def told(self, error: BaseException) -> BaseException:
-        """Tells the others of an error, if it is this process's own, and returns what to raise."""
+    def leave(self) -> None:
+        """Ends the watch, and leaves JAX's service together with the others."""
+        self.stop()
+        jax.distributed.shutdown()
+
+    def tell(self, error: BaseException) -> str:
+        """Tells the others of an error; returns which process is lost, where that is what it comes from."""
         self.stop()
         if not _is_of_a_reduction(error):
-            reason = str(error) or type(error).__name__
+            reason = f"error: {str(error) or type(error).__name__}"
             with suppress(JaxRuntimeError):
-                self.client.key_value_set(f"{LOST}/{self.index}", f"error: {reason}", allow_overwrite=True)
-            return error
-        for _ in range(4):  # one that has an error to tell has told it, or does so soon
-            if reason := self._lost():
-                break
+                self.client.key_value_set(f"{LOST}/{self.index}", reason, allow_overwrite=True)
+            return ""
+        for _ in range(4):  # one that has an error to tell does so about now
+            if lost := self._lost():
+                return lost
             time.sleep(0.5)
-        first = str(error).strip().splitlines()[0]
-        return PeerLostError(
-            f"{reason or f'another process has ended or is out of reach ({first})'}: {ADVICE}"
-        )
+        return f"another process has ended or is out of reach ({str(error).strip().splitlines()[0]})"
 
     def _run(self) -> None:
         for number in itertools.count():
