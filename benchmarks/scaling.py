@@ -21,10 +21,11 @@ import numpy as np
 import optax
 from flax.traverse_util import path_aware_map
 
+from benchmarks.many_devices import BATCH, KINDS, TIME, WIDTH, WORDS, predicted
 from benchmarks.report import machine, replace_section
 from configs import bilstm
 from rnn_jax.batches import Batch
-from rnn_jax.host import DEVICE_COUNT_FLAG
+from rnn_jax.host import DEVICE_COUNT_FLAG, cores
 from rnn_jax.interruption import Interruption
 from rnn_jax.membership import Membership
 from rnn_jax.models import build_classifier
@@ -34,28 +35,9 @@ from rnn_jax.rows import RowAdam
 from rnn_jax.training import init_params, init_state, make_train_step
 
 PAGE = Path("docs", "scaling.md")
-WORDS, WIDTH, BATCH, TIME, WARM_UP, STEPS = 50_000, 100, 32, 128, 4, 12
+WARM_UP, STEPS = 4, 12
 LAYOUTS = {"1 process, 2 devices": (1, 2), "2 processes, 1 device each": (2, 1)}
-KINDS = {"dense": "the whole table", "row-sparse": "a batch's rows", "frozen": "no table"}
 SIZES = (1, 2**14, 2**18, 2**22)  # floats
-NETWORKS = {"200 Gb/s, 10 µs": (25e9, 10e-6), "10 Gb/s, 50 µs": (1.25e9, 50e-6)}  # bytes/s; s a message
-DEVICES = (8, 64, 256, 1024)
-COMPUTE = 0.010  # seconds that a device computes in a step
-
-
-def reduced_bytes(kind: str, devices: int, head: int) -> int:
-    """Returns the bytes of a gradient; `head` is the number of parameters that are not the table."""
-    rows = {"dense": WORDS, "frozen": 0, "row-sparse": min(WORDS, BATCH * TIME * devices)}[kind]
-    return 4 * (head + rows * WIDTH)
-
-
-def step_seconds(size: int, devices: int, bandwidth: float, latency: float) -> float:
-    """Returns the seconds of a step on so many devices, each with as many rows as one alone would have.
-
-    COMPUTE, and an all-reduce that sends 2 (N - 1) / N of the bytes from each device, in 2 log2(N) messages
-    one after another.
-    """
-    return COMPUTE + 2 * (devices - 1) / devices * size / bandwidth + 2 * np.log2(devices) * latency
 
 
 def build(kind: str, mesh: Any) -> tuple[Callable[..., Any], Any, int]:
@@ -87,14 +69,15 @@ def a_batch(seed: int, size: int) -> Batch:
     return Batch(*(leaf[own_rows(size)] for leaf in batch))
 
 
-def median_ms(function: Callable[[int], Any]) -> float:
-    """Returns the median milliseconds of a call, after a few that are not counted."""
-    times = []
+def timed(function: Callable[[int], Any]) -> list[float]:
+    """Returns the median milliseconds of a warm call, and the mean ones of this process's cores."""
+    times, spent = [], 0.0
     for turn in range(WARM_UP + STEPS):
+        spent = spent if turn > WARM_UP else time.process_time()
         began = time.perf_counter()
         jax.block_until_ready(function(turn))
         times.append(1000 * (time.perf_counter() - began))
-    return statistics.median(times[WARM_UP:])
+    return [statistics.median(times[WARM_UP:]), 1000 * (time.process_time() - spent) / STEPS]
 
 
 def measure() -> dict[str, Any]:
@@ -108,21 +91,21 @@ def measure() -> dict[str, Any]:
             holder[0], metrics = step(holder[0], batches[turn % 4])
             return metrics
 
-        found[kind if size == BATCH else "quarter"] = median_ms(run)
+        found[kind if size == BATCH else "quarter"] = timed(run)
     total = jax.jit(sum_over_batch(lambda rows: rows.sum(0), mesh))
     for size in SIZES:
         rows = joined_rows(np.ones((len(jax.local_devices()), size), np.float32), mesh)
-        found[str(size)] = median_ms(partial(lambda rows, _: total(rows), rows))
+        found[str(size)] = timed(partial(lambda rows, _: total(rows), rows))
     with Interruption() as interruption:
         began = time.perf_counter()
         for number in range(10_000):
             interruption.due(number)
-        found["agreement_us"] = (time.perf_counter() - began) * 100
+        found["asked"] = [(time.perf_counter() - began) * 100, 0.0]
     return found
 
 
 def measured(processes: int, devices: int) -> dict[str, Any]:
-    """Returns what process 0 of so many measured."""
+    """Returns what process 0 of so many measured, the time of cores added up over all."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -136,39 +119,36 @@ def measured(processes: int, devices: int) -> dict[str, Any]:
     ]
     said = [member.communicate()[0] for member in members]
     assert not any(member.returncode for member in members)
-    return json.loads(said[0].decode().splitlines()[-1])
+    found = [json.loads(one.decode().splitlines()[-1]) for one in said]
+    both = {
+        name: [found[0][name][0], sum(one[name][1] for one in found)] for name in found[0] if name != "head"
+    }
+    return {"head": found[0]["head"], **both}
+
+
+def best(rounds: list[dict[str, Any]]) -> dict[str, list[float]]:
+    """Returns by name the least milliseconds of the rounds, and the least of cores."""
+    names = [name for name in rounds[0] if name != "head"]
+    return {name: [min(pair) for pair in zip(*(one[name] for one in rounds), strict=True)] for name in names}
 
 
 def here(found: dict[str, list[dict[str, Any]]]) -> str:
     """Returns the table of what was measured: the best round of each layout."""
-    first, second = (
-        {name: min(one[name] for one in rounds) for name in rounds[0]} for rounds in found.values()
-    )
+    first, second = (best(rounds) for rounds in found.values())
     rows = [(f"a step, {kind}: {what} reduced", kind) for kind, what in KINDS.items()]
     rows += [(f"a step, frozen, {BATCH // 4} texts", "quarter")]
     rows += [(f"a reduction of {4 * size:,} bytes", str(size)) for size in SIZES]
     lines = [
-        f"| {label} | {first[key]:.2f} | {second[key]:.2f} | {second[key] / first[key]:.2f} |"
+        f"| {label} | {first[key][0]:.2f} | {second[key][0]:.2f} | {second[key][0] / first[key][0]:.2f} "
+        f"| {first[key][1]:.2f} | {second[key][1]:.2f} | {second[key][1] / first[key][1]:.2f} |"
         for label, key in rows
     ]
-    head = f"| milliseconds | {' | '.join(found)} | ratio |\n|---|---|---|---|\n"
-    asked = f"{first['agreement_us']:.2f} and {second['agreement_us']:.2f} µs a step"
-    return f"{head}{chr(10).join(lines)}\n\nAsking whether to end: {asked}. {machine()}."
-
-
-def predicted(head: int) -> str:
-    """Returns the table of the model."""
-    lines = ["| gradient | network | " + " | ".join(f"{count:,} devices" for count in DEVICES) + " |"]
-    lines.append("|---" * (2 + len(DEVICES)) + "|")
-    for kind in KINDS:
-        for network, (bandwidth, latency) in NETWORKS.items():
-            cells = []
-            for count in DEVICES:
-                size = reduced_bytes(kind, count, head)
-                seconds = step_seconds(size, count, bandwidth, latency)
-                cells.append(f"{size / 1e6:.2g} MB, {1000 * seconds:.1f} ms, {COMPUTE / seconds:.0%}")
-            lines.append(f"| {kind} | {network} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    names = " | ".join(found)
+    head = f"| milliseconds | {names} | ratio | of cores: {names} | ratio |\n|---|---|---|---|---|---|---|\n"
+    asked = f"{first['asked'][0]:.2f} and {second['asked'][0]:.2f} µs a step"
+    rounds = len(next(iter(found.values())))
+    note = f"Asking whether to end: {asked}. {rounds} rounds; cores to run on: {cores()}. {machine()}."
+    return f"{head}{chr(10).join(lines)}\n\n{note}"
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import scaling, tutorial
+from benchmarks import many_devices, tutorial
 from benchmarks.epoch import later_epoch, table, time_to
 from benchmarks.performance import performance_page, ratio, train_flop
 from benchmarks.recurrence import NETWORKS, SHAPES, a_case, cases, curve_cases
@@ -76,14 +76,16 @@ def test_the_tutorials_table_has_every_network_with_every_embedding():
 
 
 def test_the_model_of_scaling_counts_what_is_reduced_and_how_long_that_takes():
-    table = scaling.WORDS * scaling.WIDTH
-    assert scaling.reduced_bytes("frozen", 8, 10) == 40
-    assert scaling.reduced_bytes("dense", 8, 10) == 4 * (10 + table)
-    one = scaling.BATCH * scaling.TIME * scaling.WIDTH
-    assert scaling.reduced_bytes("row-sparse", 1, 10) == 4 * (10 + one) < 4 * table
-    assert scaling.reduced_bytes("row-sparse", 13, 10) == scaling.reduced_bytes("dense", 13, 10)
-    assert scaling.step_seconds(10**6, 1, 1e9, 1.0) == scaling.COMPUTE
-    assert scaling.step_seconds(10**6, 2, 1e9, 0.001) == pytest.approx(scaling.COMPUTE + 0.001 + 0.002)
+    table = many_devices.WORDS * many_devices.WIDTH
+    assert many_devices.reduced_bytes("frozen", 8, 10) == 40
+    assert many_devices.reduced_bytes("dense", 8, 10) == 4 * (10 + table)
+    one = many_devices.BATCH * many_devices.TIME * many_devices.WIDTH
+    assert many_devices.reduced_bytes("row-sparse", 1, 10) == 4 * (10 + one) < 4 * table
+    assert many_devices.reduced_bytes("row-sparse", 13, 10) == many_devices.reduced_bytes("dense", 13, 10)
+    assert many_devices.step_seconds(10**6, 1, 1e9, 1.0) == many_devices.COMPUTE
+    assert many_devices.step_seconds(10**6, 2, 1e9, 0.001) == pytest.approx(
+        many_devices.COMPUTE + 0.001 + 0.002
+    )
 
 
 def test_the_machine_is_named_without_its_address():
