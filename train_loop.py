@@ -1,6 +1,7 @@
 """Trains and evaluates a text classifier, or a language model.
 
 python train_loop.py --config configs/bilstm.py [--workdir W] [--config.model.hidden=64]
+                     [--coordinator HOST:PORT --processes N --process I]  # on each of several hosts
 """
 
 import sys
@@ -14,34 +15,37 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from configs import language_model, lstm
-from rnn_jax.checkpoint import Checkpoints, out_of_patience
+from rnn_jax.agreement import first, in_turn, require_same, say
+from rnn_jax.checkpoint import out_of_patience
 from rnn_jax.classifier_run import build_classifier_run, check_classifier, load_classifier_data
 from rnn_jax.encoding import default_cache
 from rnn_jax.errors import InputError, choose, require
 from rnn_jax.host import restart
 from rnn_jax.interruption import Interrupted, Interruption
-from rnn_jax.journal import Journal, check_tensorboard
+from rnn_jax.journal import check_tensorboard
 from rnn_jax.language_run import build_language_run, check_language, load_language_data
+from rnn_jax.membership import membership
 from rnn_jax.meter import Meter, NonFiniteLossError, Stopwatch
-from rnn_jax.pretrained import Start
+from rnn_jax.processes import joined
 from rnn_jax.regularisers import exchange
 from rnn_jax.report import measurements, report_confusion, write_report
-from rnn_jax.run import Run, compile_ahead
-from rnn_jax.settings import check_settings
+from rnn_jax.run import Run, compile_ahead, results_of
+from rnn_jax.settings import check_settings, flatten
+from rnn_jax.shared import SharedRun
 from rnn_jax.workdir import (
     CLASSIFY,
     LANGUAGE,
-    RESULTS,
-    check_workdir,
     fresh_workdir,
-    open_workdir,
-    read_json,
     save_task,
 )
-from rnn_jax.workdir import CONFIG as SAVED_CONFIG
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/.", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; a run in it is resumed. Default: runs/...")
+COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "Host:port of process 0, the same for all; auto asks the cluster, such as SLURM."
+)
+PROCESSES = flags.DEFINE_integer("processes", None, "The number of processes.")
+PROCESS = flags.DEFINE_integer("process", None, "The number of this process, from 0.")
 
 
 class Task(NamedTuple):
@@ -87,40 +91,37 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
       Interrupted: SIGTERM or Ctrl-C came, and the step that was under way is done and saved.
     """
     workdir, clock = Path(workdir), Stopwatch("data", "pretrain", "compile", "train", "eval")
-    say = partial(print, flush=True)
     task = check_config(config)
-    check_workdir(workdir, config.to_dict())
-    if (workdir / RESULTS).exists():
-        return read_json(workdir / RESULTS)
-    if not (workdir / SAVED_CONFIG).exists():
-        Start(**config.embedding).check()
+    require_same("the config", lambda: repr(flatten(config.to_dict())))
+    finished = first(partial(results_of, config, workdir))
+    if finished:
+        return finished
     with clock("data"):
-        data = prepare_data(config)
+        data = in_turn(partial(prepare_data, config))
+        require_same("the data", data.digest)
     say(data.describe())
     with (
-        open_workdir(workdir, config.to_dict()),
-        Checkpoints(workdir, config.train.keep_checkpoints) as checkpoints,
+        SharedRun(workdir, config.to_dict(), config.train.keep_checkpoints) as shared,
         Interruption() as interruption,
     ):
-        save_task(workdir, data.tokenizer, **data.task)
-        begun = checkpoints.latest is not None
+        first(lambda: save_task(workdir, data.tokenizer, **data.task))
         with clock("pretrain"):
-            run = task.build(config, data, default_cache(), not begun, say)
-        state, evaluations = checkpoints.restore(run.template, say)
-        state = exchange(state) if begun else state
+            run = task.build(config, data, default_cache(), not shared.begun, say)
+        state, evaluations = shared.restore(run.template, say)
+        state = exchange(state) if shared.begun else state
         start = step = int(state.step)
         clock.add(evaluations[-1]["seconds"] if evaluations else {})
-        with Journal(workdir, run.plan.total, start, config.log.tensorboard) as journal:
+        with shared.journal(run.plan.total, start, config.log.tensorboard) as journal:
             journal.say(f"steps {start} to {run.plan.total}")
             with clock("compile"):
                 journal.say(compile_ahead(run, state, data))
-            meter = Meter(journal, config.log.every, run.plan.rate, checkpoints.newest)
+            meter = Meter(journal, config.log.every, run.plan.rate, shared.newest)
             while step < run.plan.total and not out_of_patience(evaluations, config.train.patience):
                 step = min(run.plan.total, (step // run.plan.interval + 1) * run.plan.interval)
                 with clock("train"):
                     state = run.trainer.train_until(step, state, data.train, config.seed, meter, interruption)
                 if int(state.step) < step:
-                    checkpoints.save(exchange(state), evaluations)
+                    shared.save(exchange(state), evaluations)
                     raise Interrupted(int(state.step), interruption.signal)
                 with clock("train"):
                     state = run.settle(state)
@@ -129,13 +130,15 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
                     metrics = run.evaluate(used.params, data.validation).summary()
                 meter.evaluated(step, metrics)
                 evaluations.append({"step": step, **metrics, "seconds": dict(clock.seconds)})
-                checkpoints.save(used, evaluations)
-            best = checkpoints.steps("best", fallback=False)[0]
+                shared.save(used, evaluations)
+            best = shared.best()
             with clock("eval"):
-                test = run.evaluate(checkpoints.restore_params(best), data.test)
+                test = run.evaluate(shared.restore_params(best, state.params), data.test)
         measured = measurements(run, state, data, clock, evaluations, best, test.unit)
         measured |= {"resumed_at": start, "seed": config.seed}
-        return write_report(workdir, test, task.report(workdir, test, data), journal.history, measured)
+        return first(
+            lambda: write_report(workdir, test, task.report(workdir, test, data), journal.history, measured)
+        )
 
 
 def check_config(config: ConfigDict) -> Task:
@@ -173,17 +176,19 @@ def parse_flags(arguments: list[str]) -> list[str]:
 def main(_: Sequence[str]) -> None:
     """Runs the config of the command line."""
     name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
-    workdir = Path(WORKDIR.value) if WORKDIR.value else fresh_workdir(name)
-    print(f"workdir: {workdir}", flush=True)
+    workdir = WORKDIR.value
     try:
-        results = train_and_evaluate(CONFIG.value, workdir)
+        with joined(membership(COORDINATOR.value, PROCESSES.value, PROCESS.value)):
+            workdir = first(lambda: str(WORKDIR.value or fresh_workdir(name)))
+            say(f"workdir: {workdir}")
+            results = train_and_evaluate(CONFIG.value, workdir)
+            say(f"seconds: {results['seconds']}")
+            say(TASKS[CONFIG.value.task].closing.format(workdir=workdir, **results))
     except (InputError, NonFiniteLossError, OSError) as error:
         sys.exit(f"error: {error}")
     except Interrupted as interrupted:
         print(f"{interrupted}; to go on, give the same command with --workdir {workdir}", file=sys.stderr)
         sys.exit(128 + interrupted.signal)
-    print(f"seconds: {results['seconds']}")
-    print(TASKS[CONFIG.value.task].closing.format(workdir=workdir, **results))
 
 
 if __name__ == "__main__":

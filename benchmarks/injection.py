@@ -2,14 +2,18 @@
 
 import os
 import resource
+import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from rnn_jax.host import DEVICE_COUNT_FLAG
 from rnn_jax.interruption import Interrupted
+from rnn_jax.membership import Membership
 from rnn_jax.meter import Meter
+from rnn_jax.processes import end_alone, joined
 from rnn_jax.store import Store
 from train_loop import train_and_evaluate
 
@@ -17,9 +21,13 @@ Act = Callable[[], None]
 
 
 class Child:
-    """A training process, forked from this one, which has imported everything and started nothing."""
+    """A training process, forked from this one, which has imported everything and started nothing.
 
-    def __init__(self, settings: Any, workdir: Path, fault: Act):
+    `member` says which of several processes it is; None, and it trains alone.
+    """
+
+    def __init__(self, settings: Any, workdir: Path, fault: Act, member: Membership | None = None):
+        self.member = member
         self.output, log = os.pipe()  # no file: what fills the disk would cut it short
         self.pid = os.fork()
         if not self.pid:
@@ -32,21 +40,44 @@ class Child:
             os.dup2(log, 1)
             os.dup2(log, 2)
             fault()
-            train_and_evaluate(settings, workdir)
+            with joined(self.member):
+                train_and_evaluate(settings, workdir)
             code = 0
         except Interrupted as interrupted:
+            print(interrupted, flush=True)
             code = 128 + interrupted.signal
         except Exception as error:
             print(f"{type(error).__name__}: {error}", flush=True)
+            if self.member:
+                end_alone()
         finally:
             os._exit(code)
 
     def wait(self) -> int:
         """Returns the exit code; of a signal that killed it, minus its number."""
         code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        self.ended = time.monotonic()
         with open(self.output) as output:
             self.said = output.read()
         return code
+
+
+def together(
+    settings: Any, workdir: Path, count: int, devices: int = 1, faults: Mapping[int, Act] | None = None
+) -> list[Child]:
+    """Starts processes that train together, each on so many CPU devices, with a fault in some of them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{free.getsockname()[1]}"
+
+    def start(index: int) -> Child:
+        def prepare() -> None:
+            os.environ["XLA_FLAGS"] = f"{DEVICE_COUNT_FLAG}={devices}"
+            (faults or {}).get(index, lambda: None)()
+
+        return Child(settings, workdir, prepare, Membership(place, count, index) if count > 1 else None)
+
+    return [start(index) for index in range(count)]
 
 
 def later(seconds: float, act: Act) -> Act:

@@ -39,7 +39,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.task = "language"
     config.seed = 0  # of the initial weights, the order of the data, dropout and negatives
-    config.devices = 0  # to split lanes over; 0 is all, on a CPU as many as pay
+    config.devices = 0  # of each process, to split lanes over; 0 is all, on a CPU as many as pay
 
     config.data = ConfigDict(
         {
@@ -53,7 +53,7 @@ def get_config() -> ConfigDict:
     config.direction = "forward"  # or "backward": texts are read from their last word to their first
     config.batch = ConfigDict(
         {
-            "lanes": 64,  # documents read side by side; a multiple of the devices
+            "lanes": 64,  # documents read side by side; a multiple of all devices
             "window": 70,  # words read in a step, beyond which no gradient flows; the state does
         }
     )

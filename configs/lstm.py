@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.task = "classify"  # or "language", which has other settings: configs/language_model.py
     config.seed = 0  # of the initial weights, the order of the data and dropout
-    config.devices = 0  # to split batches over; 0 is all, on a CPU as many as pay
+    config.devices = 0  # of each process, to split batches over; 0 is all, on a CPU as many as pay
 
     config.data = ConfigDict(
         {

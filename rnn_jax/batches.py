@@ -10,6 +10,7 @@ from rnn_jax.errors import require
 from rnn_jax.text import PAD
 
 ROUND_TO = 16
+WHOLE = slice(None)
 
 
 class Batch(NamedTuple):
@@ -40,18 +41,24 @@ def bucket_lengths(lengths: Sequence[int] | np.ndarray, max_length: int, count: 
 class Batches:
     """The batches of one split. `batches(seed, step)` is pure: the position in the data is the step's number.
 
-    Every epoch, `steps_per_epoch` steps, has each example once, in batches drawn within one bucket.
+    Every epoch, `steps_per_epoch` steps, has each example once, in batches drawn within one bucket. Of each
+    batch come the rows of `share` alone, those of this process: all processes have one order of batches.
     """
 
     def __init__(
-        self, rows: Sequence[np.ndarray], labels: np.ndarray, buckets: Sequence[int], batch_size: int
+        self,
+        rows: Sequence[np.ndarray],
+        labels: np.ndarray,
+        buckets: Sequence[int],
+        batch_size: int,
+        share: slice = WHOLE,
     ):
         """Takes int32 word ids of each example, none longer than the last bucket, and int32 labels."""
         require(batch_size > 0, f"batch_size is {batch_size}; give at least 1")
         require(len(rows) > 0, "there are no examples to batch")
         require(len(labels) == len(rows), f"there are {len(labels)} labels for {len(rows)} examples")
         self.examples, self.labels = rows, labels
-        self.buckets, self.batch_size = tuple(buckets), batch_size
+        self.buckets, self.batch_size, self.share = tuple(buckets), batch_size, share
         self.lengths = np.array([len(row) for row in rows], dtype=np.int32)
         longest = int(self.lengths.max())
         require(
@@ -118,12 +125,13 @@ class Batches:
 
     def _pad(self, rows: np.ndarray) -> Batch:
         size = self.buckets[np.searchsorted(self.buckets, self.lengths[rows].max())]
+        room, rows = len(range(*self.share.indices(self.batch_size))), rows[self.share]
         batch = Batch(
-            token_ids=np.full((self.batch_size, size), PAD, dtype=np.int32),
-            lengths=np.zeros(self.batch_size, dtype=np.int32),
-            labels=np.zeros(self.batch_size, dtype=np.int32),
-            weights=np.zeros(self.batch_size, dtype=np.float32),
-            rows=np.full(self.batch_size, -1, dtype=np.int32),
+            token_ids=np.full((room, size), PAD, dtype=np.int32),
+            lengths=np.zeros(room, dtype=np.int32),
+            labels=np.zeros(room, dtype=np.int32),
+            weights=np.zeros(room, dtype=np.float32),
+            rows=np.full(room, -1, dtype=np.int32),
         )
         for index, row in enumerate(rows):
             batch.token_ids[index, : self.lengths[row]] = self.examples[row]

@@ -5,12 +5,14 @@ else training needs to go on) and `evaluations` (JSON: those so far). How they a
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from rnn_jax.errors import InputError, require
+from rnn_jax.parallel import placed
 from rnn_jax.store import Store
 
 FOLDER, DAMAGED = "checkpoints", "damaged"
@@ -79,13 +81,26 @@ class Checkpoints:
     def restore(
         self, template: Callable[[int], Any], say: Callable[[str], None]
     ) -> tuple[Any, list[dict[str, Any]]]:
-        """Returns the state of the newest whole checkpoint, and its evaluations; or (template(0), []).
+        """Returns the state of the newest whole checkpoint, placed as template(step); or (template(0), []).
+
+        Beside it come its evaluations. All else is as in `read_newest`.
+        """
+        found, evaluations = self.read_newest(template, say)
+        if found is None:
+            return template(0), []
+        like = template(int(found.step))
+        return placed(found, jax.tree.map(lambda leaf: getattr(leaf, "sharding", None), like)), evaluations
+
+    def read_newest(
+        self, template: Callable[[int], Any], say: Callable[[str], None]
+    ) -> tuple[Any, list[dict[str, Any]]]:
+        """Returns the newest whole checkpoint's state in numpy arrays, and its evaluations; or (None, []).
 
         Damaged ones newer than that, and the best one if it is damaged, are moved to the workdir's folder
         `damaged`, and that is said.
 
         Args:
-          template: gives a state of the structure that it has at a step.
+          template: gives a state of the structure, shapes and types that it has at a step.
 
         Raises:
           InputError: there are checkpoints and none is whole.
@@ -94,7 +109,7 @@ class Checkpoints:
         steps = self.store.steps()
         for step in reversed(steps):
             try:
-                state = self._restored(step, template(step))
+                state = self._read(step, jax.eval_shape(partial(template, step)))
                 self.restore_item(step, PARAMS)  # as `load` will read them
             except InputError as error:
                 problems[step] = str(error)
@@ -104,7 +119,7 @@ class Checkpoints:
                     say(f"{problem}. It is now {self._set_aside(damaged)}; going on from step {step}")
                 return state, self.evaluations
         require(not problems, "; ".join([*problems.values(), "no other is left: give a new workdir"]))
-        return template(0), []
+        return None, []
 
     def steps(self, which: str | int, fallback: bool) -> list[int]:
         """Returns the step of `which` ("best", "last" or a step), and with `fallback` the others after it.
@@ -140,13 +155,12 @@ class Checkpoints:
         """
         return self.store.read(step, {item: None})[item]
 
-    def _restored(self, step: int, state: Any) -> Any:
-        """Returns the state of a checkpoint, structured and placed as `state`; keeps its evaluations."""
-        likes = {PARAMS: state.params, PROGRESS: _progress(state), EVALUATIONS: None}
+    def _read(self, step: int, like: Any) -> Any:
+        """Returns the state of a checkpoint, structured as `like`; keeps its evaluations."""
+        likes = {PARAMS: like.params, PROGRESS: _progress(like), EVALUATIONS: None}
         items = self.store.read(step, likes)
         self.evaluations = items[EVALUATIONS]
-        restored = type(state)(params=items[PARAMS], **items[PROGRESS])
-        return jax.device_put(restored, jax.tree.map(lambda leaf: getattr(leaf, "sharding", None), state))
+        return type(like)(params=items[PARAMS], **items[PROGRESS])
 
     def _check_best(self, steps: Sequence[int], problems: dict[int, str]) -> None:
         """Adds to the problems of checkpoints that of the best one, if it is damaged."""

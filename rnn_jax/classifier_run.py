@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from rnn_jax.data import Data, load_data
 from rnn_jax.errors import choose, require
 from rnn_jax.models import build_classifier
-from rnn_jax.parallel import batch_mesh, on_every_device
+from rnn_jax.parallel import batch_mesh, check_rows, on_every_device, own_rows
 from rnn_jax.regularisers import Regularisers
 from rnn_jax.rows import RowAdam
 from rnn_jax.run import Run, check_plan, first_params, make_plan
@@ -35,11 +35,14 @@ def check_classifier(config: ConfigDict) -> None:
             "rows alone; set train.row_sparse to False",
         )
     choose("text.truncate", config.text.truncate, TRUNCATIONS)
+    if jax.process_count() > 1:  # one alone adds rows
+        check_rows("batch.size", config.batch.size, batch_mesh(config.devices))
 
 
 def load_classifier_data(config: ConfigDict, cache: Path) -> Data:
-    """Returns the batches of the three splits."""
-    return load_data(config.data, config.text, config.batch.size, config.batch.buckets, cache)
+    """Returns the batches of the three splits, of which this process gets its rows."""
+    size = config.batch.size
+    return load_data(config.data, config.text, size, config.batch.buckets, cache, own_rows(size))
 
 
 def build_classifier_run(
@@ -63,7 +66,7 @@ def build_classifier_run(
 
     state = init_state(params, plan.optimizer_at(0), options)
     state = on_every_device(rows.init(state) if rows else state, mesh)
-    eval_step = CompiledByShape(make_eval_step(apply_fn, mesh))
+    eval_step = CompiledByShape(make_eval_step(apply_fn, mesh), mesh)
     return Run(
         state=state,
         trainer=Trainer(plan.groups, plan.optimizer_at, make_step, mesh),

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnn_jax.batches import Batches, bucket_lengths
+from rnn_jax.batches import WHOLE, Batches, bucket_lengths
 from rnn_jax.corpus import Corpus, load_corpus
+from rnn_jax.digest import digest_of_arrays, digest_of_json
 from rnn_jax.encoding import encode_splits
 from rnn_jax.sources import read_texts
 from rnn_jax.text import Tokenizer, truncate
@@ -39,6 +40,14 @@ class Data(NamedTuple):
         """Returns int[V], how often the training texts, as they are cut, have each word."""
         return np.bincount(np.concatenate(self.train.examples), minlength=self.tokenizer.vocab_size)
 
+    def digest(self) -> str:
+        """Returns what two processes have in common if they have the same texts, labels and words."""
+        arrays = [
+            (np.concatenate(split.examples), split.lengths, split.labels)
+            for split in (self.train, self.validation, self.test)
+        ]
+        return digest_of_arrays(arrays) + digest_of_json(self.tokenizer.to_json())
+
     def describe(self) -> str:
         """Returns two lines for the log."""
         train, validation, test = (len(split.examples) for split in (self.train, self.validation, self.test))
@@ -56,6 +65,7 @@ def load_data(
     batch_size: int,
     buckets: int,
     cache: Path,
+    share: slice = WHOLE,
 ) -> Data:
     """Reads, splits, encodes and buckets a corpus.
 
@@ -63,6 +73,7 @@ def load_data(
       corpus: the arguments of `load_corpus`.
       text: those of `Tokenizer.train`; max_length and truncate, as in `text.truncate`; and vocabulary_source,
         the source to choose the words from, "" for the training split.
+      share: the rows of each batch that are wanted, as in `Batches`.
 
     Raises:
       InputError: as `load_corpus`, `Tokenizer.train`, `truncate` and `Batches` do.
@@ -82,5 +93,7 @@ def load_data(
     )
     rows = {name: truncate(encoded[name], text["max_length"], text["truncate"]) for name in splits}
     lengths = bucket_lengths([len(row) for row in rows["train"]], text["max_length"], buckets)
-    batches = {name: Batches(rows[name], split.labels, lengths, batch_size) for name, split in splits.items()}
+    batches = {
+        name: Batches(rows[name], split.labels, lengths, batch_size, share) for name, split in splits.items()
+    }
     return Data(**batches, tokenizer=tokenizer, corpus=loaded, texts=texts)

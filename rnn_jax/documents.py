@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnn_jax.corpus import hold_out
+from rnn_jax.digest import digest_of_arrays, digest_of_json
 from rnn_jax.encoding import encode_splits
 from rnn_jax.sources import read_texts
 from rnn_jax.text import UNK, Tokenizer
@@ -36,6 +37,11 @@ class Documents(NamedTuple):
         """Returns int[V], how often the documents to train on have each word."""
         return np.bincount(self.train.words, minlength=self.tokenizer.vocab_size)
 
+    def digest(self) -> str:
+        """Returns what two processes have in common if they have the same documents and words."""
+        arrays = [(split.words, split.targets) for split in (self.train, self.validation)]
+        return digest_of_arrays(arrays) + digest_of_json(self.tokenizer.to_json())
+
     def describe(self) -> str:
         """Returns two lines for the log."""
         train, held = self.train, self.validation
@@ -54,13 +60,14 @@ def load_documents(
     window: int,
     reverse: bool,
     cache: Path,
+    share: slice = slice(None),
 ) -> Documents:
     """Reads, splits and encodes the texts of a source, labelled or not; its validation and test splits never.
 
     Args:
       documents: source and text_column of `read_texts`; validation_share and split_seed of `hold_out`.
       text: the arguments of `Tokenizer.train`, which sees the documents to train on.
-      lanes, window, reverse: as in `Windows`.
+      lanes, window, reverse, share: as in `Windows`.
 
     Raises:
       InputError: as `read_texts`, `hold_out`, `Tokenizer.train` and `Windows` do.
@@ -68,5 +75,5 @@ def load_documents(
     texts = read_texts(documents["source"], documents["text_column"])
     kept, held = hold_out(texts, documents["validation_share"], documents["split_seed"])
     tokenizer, rows = encode_splits({"train": kept, "validation": held}, kept, **text, cache=cache)
-    windows = {name: Windows(rows[name], lanes, window, reverse) for name in rows}
+    windows = {name: Windows(rows[name], lanes, window, reverse, share) for name in rows}
     return Documents(**windows, tokenizer=tokenizer, texts=lambda: kept)

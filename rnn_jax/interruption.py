@@ -1,9 +1,13 @@
 """SIGTERM and Ctrl-C: asked to end, a run ends its step, saves, and only then ends."""
 
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
 from typing import Any
+
+import jax
+from jax.experimental import multihost_utils
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -22,10 +26,13 @@ class Interrupted(Exception):
 
 
 class Interruption:
-    """Notes that a signal came: `with Interruption() as interruption: ... if interruption.signal: ...`.
+    """Notes that a signal came: `with Interruption() as interruption: ... if interruption.due(step): ...`.
 
     The second one acts as if there were no first. Outside the main thread signals do not arrive, as Python
     has it, and nothing is noted.
+
+    With several processes a signal to one is for all of them. JAX notes SIGTERM, tells the others and has
+    them agree on a step; Ctrl-C becomes a SIGTERM.
     """
 
     def __init__(self) -> None:
@@ -34,8 +41,18 @@ class Interruption:
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():
-            self.before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            several = jax.process_count() > 1
+            self.before = {
+                number: signal.signal(number, self._pass_on if several else self._note)
+                for number in (SIGNALS[1:] if several else SIGNALS)
+            }
         return self
+
+    def due(self, step: int) -> bool:
+        """Returns whether to end before this step begins, the same on all processes. Steps have to rise."""
+        if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
+            self.signal = int(signal.SIGTERM)
+        return bool(self.signal)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -45,6 +62,10 @@ class Interruption:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
         self._give_back()
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        self._give_back()
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def _give_back(self) -> None:
         for number, handler in self.before.items():

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -79,6 +79,24 @@ class Journal:
             return ""
         pace = (time.perf_counter() - self.first[1]) / (step - self.first[0])
         return f"  {pace * (self.total_steps - step):.0f} s left"
+
+
+class Silence:
+    """A journal that says and writes nothing: that of a process which is not the first of its run."""
+
+    history: ClassVar[list[dict[str, Any]]] = []
+
+    def __enter__(self) -> "Silence":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def say(self, message: str) -> None:
+        """Says nothing."""
+
+    def record(self, step: int, split: str, values: Mapping[str, float]) -> None:
+        """Keeps nothing."""
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from rnn_jax.documents import Documents, load_documents
 from rnn_jax.errors import choose, require
 from rnn_jax.language import build_language_model
 from rnn_jax.objective import Objective, make_loss, make_measure
-from rnn_jax.parallel import batch_mesh, check_rows, on_every_device, split_rows
+from rnn_jax.parallel import batch_mesh, check_rows, on_every_device, own_rows, split_rows
 from rnn_jax.regularisers import Regularisers
 from rnn_jax.run import Run, check_plan, first_params, make_plan
 from rnn_jax.softmax import Proposal, draw, log_uniform, unigram
@@ -39,9 +39,10 @@ def check_language(config: ConfigDict) -> None:
 
 
 def load_language_data(config: ConfigDict, cache: Path) -> Documents:
-    """Returns the windows of the documents to train on and of those held out."""
+    """Returns the windows of the documents to train on and of those held out, this process's lanes."""
     reverse = choose("direction", config.direction, DIRECTIONS)
-    return load_documents(config.data, config.text, config.batch.lanes, config.batch.window, reverse, cache)
+    lanes, window = config.batch.lanes, config.batch.window
+    return load_documents(config.data, config.text, lanes, window, reverse, cache, own_rows(lanes))
 
 
 def build_language_run(
@@ -62,7 +63,7 @@ def build_language_run(
 
     whole = on_every_device(init_state(params, plan.optimizer_at(0), options), mesh)
     eval_carry = parts_of(carry, mesh)
-    eval_step = CompiledByShape(make_window_measure(make_measure(model), mesh))
+    eval_step = CompiledByShape(make_window_measure(make_measure(model), mesh), mesh)
     return Run(
         state=WindowState(whole.step, whole.params, whole.opt_state, split_rows(carry, mesh)),
         trainer=Trainer(plan.groups, plan.optimizer_at, make_step, mesh),

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from rnn_jax.journal import Journal
+from rnn_jax.journal import Journal, Silence
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -59,7 +59,11 @@ class Meter:
     """
 
     def __init__(
-        self, journal: Journal, every: int, rate: Callable[[int], float], last_good: Callable[[], object]
+        self,
+        journal: Journal | Silence,
+        every: int,
+        rate: Callable[[int], float],
+        last_good: Callable[[], object],
     ):
         """`rate` gives the learning rate at a step, `last_good` names the last good checkpoint."""
         self.journal, self.every, self.rate, self.last_good = journal, every, rate, last_good

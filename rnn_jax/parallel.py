@@ -5,8 +5,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import AxisType, Mesh, NamedSharding, Sharding
 from jax.sharding import PartitionSpec as P
 
 from rnn_jax.dropout import BATCH_AXIS
@@ -14,38 +15,86 @@ from rnn_jax.errors import require
 
 
 def batch_mesh(devices: int = 0) -> Mesh:
-    """Returns a mesh of the first `devices` of JAX's devices; 0 takes all.
+    """Returns a mesh of the first `devices` of each process's devices; 0 takes all.
 
     Raises:
-      InputError: JAX has fewer.
+      InputError: a process has fewer, or another number than the others.
     """
-    available = jax.devices()
+    processes = [
+        [device for device in jax.devices() if device.process_index == index]
+        for index in range(jax.process_count())
+    ]
+    counts = sorted({len(own) for own in processes})
     require(
-        0 <= devices <= len(available),
-        f"devices is {devices}, but JAX has {len(available)} ({available[0].platform}); give 0 for all. "
+        0 <= devices <= counts[0],
+        f"devices is {devices}, but JAX has {counts[0]} ({jax.devices()[0].platform}); give 0 for all. "
         "On a CPU their number is fixed when JAX starts: train_loop.py sets it, else set "
         f"XLA_FLAGS=--xla_force_host_platform_device_count={devices}",
     )
-    chosen = available[: devices or len(available)]
+    require(
+        len(counts) == 1,
+        f"the processes have {counts} devices, but need equal numbers of them; set XLA_FLAGS or "
+        "JAX_LOCAL_DEVICE_IDS so that they do",
+    )
+    chosen = [device for own in processes for device in own[: devices or None]]
+    if len(processes) > 1:  # in this order, so that the rows of a process lie side by side
+        return Mesh(np.array(chosen), (BATCH_AXIS,), (AxisType.Auto,))
     return jax.make_mesh((len(chosen),), (BATCH_AXIS,), (AxisType.Auto,), devices=chosen)
 
 
 def on_every_device(tree: Any, mesh: Mesh) -> Any:
     """Returns the tree with a copy of each array on every device of the mesh."""
-    return jax.device_put(tree, NamedSharding(mesh, P()))
+    return placed(tree, jax.tree.map(lambda _: NamedSharding(mesh, P()), tree))
 
 
 def split_rows(tree: Any, mesh: Mesh) -> Any:
     """Returns the tree with the rows of each array split over the mesh, as those of a batch are."""
-    return jax.device_put(tree, NamedSharding(mesh, P(BATCH_AXIS)))
+    return placed(tree, jax.tree.map(lambda _: NamedSharding(mesh, P(BATCH_AXIS)), tree))
+
+
+def placed(tree: Any, shardings: Any) -> Any:
+    """Returns the tree with its arrays, whole and the same on all processes, laid out as `shardings` says."""
+
+    def place(leaf: Any, sharding: Sharding | None) -> jax.Array:
+        spread = isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
+        if sharding is None or sharding.is_fully_addressable or spread:
+            return jax.device_put(leaf, sharding)
+        whole = np.asarray(leaf)
+        return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+    return jax.tree.map(place, tree, shardings)
+
+
+def own_rows(count: int) -> slice:
+    """Returns which of the rows of a batch of so many are those of this process."""
+    index, processes = jax.process_index(), jax.process_count()
+    return slice(index * count // processes, (index + 1) * count // processes)
+
+
+def joined_rows(batch: Any, mesh: Mesh) -> Any:
+    """Returns a batch of all rows, split over the mesh, of each process's own rows."""
+    if jax.process_count() == 1:
+        return batch
+    sharding = NamedSharding(mesh, P(BATCH_AXIS))
+    return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, leaf), batch)
+
+
+def rows_here(array: jax.Array) -> np.ndarray:
+    """Returns the rows that this process has of an array whose rows are split over a mesh."""
+    if array.is_fully_addressable:
+        return np.asarray(array)
+    shards = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    return np.concatenate([np.asarray(shard.data) for shard in shards])
 
 
 def check_rows(argument: str, rows: int, mesh: Mesh) -> None:
     """Raises InputError unless the devices can share so many rows equally."""
+    processes = jax.process_count()
+    whose = f"{mesh.size} devices{f' of {processes} processes' if processes > 1 else ''}"
     require(
         rows % mesh.size == 0,
-        f"{argument} is {rows}, which {mesh.size} devices cannot share equally; give a multiple of "
-        f"{mesh.size}, or set devices to 1",
+        f"{argument} is {rows}, which {whose} cannot share equally; give a multiple of {mesh.size}, or set "
+        "devices to 1",
     )
 
 

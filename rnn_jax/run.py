@@ -8,6 +8,7 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
+from rnn_jax.agreement import first, from_first
 from rnn_jax.groups import Groups, freezing_of, group_parameters, rate_of
 from rnn_jax.host import describe_environment
 from rnn_jax.meter import Measured
@@ -15,6 +16,7 @@ from rnn_jax.optimizer import build_optimizer
 from rnn_jax.pretrained import Start, start_from
 from rnn_jax.trainer import CompiledByShape, Trainer
 from rnn_jax.training import init_params
+from rnn_jax.workdir import CONFIG, RESULTS, check_workdir, read_json
 
 
 class Plan(NamedTuple):
@@ -41,6 +43,20 @@ class Run(NamedTuple):
     def template(self, step: int) -> Any:
         """Returns a state of the structure that it has at `step`."""
         return self.trainer.template(self.state, step)
+
+
+def results_of(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
+    """Returns the results of a finished run; None of another, and of none yet.
+
+    Raises:
+      InputError: nothing can be trained in `workdir`, or what it would start with is not there.
+    """
+    check_workdir(workdir, config.to_dict())
+    if (workdir / RESULTS).exists():
+        return read_json(workdir / RESULTS)
+    if not (workdir / CONFIG).exists():
+        Start(**config.embedding).check()
+    return None
 
 
 def check_plan(config: ConfigDict) -> None:
@@ -75,12 +91,21 @@ def first_params(
     fresh: bool,
     say: Callable[[str], None],
 ) -> Any:
-    """Returns the parameters that the model draws and, if `fresh`, those of `config.embedding` in them."""
+    """Returns the parameters that the model draws and, if `fresh`, those of `config.embedding` in them.
+
+    Those of process 0: on other processors others might be drawn, by their rounding.
+    """
     params = init_params(model, key)
     if not fresh:
         return params
-    start = Start(**config.embedding)
-    return start_from(start, params, data.tokenizer, data.uses, data.texts, say, config.seed, cache)
+    found = [params]
+
+    def begin() -> None:
+        start = Start(**config.embedding)
+        found[0] = start_from(start, params, data.tokenizer, data.uses, data.texts, say, config.seed, cache)
+
+    first(begin)
+    return from_first(found[0])
 
 
 def compile_ahead(run: Run, state: Any, data: Any) -> str:
@@ -89,8 +114,10 @@ def compile_ahead(run: Run, state: Any, data: Any) -> str:
     seconds = run.trainer.compile(state, batches, run.plan.total)
     for split in (data.validation, data.test):
         for batch in split.one_of_each_shape():
-            run.eval_step.executable(run.eval_input(state.params), batch)
+            run.eval_step.compile(run.eval_input(state.params), batch)
     shapes = ", ".join(f"{shape} {value:.1f} s" for shape, value in seconds.items())
-    devices = f"{state.step.sharding.num_devices} ({jax.default_backend()}); {describe_environment()}"
+    processes = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    count = state.step.sharding.num_devices
+    devices = f"{count} ({jax.default_backend()}){processes}; {describe_environment()}"
     compiled = f"the train step for {shapes}; the eval step for {len(run.eval_step.seconds)} shapes"
     return f"devices: {devices}\ncompiled {compiled}"

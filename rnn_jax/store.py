@@ -39,15 +39,30 @@ class Store:
         preserve: Callable[[list[int]], Collection[int]],
     ):
         self.folder, self.arrays, self.preserve = folder, arrays, preserve
+        folder.mkdir(parents=True, exist_ok=True)
+        # Of several processes one alone opens a store: Orbax must not wait for the others.
+        alone = ocp.options.MultiprocessingOptions(active_processes={0})
         handlers = ocp.handlers.DefaultCheckpointHandlerRegistry()
         for names, handler, save, restore in (
-            (arrays, ocp.PyTreeCheckpointHandler(), ocp.args.PyTreeSave, ocp.args.PyTreeRestore),
-            ([*json, DIGESTS], ocp.JsonCheckpointHandler(), ocp.args.JsonSave, ocp.args.JsonRestore),
+            (
+                arrays,
+                ocp.PyTreeCheckpointHandler(multiprocessing_options=alone),
+                ocp.args.PyTreeSave,
+                ocp.args.PyTreeRestore,
+            ),
+            (
+                [*json, DIGESTS],
+                ocp.JsonCheckpointHandler(multiprocessing_options=alone),
+                ocp.args.JsonSave,
+                ocp.args.JsonRestore,
+            ),
         ):
             for name in names:
                 handlers.add(name, save, handler)
                 handlers.add(name, restore, handler)
-        options = ocp.CheckpointManagerOptions(preservation_policy=self)
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=self, create=False, multiprocessing_options=alone
+        )
         self.manager = ocp.CheckpointManager(folder, options=options, handler_registry=handlers)
 
     def should_preserve(self, checkpoints: Any, *, context: Any) -> list[bool]:

@@ -12,7 +12,7 @@ from rnn_jax.batches import Batch
 from rnn_jax.groups import Groups
 from rnn_jax.interruption import Interruption
 from rnn_jax.optimizer import carry_over
-from rnn_jax.parallel import on_every_device
+from rnn_jax.parallel import joined_rows, on_every_device
 from rnn_jax.regularisers import Averaged
 from rnn_jax.training import TrainState
 
@@ -20,19 +20,24 @@ from rnn_jax.training import TrainState
 class CompiledByShape:
     """A jitted function of (state, batch) compiled ahead, once for each [B, T] of the batch, and timed.
 
-    `seconds` maps the shapes to the time that tracing and compiling took.
+    A batch has the rows of this process, and the function gets those of all. `seconds` maps the shapes of
+    whole batches to the time that tracing and compiling took.
     """
 
-    def __init__(self, function: Any):
-        self.function = function
+    def __init__(self, function: Any, mesh: Mesh):
+        self.function, self.mesh = function, mesh
         self.executables: dict[tuple[int, ...], Any] = {}
         self.seconds: dict[tuple[int, ...], float] = {}
 
-    def __call__(self, state: Any, batch: Batch) -> Any:
-        return self.executable(state, batch)(state, batch)
+    def __call__(self, state: Any, batch: Any) -> Any:
+        batch = joined_rows(batch, self.mesh)
+        return self._executable(state, batch)(state, batch)
 
-    def executable(self, state: Any, batch: Batch) -> Any:
-        """Returns the compiled function for the batch's shape."""
+    def compile(self, state: Any, batch: Any) -> None:
+        """Compiles the function for the batch's shape."""
+        self._executable(state, joined_rows(batch, self.mesh))
+
+    def _executable(self, state: Any, batch: Any) -> Any:
         shape = batch.token_ids.shape
         if shape not in self.executables:
             began = time.perf_counter()
@@ -59,7 +64,7 @@ class Trainer:
         self.groups, self.mesh = groups, mesh
         self.optimizers = {start: optimizer_at(start) for start in groups.starts()}
         self.steps = {
-            start: CompiledByShape(make_step(optimizer, groups.trained(start)))
+            start: CompiledByShape(make_step(optimizer, groups.trained(start)), mesh)
             for start, optimizer in self.optimizers.items()
         }
 
@@ -82,7 +87,7 @@ class Trainer:
         `meter.push(step, batch, metrics)` is called after each step.
         """
         for step in range(int(state.step), stop):
-            if interruption.signal:
+            if interruption.due(step):
                 break
             batch = batches(seed, step)
             state, metrics = self.steps[self.groups.phase(step)](state, batch)
@@ -98,7 +103,7 @@ class Trainer:
         for start in (start for start in self.steps if now <= start < total):
             entered = state if start == now else self._enter(start, state)
             for batch in batches:
-                self.steps[start].executable(entered, batch)
+                self.steps[start].compile(entered, batch)
             for shape, value in self.steps[start].seconds.items():
                 seconds[shape] = seconds.get(shape, 0) + value
         return seconds

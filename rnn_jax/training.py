@@ -10,9 +10,10 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from rnn_jax.agreement import added
 from rnn_jax.batches import Batch
 from rnn_jax.groups import join, select
-from rnn_jax.parallel import batch_mesh, part_by_part, sum_over_batch
+from rnn_jax.parallel import batch_mesh, part_by_part, rows_here, sum_over_batch
 from rnn_jax.regularisers import PLAIN, Averaged, Regularisers, adversary, moved_average
 from rnn_jax.rows import TABLE, RowAdam
 
@@ -183,5 +184,7 @@ def evaluate(eval_step: Callable[[Any, Batch], Metrics], params: Any, batches: I
 
 
 def summed(parts: Sequence[Any]) -> Any:
-    """Returns the sums over metrics of [devices, ...] each, and over their devices, in float64."""
-    return jax.tree.map(lambda *leaves: np.sum([np.asarray(leaf) for leaf in leaves], (0, 1), float), *parts)
+    """Returns the sums over metrics of [devices, ...] each, and over all devices, in float64."""
+    return added(
+        jax.tree.map(lambda *leaves: np.sum([rows_here(leaf) for leaf in leaves], (0, 1), float), *parts)
+    )

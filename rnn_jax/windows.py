@@ -37,8 +37,15 @@ class Windows:
     first, so that a forward network predicts the word before; then the last word is not a target.
     """
 
-    def __init__(self, documents: Sequence[np.ndarray], lanes: int, window: int, reverse: bool = False):
-        """Takes int32 word ids of each document, B lanes, and T words a window."""
+    def __init__(
+        self,
+        documents: Sequence[np.ndarray],
+        lanes: int,
+        window: int,
+        reverse: bool = False,
+        share: slice = slice(None),
+    ):
+        """Takes int32 word ids of each document, B lanes, T words a window, and the lanes of this process."""
         require(lanes > 0, f"lanes is {lanes}; give at least 1")
         require(window > 0, f"window is {window}; give at least 1 word")
         sizes = np.array([len(document) for document in documents], dtype=np.int64)
@@ -46,6 +53,7 @@ class Windows:
         require(bool((sizes > 1).any()), "there are no documents of two words or more, so nothing to predict")
         self.words = np.concatenate([np.asarray(document, np.int32) for document in documents])
         self.lanes, self.window, self.direction = lanes, window, -1 if reverse else 1
+        self.share = share
         self.starts = ends - 1 if reverse else ends - sizes  # where each document's first word to read lies
         self.targets = np.maximum(sizes - 1, 0)  # of each document
         self.counts = -(-self.targets // window)  # windows of each document
@@ -115,7 +123,7 @@ class Windows:
         return rows, indices
 
     def _cut(self, rows: np.ndarray, indices: np.ndarray, position: int) -> Window:
-        rows_B, offsets_B = rows[position], indices[position] * self.window
+        rows_B, offsets_B = rows[position, self.share], indices[position, self.share] * self.window
         left_B = np.where(rows_B == NOTHING, 0, self.targets[rows_B] - offsets_B)
         lengths_B = np.minimum(left_B, self.window)
         valid_BT = np.arange(self.window) < lengths_B[:, None]

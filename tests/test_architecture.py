@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LEVELS = [
     {"errors", "products", "host", "dropout", "arguments", "digest", "interruption"},
-    {"groups", "store"},
+    {"groups", "store", "parallel", "agreement", "membership"},
+    {"processes"},
     {"sequence", "settings", "recurrence", "softmax", "layouts"},
     {"gating"},
     {"fused"},
@@ -23,7 +24,6 @@ LEVELS = [
         "corpus",
         "encoding",
         "workdir",
-        "parallel",
         "regularisers",
         "vectors",
         "word2vec",
@@ -32,6 +32,7 @@ LEVELS = [
     },
     {"rows"},
     {"layers", "training", "data", "documents", "journal", "transfer", "convert", "saved"},
+    {"shared"},
     {"models", "trainer", "pretrained", "stateful", "meter", "streaming", "attribution"},
     {"language", "run"},
     {"objective"},

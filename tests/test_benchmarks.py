@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import imdb, tutorial
+from benchmarks import imdb, many_devices, tutorial
 from benchmarks.epoch import later_epoch, table, time_to
 from benchmarks.performance import performance_page, ratio, train_flop
 from benchmarks.records import Records, recipe
@@ -45,7 +45,9 @@ def test_operations_of_a_training_step():
     assert train_flop(a_case(SHAPES["S"], 2)) == 2 * one + 2 * rows * gates * 32
 
 
-def test_the_ratio_is_of_the_best_peer_and_our_choice_of_devices():
+def test_the_ratio_is_of_the_best_peer_and_our_choice_of_devices(monkeypatch):
+    for name in ("benchmarks.performance.cores", "rnn_jax.host.cores"):
+        monkeypatch.setattr(name, lambda: 2)
     results = {"ours": {"ms": 4.0}, "ours, 1 device": {"ms": 2.0}, "torch": {"ms": 7.0}, "flax": {"ms": 5.0}}
     narrow, wide = a_case(SHAPES["S"]), a_case(SHAPES["L"])
     assert ratio(narrow, results) == pytest.approx(1.25)
@@ -116,6 +118,19 @@ def test_the_page_of_recipes_has_what_was_measured(tmp_path):
     page = imdb.page(records, (0, 1, 2))
     assert page.endswith(
         "|\n| `imdb_t0`: at most 10 minutes | 2 | **92.0 ± 1.4** | 90.0 ± 0.0 | 1,000 | 100 | 2 |\n"
+    )
+
+
+def test_the_model_of_scaling_counts_what_is_reduced_and_how_long_that_takes():
+    table = many_devices.WORDS * many_devices.WIDTH
+    assert many_devices.reduced_bytes("frozen", 8, 10) == 40
+    assert many_devices.reduced_bytes("dense", 8, 10) == 4 * (10 + table)
+    one = many_devices.BATCH * many_devices.TIME * many_devices.WIDTH
+    assert many_devices.reduced_bytes("row-sparse", 1, 10) == 4 * (10 + one) < 4 * table
+    assert many_devices.reduced_bytes("row-sparse", 13, 10) == many_devices.reduced_bytes("dense", 13, 10)
+    assert many_devices.step_seconds(10**6, 1, 1e9, 1.0) == many_devices.COMPUTE
+    assert many_devices.step_seconds(10**6, 2, 1e9, 0.001) == pytest.approx(
+        many_devices.COMPUTE + 0.001 + 0.002
     )
 
 

@@ -177,8 +177,8 @@ def test_each_shape_is_compiled_once():
         if event == "/jax/core/compile/backend_compile_duration":
             compiled.append(event)
 
-    train_step = CompiledByShape(make_train_step(model.apply, optimizer, jax.random.key(0)))
-    eval_step = CompiledByShape(make_eval_step(model.apply))
+    train_step = CompiledByShape(make_train_step(model.apply, optimizer, jax.random.key(0)), batch_mesh(1))
+    eval_step = CompiledByShape(make_eval_step(model.apply), batch_mesh(1))
     state = start(optimizer)
     jax.monitoring.register_event_duration_secs_listener(count)
     try:
