@@ -7,6 +7,7 @@ in the last checkpoint, the same test results.
 
 import argparse
 import random
+import re
 import tempfile
 import time
 from collections import Counter
@@ -78,7 +79,9 @@ def main() -> None:
             print(f"{number} {name}: {again} steps again", flush=True)
     minutes = (time.perf_counter() - began) / 60
     rows = "".join(f"| {name} | {counts[name]} | {lost[name]} |\n" for name in counts)
-    PAGE.write_text(HEADER.format(steps=STEPS, every=EVERY, minutes=minutes, machine=machine()) + rows)
+    others = re.split(r"^(?=<!-- |## )", PAGE.read_text(), maxsplit=1, flags=re.MULTILINE)[1:]
+    text = HEADER.format(steps=STEPS, every=EVERY, minutes=minutes, machine=machine()) + rows
+    PAGE.write_text("\n".join([text, *others]))
 
 
 if __name__ == "__main__":

@@ -27,10 +27,11 @@ class Curves(NamedTuple):
 def read_curves(workdir: Path) -> Curves:
     """Returns the curves of a finished run."""
     lines = [json.loads(line) for line in (workdir / METRICS).read_text().splitlines()]
-    losses = [
-        np.array([line["loss"] for line in lines if line["split"] == split]) for split in Curves._fields[:2]
-    ]
-    return Curves(*losses, json.loads((workdir / RESULTS).read_text())["accuracy"])
+    train, validation = (
+        np.array([line["loss"] for line in lines if line["split"] == split])
+        for split in ("train", "validation")
+    )
+    return Curves(train, validation, json.loads((workdir / RESULTS).read_text())["accuracy"])
 
 
 def jobs(cells: Sequence[str], source: str) -> Jobs:
@@ -44,9 +45,10 @@ def jobs(cells: Sequence[str], source: str) -> Jobs:
     }
 
 
-def measure(folder: Path, cells: Sequence[str], source: str) -> dict[str, list[dict]]:
+def measure(folder: Path, source: str, cells: Sequence[str] = ("gru",)) -> dict[str, list[dict]]:
     """Trains every cell with both types and all seeds; returns, for each cell, a row for each quantity."""
-    finish(start(folder, jobs(cells, source), devices=1, hashes=0), folder)
+    if not folder.exists():
+        finish(start(folder, jobs(cells, source), devices=1, hashes=0), folder)
     return {cell: rows(folder, cell) for cell in cells}
 
 
@@ -67,9 +69,15 @@ def spread(pairs: Sequence[tuple[Curves, Curves]], name: str) -> dict[str, float
     return {"mean": float(apart.mean()), "most": float(apart.max())}
 
 
-def agrees(row: dict) -> bool:
-    """Returns whether the types are near enough in a quantity."""
-    return row["types"]["mean"] <= BOUND * row["seeds"]["mean"]
+def broken(found: dict[str, list[dict]]) -> list[str]:
+    """Returns a line for each curve in which the types are farther apart than the bound."""
+    return [
+        f"{cell}, {row['quantity']} loss: types are {row['types']['mean']:.2g} apart on average, "
+        f"seeds {row['seeds']['mean']:.2g}"
+        for cell, quantities in found.items()
+        for row in quantities[:2]
+        if row["types"]["mean"] > BOUND * row["seeds"]["mean"]
+    ]
 
 
 def table(found: dict[str, list[dict]]) -> str:

@@ -17,16 +17,16 @@ import train_loop
 from rnn_jax.journal import Journal
 
 FILE = "PROBE"
+FIELDS = (
+    *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+    *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+)
 
 
 class MallInfo(ctypes.Structure):
     """What glibc's mallinfo2 returns, summed over its arenas."""
 
-    _fields_ = [
-        (field, ctypes.c_size_t)
-        for field in ("arena", "ordblks", "smblks", "hblks", "hblkhd")
-        + ("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
-    ]
+    _fields_ = [(field, ctypes.c_size_t) for field in FIELDS]
 
 
 def malloc_sizes() -> dict[str, float]:
