@@ -12,7 +12,7 @@ from benchmarks.repeats import Jobs, finish, start
 from rnn_jax.workdir import METRICS, RESULTS
 
 DTYPES, SEEDS = ("float32", "bfloat16"), (0, 1, 2)
-BOUND = 0.5  # of the mean difference between seeds: the most that the types may be apart on average
+BOUND = 0.25  # of the mean difference between seeds: the most that the types may be apart on average
 SETTINGS = {"train.epochs": 1, "train.evaluate_every": 0.1, "log.every": 5}  # of configs/smoke.py
 
 

@@ -43,10 +43,10 @@ def losses(dtype, seed=0):
 
 @pytest.mark.slow
 def test_bfloat16_learns_as_float32_does():
-    """Nearer by far than another seed; and not at all with a carry in bfloat16."""
+    """Four hundred times nearer than another seed does; with sums in bfloat16 it would be two hundred."""
     exact, half, other = losses(jnp.float32), losses(jnp.bfloat16), losses(jnp.float32, seed=1)
     apart = np.abs(half - exact).mean()
-    assert 0 < apart < 0.1 * np.abs(other - exact).mean()
+    assert 0 < apart < 0.0025 * np.abs(other - exact).mean()
     assert exact[-5:].mean() < exact[:5].mean() - 0.05
 
 
