@@ -11,8 +11,8 @@ WARM_UP = 1 / 3  # of the run, which no slope is fitted to
 BOUNDS = {"allocated": 2.0, "array_size": 0.1}  # MiB an hour
 LINES = {  # of the table: the name, what it is, how it is written
     "resident": ("resident memory, MiB", ".0f"),
-    "heap": ("heap that malloc holds, MiB", ".0f"),
-    "allocated": ("of it given out, MiB", ".1f"),
+    "heap": ("heap of malloc, MiB", ".0f"),
+    "allocated": ("given out by malloc, MiB", ".1f"),
     "arrays": ("live JAX arrays", ".0f"),
     "array_size": ("their size, MiB", ".2f"),
     "objects": ("Python objects", ",.0f"),
