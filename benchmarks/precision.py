@@ -57,10 +57,12 @@ def rows(folder: Path, cell: str) -> list[dict]:
     runs = {dtype: [read_curves(folder / f"{cell} {dtype} {seed}") for seed in SEEDS] for dtype in DTYPES}
     types = list(zip(*runs.values(), strict=True))
     seeds = [pair for dtype in DTYPES for pair in itertools.combinations(runs[dtype], 2)]
-    return [
+    found = [
         {"quantity": name, "types": spread(types, name), "seeds": spread(seeds, name)}
         for name in Curves._fields
     ]
+    found[-1]["values"] = {dtype: [run.accuracy for run in runs[dtype]] for dtype in DTYPES}
+    return found
 
 
 def spread(pairs: Sequence[tuple[Curves, Curves]], name: str) -> dict[str, float]:
@@ -92,4 +94,10 @@ def table(found: dict[str, list[dict]]) -> str:
             shown = " | ".join(f"{number:.4f}" for number in numbers)
             ratio = row["types"]["mean"] / row["seeds"]["mean"]
             lines.append(f"| {cell} | {row['quantity']} | {shown} | {ratio:.2f} |")
+    lines.append(
+        "\nTest accuracies of the best checkpoints, seed by seed, which need not be of the same step:\n"
+    )
+    for cell, quantities in found.items():
+        for dtype, values in quantities[-1].get("values", {}).items():
+            lines.append(f"- {cell}, {dtype}: {', '.join(f'{value:.2%}' for value in values)}")
     return "\n".join(lines)
