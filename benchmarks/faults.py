@@ -1,8 +1,8 @@
 """Faults: training processes that are killed, cut off from the disk, damaged and run twice, then resumed.
 
-Run `python -m benchmarks.faults`; it writes docs/reliability.md. Every trial is a run in processes of its own
-with one fault at a random point, resumed until it ends. It has to end as a run without a fault: the same bits
-in the last checkpoint, the same test results.
+Run `python -m benchmarks.faults`; it writes a section of docs/reliability.md. Every trial is a run in
+processes of its own with one fault at a random point, resumed until it ends. It has to end as a run without
+a fault: the same bits in the last checkpoint, the same test results.
 """
 
 import argparse
@@ -14,11 +14,11 @@ from pathlib import Path
 
 import jax
 
-from benchmarks.report import machine
+from benchmarks.report import machine, replace_section
 from benchmarks.trial import EVERY, STEPS, Trial, job, outcome
 
 PAGE = Path("docs", "reliability.md")
-HEADER = """# Reliability
+HEADER = """## Faults
 
 Each trial is a training run of {steps} steps, with a checkpoint every {every}, in processes of its own; a
 fault at a random point; and a resumed run, which has to end with the bits of a run without a fault:
@@ -55,7 +55,7 @@ FAULTS = {
 
 
 def main() -> None:
-    """Runs the trials and writes the page; ends with the first trial that fails."""
+    """Runs the trials and writes the section; ends with the first trial that fails."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=220)
     parser.add_argument("--seed", type=int, default=0)
@@ -78,9 +78,8 @@ def main() -> None:
             print(f"{number} {name}: {again} steps again", flush=True)
     minutes = (time.perf_counter() - began) / 60
     rows = "".join(f"| {name} | {counts[name]} | {lost[name]} |\n" for name in counts)
-    page = HEADER.format(steps=STEPS, every=EVERY, minutes=minutes, machine=machine()) + rows
-    _, mark, peers = PAGE.read_text().partition("\n<!-- several processes: begin -->")
-    PAGE.write_text(page + mark + peers)  # what benchmarks.peers has written stays
+    text = HEADER.format(steps=STEPS, every=EVERY, minutes=minutes, machine=machine()) + rows
+    PAGE.write_text(replace_section(PAGE.read_text(), "faults", text.rstrip()))
 
 
 if __name__ == "__main__":
