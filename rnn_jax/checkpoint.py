@@ -144,7 +144,7 @@ class Checkpoints:
         """Returns the state of a checkpoint, structured and placed as `state`; keeps its evaluations."""
         likes = {PARAMS: state.params, PROGRESS: _progress(state), EVALUATIONS: None}
         items = self.store.read(step, likes)
-        self.evaluations = items[EVALUATIONS]
+        self.evaluations = _evaluations(items[EVALUATIONS], self.folder / str(step))
         restored = type(state)(params=items[PARAMS], **items[PROGRESS])
         return jax.device_put(restored, jax.tree.map(lambda leaf: getattr(leaf, "sharding", None), state))
 
@@ -160,7 +160,8 @@ class Checkpoints:
         problems = []
         for step in steps:
             try:
-                self.evaluations = self.store.read(step, {EVALUATIONS: None})[EVALUATIONS]
+                found = self.store.read(step, {EVALUATIONS: None})[EVALUATIONS]
+                self.evaluations = _evaluations(found, self.folder / str(step))
             except InputError as error:
                 problems.append(str(error))
             else:
@@ -179,6 +180,19 @@ class Checkpoints:
         place = folder / f"{step}-{sum(1 for _ in folder.iterdir())}"
         self.store.move(step, place)
         return place
+
+
+def _evaluations(found: Any, place: Path) -> list[dict[str, Any]]:
+    """Returns the evaluations. Raises InputError unless each has what says which is the best."""
+    rows = found if isinstance(found, list) and all(isinstance(row, dict) for row in found) else [{}]
+    numbers = all(
+        type(row.get("step")) is int
+        and isinstance(row.get("loss"), int | float)
+        and isinstance(row.get("accuracy", 0.0), int | float)
+        for row in rows
+    )
+    require(numbers, f"checkpoint {place} cannot be read: its evaluations are not a step and a loss each")
+    return rows
 
 
 def _progress(state: Any) -> dict[str, Any]:

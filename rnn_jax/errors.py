@@ -5,10 +5,17 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 Option = TypeVar("Option")
+LONGEST = 4000
 
 
 class InputError(ValueError):
-    """Bad input. The message names the argument, the value and the fix; a command prints it alone."""
+    """Bad input. The message names the argument, the value and the fix; a command prints it alone.
+
+    Values may be of any size, and are cut: the first LONGEST characters of a message are kept.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(message if len(message) <= LONGEST else f"{message[:LONGEST]}...")
 
 
 def choose(argument: str, value: str, options: Mapping[str, Option]) -> Option:

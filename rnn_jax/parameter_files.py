@@ -14,6 +14,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from rnn_jax.errors import InputError, choose, require
+from rnn_jax.files import check_expansion, most_bytes
 from rnn_jax.vector_files import replacing
 
 Arrays = dict[str, np.ndarray]
@@ -117,6 +118,7 @@ def _read_npz(path: Path) -> tuple[Arrays, str | None]:
     # Not np.load: of arrays called "a" and "a.npy" it gives one for both.
     arrays = {}
     with zipfile.ZipFile(path) as archive:
+        check_expansion(str(path), sum(entry.file_size for entry in archive.infolist()), most_bytes(path))
         _check_end(path, len(archive.comment))
         ours, _, checksum = archive.comment.decode("ascii", "replace").partition(" ")
         for name in archive.namelist():

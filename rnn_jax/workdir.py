@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from rnn_jax.checkpoint import FOLDER
 from rnn_jax.errors import InputError, require
+from rnn_jax.files import read_text
 from rnn_jax.settings import changes
 from rnn_jax.text import Tokenizer
 
@@ -58,7 +59,9 @@ def check_workdir(workdir: Path, config: Mapping[str, Any]) -> None:
 def _check_config(workdir: Path, config: Mapping[str, Any]) -> None:
     saved = workdir / CONFIG
     if saved.exists():
-        different = changes(read_json(saved), json.loads(json.dumps(config)))
+        found = read_json(saved)
+        require(isinstance(found, dict), f"{saved} is no config of rnn_jax; give a new or empty folder")
+        different = changes(found, json.loads(json.dumps(config)))
         require(
             not different,
             f"{workdir} holds a run with another config ({'; '.join(different)}); "
@@ -131,6 +134,8 @@ def _temporary(path: Path) -> Path:
 def read_json(path: Path) -> Any:
     """Returns the JSON value in a file. Raises InputError, naming the file, where it is missing or broken."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return json.loads(read_text(path))
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
