@@ -5,6 +5,7 @@ import random
 import struct
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,10 +20,11 @@ def vector_case(rng: random.Random, folder: Path) -> Case:
     """Returns a case of a file or an archive of word vectors."""
     suffix = rng.choice((".txt", ".vec", ".bin", ".txt.gz", ".zip"))
     words, size = [*files.WORDS, "é", "\u200b", "a_1", "nan", "1"], rng.choice((1, 3, 5))
-    table = np.float32(np.random.default_rng(rng.randrange(2**32)).normal(size=(len(words), size)))
+    table: Any = np.float32(np.random.default_rng(rng.randrange(2**32)).normal(size=(len(words), size)))
     odd = rng.choice((None, None, "nan", "inf", "1e999", "1_0", "0x1", "\u0661", "-0.0", "1e-46", ""))
-    header = rng.choice(("", "", f"{len(words)} {size}\n", f"{10**rng.randrange(20)} {size}\n", f"-1 {size}\n",
-                         f"{len(words)} {10**rng.randrange(12)}\n", "9" * 5000 + " 3\n"))  # fmt: skip
+    count, large = len(words), 10 ** rng.randrange(20)
+    headers = f"{count} {size}", f"{large} {size}", f"-1 {size}", f"{count} {large}", "9" * 5000 + " 3"
+    header = rng.choice(("", "", *(f"{line}\n" for line in headers)))
     entries = [f"{word} {' '.join(map(repr, row.tolist()))}" for word, row in zip(words, table, strict=True)]
     if odd is not None:
         entries[rng.randrange(len(entries))] = f"great {odd} " + " ".join(["1"] * (size - 1))
@@ -104,7 +106,11 @@ def parameter_case(rng: random.Random, folder: Path) -> Case:
     """Returns a case of a file of parameters, ours or of another program."""
     suffix = rng.choice((".npz", ".safetensors"))
     numbers = np.random.default_rng(rng.randrange(2**32))
-    arrays = {"a/kernel": np.float32(numbers.normal(size=(3, 4))), "a/bias": np.arange(4.0), "b": np.array(7)}
+    arrays: dict[str, Any] = {
+        "a/kernel": np.float32(numbers.normal(size=(3, 4))),
+        "a/bias": np.arange(4.0),
+        "b": np.array(7),
+    }
     path = folder / f"parameters{suffix}"
     save_params(path, {"a": {"kernel": arrays["a/kernel"], "bias": arrays["a/bias"]}, "b": arrays["b"]})
     content, kind = path.read_bytes(), "whole"

@@ -5,6 +5,7 @@ import io
 import random
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,29 +26,41 @@ def command_case(rng: random.Random, folder: Path) -> Case:
     path.write_bytes(files.damaged(rng, content)[1] if rng.random() < 0.5 else content)
     paths = str(path), str(folder), "", "\0", "~nobody/x.csv", "x" * 5000, "/dev/null", "./no.csv", "a\nb.csv"
     place = rng.choice(paths)
-        (str(path), str(folder), "", "\0", "~nobody/x.csv", "x" * 5000, "/dev/null", "./no.csv", "a\nb.csv")
-    )
     workdir = str(trained()) if rng.random() < 0.8 else place
     heat, seed = str(rng.choice((1, "nan", "inf", 0, -1, "1e-45"))), str(rng.choice((0, -1, 10**30, "x")))
     outs = str(folder / "v.txt"), "", "/proc/v.txt", str(folder), str(path), "\0.vec"
+    count = str(rng.choice((1, 2, 0, -5)))
+    texts = rng.choice((files.text(rng), "\udcff", "-", "--x")), files.text(rng)
+    prompt = rng.choice(("a film", "", "\udcff a", "\0"))
+    random_words = ["--prompt", prompt, "--seed", seed, "--temperature", heat, "--words", count]
     commands = (
         ["predict", "--workdir", workdir, "--input", place, "--format", rng.choice(("table", "jsonl", "x"))],
-        ["predict", "--workdir", workdir, rng.choice((files.text(rng), "\udcff", "-", "--x")), files.text(rng)],
+        ["predict", "--workdir", workdir, *texts],
         ["evaluate", "--workdir", workdir, "--data", place, "--split", rng.choice(("train", "", "x"))],
-        ["sample", "--workdir", str(trained(True)), "--prompt", rng.choice(("a film", "", "\udcff a", "\0")),
-         "--seed", seed, "--temperature", heat,
-         "--top-k", str(rng.choice((0, 3, -1, 10**10))), "--words", str(rng.choice((1, 2, 0, -5)))],
-        ["vectors", "--data", place, "--out", rng.choice(outs),
-         "--dim", str(rng.choice((2, 0, -1))), "--min-count", "1", "--epochs", "1", "--seed", seed],
+        ["sample", "--workdir", str(trained(True)), *random_words, "--top-k", rng.choice("039")],
+        [
+            "vectors",
+            "--data",
+            place,
+            "--out",
+            rng.choice(outs),
+            "--dim",
+            count,
+            "--min-count",
+            "1",
+            "--seed",
+            seed,
+        ],
         ["export", "--workdir", workdir, "--out", rng.choice(outs)],
         [rng.choice(("", "predict", "x", "--help")), *[rng.choice(("--which", "--workdir", "9" * 5000))] * 2],
-    )  # fmt: skip
+    )
     arguments = rng.choice(commands)
 
     def run() -> None:
         out, errors = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
         stdin = io.TextIOWrapper(io.BytesIO(path.read_bytes()), "utf-8")
-        code, kept = 0, sys.stdin
+        code: Any = 0
+        kept = sys.stdin
         try:
             sys.stdin = stdin
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
@@ -73,11 +86,9 @@ def setting_case(rng: random.Random, folder: Path) -> Case:
     config.unlock()
     keys = rng.sample(list(flatten(config.to_dict())), rng.randrange(1, 4))
     for key in keys:
-        with contextlib.suppress(
-            TypeError, ValueError, KeyError, AttributeError
-        ):  # ConfigDict has its own types
-            with config.ignore_type():
-                config.update_from_flattened_dict({key: rng.choice(VALUES)})
+        types = TypeError, ValueError, KeyError, AttributeError  # of ConfigDict, which refuses some itself
+        with contextlib.suppress(*types), config.ignore_type():
+            config.update_from_flattened_dict({key: rng.choice(VALUES)})
     return "values of any type", lambda: check_config(config) and None
 
 
@@ -85,10 +96,10 @@ def conversion_case(rng: random.Random, folder: Path) -> Case:
     """Returns a case of arrays of other frameworks."""
     good = predictor().params["encoder"]
     torch = convert.to_torch(good)
-    arrays = (None, 3, "x", np.zeros((2, 2)), np.full((4, 4), np.nan), np.array(["a"]), np.array([None]), [[1], [1, 2]],
-              np.zeros((0, 4)), np.float32(1), {}, [], np.zeros((10**6, 0)))  # fmt: skip
+    odd = np.full((4, 4), np.nan), np.array(["a"]), np.array([None]), np.zeros((0, 4)), np.zeros((10**6, 0))
+    arrays: tuple = (None, 3, "x", np.zeros((2, 2)), [[1], [1, 2]], np.float32(1), {}, [], *odd)
     framework = rng.choice(("torch", "keras", "linen", "nnx", "haiku", "equinox", "x", "nnx_separate"))
-    source = rng.choice((_array_changed(rng, good, arrays), _array_changed(rng, torch, arrays), *arrays))
+    source: Any = rng.choice((_array_changed(rng, good, arrays), _array_changed(rng, torch, arrays), *arrays))
     functions = {
         "from_cells": lambda: convert.from_cells(source, framework),
         "to_cells": lambda: convert.to_cells(source, framework),

@@ -6,6 +6,7 @@ import random
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,8 +18,9 @@ from rnn_jax.generation import load_language_model
 from tests.runs import make_language_run, make_run
 
 FILES = ("config.json", "task.json", "tokenizer.json", "checkpoint")
-VALUES = (None, True, 0, -1, 10**9, 10**30, 1.5, float("nan"), float("inf"), "", "x", "a\0b", "../..", [], [1], ["a"],
-          {}, {"a": 1}, {"get": 1}, {"a.b": 1}, {"__class__": 1}, "9" * 5000)  # fmt: skip
+NUMBERS = True, 0, -1, 10**9, 10**30, 1.5, float("nan"), float("inf")
+NESTED: tuple = [], [1], ["a"], {}, {"a": 1}, {"get": 1}, {"a.b": 1}, {"__class__": 1}
+VALUES = (None, *NUMBERS, "", "x", "a\0b", "../..", "9" * 5000, *NESTED)
 TEXTS = ["a great film", "dull", ""]
 
 
@@ -111,7 +113,7 @@ def _check(probabilities: np.ndarray, count: int) -> None:
 
 def text_case(rng: random.Random, folder: Path) -> Case:
     """Returns a case of texts to predict, at once, alone and word by word."""
-    texts = [rng.choice((files.text(rng), *files.UNENCODABLE)) for _ in range(rng.randrange(5))]
+    texts: Any = [rng.choice((files.text(rng), *files.UNENCODABLE)) for _ in range(rng.randrange(5))]
     odd = rng.random() < 0.1
     if odd:
         texts = rng.choice((texts, [*texts, None], "one text", [b"bytes"], [["a"]], [1.5], None, 3))

@@ -1,7 +1,7 @@
 """Errors that name the argument, the value and the fix."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import TypeVar
 
 Option = TypeVar("Option")
@@ -26,7 +26,7 @@ def choose(argument: str, value: str, options: Mapping[str, Option]) -> Option:
     ...
     rnn_jax.errors.InputError: pooling is 'maxx', which is not one of: max, mean. Did you mean 'max'?
     """
-    if value not in options:
+    if not isinstance(value, Hashable) or value not in options:
         raise InputError(
             f"{argument} is {value!r}, which is not one of: {', '.join(options)}.{nearest(value, options)}"
         )

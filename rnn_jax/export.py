@@ -15,6 +15,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import export
 
 from rnn_jax.errors import InputError, require
+from rnn_jax.files import path_of
 from rnn_jax.inference import Predictor
 from rnn_jax.text import truncate
 from rnn_jax.training import class_log_probabilities
@@ -38,7 +39,7 @@ def export_classifier(predictor: Predictor, path: str | Path) -> None:
       InputError: `predictor` is a language model, something that is no export is at `path`, or it cannot
         be written.
     """
-    path = Path(path)
+    path = path_of(path)
     require(
         isinstance(predictor, Predictor),
         f"predictor is a {type(predictor).__name__}; give a classifier, as rnn_jax.load returns it: "

@@ -14,7 +14,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from rnn_jax.errors import InputError, choose, require
-from rnn_jax.files import check_expansion, most_bytes
+from rnn_jax.files import check_expansion, most_bytes, path_of
 from rnn_jax.vector_files import replacing
 
 Arrays = dict[str, np.ndarray]
@@ -38,7 +38,7 @@ def save_params(path: str | Path, params: Mapping[str, Any]) -> None:
       InputError: another ending, a tree that is no nested dict with names free of "/", an array that the
         format has no type for, or a path that cannot be written.
     """
-    path = Path(path)
+    path = path_of(path)
     write, _ = choose("the ending of the path", path.suffix, FORMATS)
     arrays = _flat(params)
     try:
@@ -55,7 +55,7 @@ def load_params(path: str | Path) -> dict[str, Any]:
       InputError: another ending than .npz and .safetensors, or a file that is not of that format, is damaged,
         holds Python objects, or has an array and a folder of one name.
     """
-    path = Path(path)
+    path = path_of(path)
     _, read = choose("the ending of the path", path.suffix, FORMATS)
     try:
         arrays, checksum = read(path)

@@ -8,6 +8,7 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
+from rnn_jax.errors import require
 from rnn_jax.groups import Groups, freezing_of, group_parameters, rate_of
 from rnn_jax.host import describe_environment
 from rnn_jax.meter import Measured
@@ -45,6 +46,7 @@ class Run(NamedTuple):
 
 def check_plan(config: ConfigDict) -> None:
     """Raises InputError for a setting of training that cannot be, whatever is trained."""
+    require(config.seed < 2**32, f"config.seed is {config.seed}; give a number from 0 to 2**32 - 1")
     settings = dict(config.optimizer)
     for entry in settings.pop("rates"):
         rate_of(entry)

@@ -39,9 +39,6 @@ def read_table(path: Path) -> "pyarrow.Table":
     if empty:
         raise EmptySourceError(f"{str(path)!r} holds no rows")
     table = FORMATS[path.suffix](path)
-    require(
-        table.num_columns > 0 or not len(table), f"{str(path)!r} has rows without a field; name each field"
-    )
     if not len(table):
         raise EmptySourceError(f"{str(path)!r} holds no rows")
     return table
@@ -103,6 +100,7 @@ def read_json(path: Path) -> "pyarrow.Table":
 
     rows = list(json_rows(path))
     names = dict.fromkeys(name for row in rows for name in row)
+    require(bool(names) or not rows, f"{str(path)!r} has rows without a field; name each field")
     columns = []
     try:
         for name in names:

@@ -136,6 +136,7 @@ def write_vectors(path: Path, words: Sequence[str], table: np.ndarray) -> None:
 
 def check_output(path: Path) -> None:
     """Makes the folder of a file. Raises InputError where `write_vectors` could not write that file."""
+    path_of(path)
     require(path.suffix in (".txt", ".vec"), f"{path} has the suffix {path.suffix!r}; give it .txt or .vec")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -128,7 +128,8 @@ def _checked(dimension: int, source: str) -> int:
 
 
 def _numbers_at_end(line: bytes) -> int:
-    return sum(1 for _ in itertools.takewhile(_is_number, reversed(line.split()[1:])))
+    parts = itertools.takewhile(_is_number, reversed(line.split()[1:]))
+    return sum(1 for _ in itertools.islice(parts, WIDEST + 1))
 
 
 def _number(part: bytes) -> float:
