@@ -35,7 +35,7 @@ from rnn_jax.workdir import (
     check_workdir,
     fresh_workdir,
     open_workdir,
-    read_json,
+    read_results,
     save_task,
 )
 from rnn_jax.workdir import CONFIG as SAVED_CONFIG
@@ -91,7 +91,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
     task = check_config(config)
     check_workdir(workdir, config.to_dict())
     if (workdir / RESULTS).exists():
-        return read_json(workdir / RESULTS)
+        return read_results(workdir)
     if not (workdir / SAVED_CONFIG).exists():
         Start(**config.embedding).check()
     with clock("data"):

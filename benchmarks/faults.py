@@ -78,7 +78,10 @@ def main() -> None:
             print(f"{number} {name}: {again} steps again", flush=True)
     minutes = (time.perf_counter() - began) / 60
     rows = "".join(f"| {name} | {counts[name]} | {lost[name]} |\n" for name in counts)
-    PAGE.write_text(HEADER.format(steps=STEPS, every=EVERY, minutes=minutes, machine=machine()) + rows)
+    text = HEADER.format(steps=STEPS, every=EVERY, minutes=minutes, machine=machine()) + rows
+    # Sections that other commands write come after, each between its marks.
+    _, mark, others = PAGE.read_text().partition("\n<!-- ") if PAGE.exists() else ("", "", "")
+    PAGE.write_text(text + mark + others)
 
 
 if __name__ == "__main__":

@@ -19,16 +19,37 @@ from typing import Any
 
 from benchmarks.hostile_worker import MEBIBYTES, SECONDS
 from benchmarks.report import machine, replace_section
+from rnn_jax.files import EXPANSION, FREE, LARGEST
+from rnn_jax.vector_formats import BROKEN, LONGEST, WIDEST
 
 NOTHING = {"room": "?", "kind": "?", "seconds": SECONDS, "memory": 0}
 FAILED = {"wrong", "died", "too slow", "too large"}
 PAGE = Path("docs", "reliability.md")
 HEADER = """## Bad input
 
-{cases:,} cases, drawn from a seed, in worker processes: files that are damaged or made to do harm, odd texts,
-settings of any type. Each has to be refused with the documented error (`InputError`; of a command, one line
-and exit code 2) or to give the answer of an independent reader (`csv`, `json`, `pyarrow`, `numpy`), within
-{seconds} s and {most:,} MiB.
+What cannot be read is refused with an `InputError` that names the file or the argument, what is wrong and
+what to do; a command prints it after `rnn-jax:` or `error:`, without a traceback, and ends with code 2 or
+1. Texts that are no list of strings are a `TypeError`. What is odd and well formed is read as it stands.
+
+- Tables: UTF-8, with a byte order mark or without, any line ending. Refused: another encoding; an archive
+  under another name; rows that have more fields than the header; a column or a field named twice; JSON that
+  is not objects, or nested deeper than Python goes; half of a surrogate pair; labels of two types, missing,
+  or fractions. Empty fields of a CSV are missing; "NA" and "null" are texts, and formulas are only text.
+- What is compressed (`.gz`, `.zip`, `.npz`, Parquet, a checkpoint) may expand to {expansion} times its
+  size, or to {free} MiB if that is more. It is read as a stream, and no member is unpacked to disk,
+  whatever its name. A table may take a few times the size of its file in memory.
+- Word vectors: lines of up to {line:,} bytes, vectors of up to {widest:,} numbers. A file most of whose
+  first {broken:,} lines have no vector is not read to its end.
+- A run's `config.json`, `task.json` and `tokenizer.json`: up to {largest} MiB, sizes in `rnn_jax/saved.py`.
+  Of a tokeniser the vocabulary alone is taken: patterns or padding that this version does not write are
+  refused.
+- Named pipes, devices and folders where a file is wanted are refused, not waited for.
+- No reader executes what it reads: none has pickle, and numpy's is off. `train_loop.py --config` takes a
+  Python file and runs it, so give it only files that you would run.
+
+The proof: {cases:,} cases, drawn from a seed, in worker processes: files that are damaged or made to do
+harm, odd texts, settings of any type. Each has to be refused as above or to give the answer of an
+independent reader (`csv`, `json`, `pyarrow`, `numpy`), within {seconds} s and {most:,} MiB.
 
 Remake it: `python -m benchmarks.hostile` ({minutes:.0f} minutes). {machine}.
 
@@ -108,7 +129,17 @@ def main() -> None:
 
 def write(lines: str, minutes: float, cases: int) -> None:
     """Writes the section, and leaves the others of the page."""
-    header = HEADER.format(cases=cases, seconds=SECONDS, most=MEBIBYTES, minutes=minutes, machine=machine())
+    bounds = {
+        "expansion": EXPANSION,
+        "free": FREE // 2**20,
+        "largest": LARGEST // 2**20,
+        "line": LONGEST,
+        "widest": WIDEST,
+        "broken": BROKEN,
+        "seconds": SECONDS,
+        "most": MEBIBYTES,
+    }
+    header = HEADER.format(cases=cases, minutes=minutes, machine=machine(), **bounds)
     page = PAGE.read_text() if PAGE.exists() else "# Reliability\n"
     PAGE.write_text(replace_section(page, "bad input", header + lines.rstrip()))
 

@@ -1,12 +1,15 @@
 """Hostile tables: each case is refused, or read as an independent reader reads it."""
 
 import csv
+import functools
 import io
 import json
 import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from benchmarks import hostile_files as files
 from rnn_jax.corpus import load_corpus
@@ -22,7 +25,7 @@ def table_case(rng: random.Random, folder: Path) -> Case:
     suffix = rng.choice((".csv", ".jsonl", ".json", ".parquet"))
     table = files.rows(rng, rng.choice((0, 0, 0.3)))
     if rng.random() < 0.01 and suffix == ".parquet":
-        kind, content = "a bomb", _parquet([{"text": "x" * 2**20, "label": 1}] * 2**10)
+        kind, content = "a bomb", _parquet_bomb()
     elif rng.random() < 0.02:
         kind, content = _nested(rng)
     else:
@@ -61,6 +64,18 @@ def _parquet(table: list[dict]) -> bytes:
         except (pyarrow.ArrowException, OverflowError, UnicodeEncodeError):
             columns.append(pyarrow.array([ascii(value).encode() for value in values]))
     pyarrow.parquet.write_table(pyarrow.table(columns, names), file)
+    return file.getvalue()
+
+
+@functools.cache
+def _parquet_bomb() -> bytes:
+    """Returns a file of a few kilobytes in which a text of a megabyte is met a thousand times."""
+    import pyarrow
+    import pyarrow.parquet
+
+    file = io.BytesIO()
+    texts = pyarrow.DictionaryArray.from_arrays(np.zeros(2**10, np.int32), ["x" * 2**20])
+    pyarrow.parquet.write_table(pyarrow.table({"text": texts}), file, store_schema=False)
     return file.getvalue()
 
 

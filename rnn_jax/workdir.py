@@ -131,6 +131,19 @@ def _temporary(path: Path) -> Path:
     return path.with_name(path.name + ".tmp")
 
 
+def read_results(workdir: Path) -> dict[str, Any]:
+    """Returns what results.json holds. Raises InputError where that is no report of a run."""
+    path = workdir / RESULTS
+    results = read_json(path)
+    known = isinstance(results, dict) and isinstance(results.get("seconds"), dict)
+    measures = (("accuracy", "examples"), ("perplexity", "words"))  # of each kind of run, a mean and a count
+    measured = known and any(
+        all(isinstance(results.get(name), int | float) for name in names) for names in measures
+    )
+    require(measured, f"{path} is no report of a run; delete it, and the run is tested again")
+    return results
+
+
 def read_json(path: Path) -> Any:
     """Returns the JSON value in a file. Raises InputError, naming the file, where it is missing or broken."""
     try:

@@ -30,7 +30,7 @@ from rnn_jax.parameter_files import load_params
 from rnn_jax.sources import read_source, read_texts
 from rnn_jax.text import SPECIAL_WORDS, Tokenizer
 from rnn_jax.vectors import read_vectors
-from rnn_jax.workdir import check_workdir, read_json
+from rnn_jax.workdir import check_workdir, read_json, read_results
 from train_loop import check_config
 
 ROOT = Path(__file__).parent.parent
@@ -222,7 +222,7 @@ def test_a_parquet_file_that_repeats_a_long_text_is_refused(tmp_path, monkeypatc
     path = tmp_path / "a.parquet"
     pyarrow.parquet.write_table(pyarrow.table({"text": ["x" * 2**16] * 2000}), path)
     assert path.stat().st_size < 2**20
-    with pytest.raises(InputError, match=f"expands to over .* bytes, {EXPANSION} times its size"):
+    with pytest.raises(InputError, match=f"expands to over .* bytes .the most is {EXPANSION} times its size"):
         read_source(str(path))
 
 
@@ -458,3 +458,28 @@ def test_every_damage_changes_what_it_is_given(kind):
     content = b"".join(b"line %d of some text\n" % number for number in range(50))
     changed = [hostile_files.DAMAGE[kind](random.Random(seed), content) for seed in range(5)]
     assert any(each != content for each in changed)
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "{", '{"seconds": 3}', '{"seconds": {}, "accuracy": "x", "examples": 2}']
+)
+def test_results_that_are_none_are_refused(tmp_path, content):
+    (tmp_path / "results.json").write_text(content)
+    with pytest.raises(InputError, match=r"results\.json"):
+        read_results(tmp_path)
+
+
+def test_remaking_a_section_leaves_the_rest_of_the_page(tmp_path, monkeypatch):
+    from benchmarks import hostile
+
+    monkeypatch.setattr(hostile, "PAGE", tmp_path / "page.md")
+    (tmp_path / "page.md").write_text(
+        "# Reliability\n\nfaults\n\n<!-- other: begin -->\nother\n<!-- other: end -->\n"
+    )
+    found = {"room": "tables", "kind": "empty", "outcome": "refused", "seconds": 0.1, "memory": 2.0}
+    for outcome in ("refused", "answered"):
+        hostile.write(hostile.table([found | {"outcome": outcome}]), 1.0, 1)
+    page = (tmp_path / "page.md").read_text()
+    assert all(text in page for text in ("faults", "<!-- other: begin -->\nother\n"))
+    assert page.count("## Bad input") == 1
+    assert "| tables | 1 | 1 | 0 | 1 | 0 | 0.1 | 2 |" in page
