@@ -160,12 +160,14 @@ def parse_flags(arguments: list[str]) -> list[str]:
     """Returns what is left of the command line, restarted as rnn_jax.host says; exits if no such setting."""
     try:
         rest = app.parse_flags_with_usage(arguments)
+        model = CONFIG.value.get("model", {})
     except (AttributeError, KeyError) as error:
         sys.exit("error: no such setting: " + str(error.args[0]).replace("\n", ". "))
+    except (OSError, SyntaxError) as error:  # the config is a Python file: what it raises itself is its own
+        sys.exit("error: --config cannot be read: " + " ".join(str(error).split()))
     if flags.FLAGS["verbosity"].using_default_value:
         # absl.app would make it INFO, where Orbax tells its every step.
         flags.FLAGS.verbosity = logging.WARNING  # type: ignore[assignment]
-    model = CONFIG.value.get("model", {})
     restart(CONFIG.value.get("devices", 0), model.get("hidden", 0), model.get("dtype", "float32"))
     return rest
 

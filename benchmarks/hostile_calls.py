@@ -24,6 +24,32 @@ def command_case(rng: random.Random, folder: Path) -> Case:
     path = folder / f"data{suffix}"
     content = files.csv_bytes(rng, files.rows(rng, 0.2))
     path.write_bytes(files.damaged(rng, content)[1] if rng.random() < 0.5 else content)
+    arguments = _arguments(rng, folder, path)
+
+    def run() -> None:
+        out, errors = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
+        stdin = io.TextIOWrapper(io.BytesIO(path.read_bytes()), "utf-8")
+        code: Any = 0
+        kept = sys.stdin
+        try:
+            sys.stdin = stdin
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+                cli.main(arguments)
+        except SystemExit as ended:
+            code = ended.code or 0
+        finally:
+            sys.stdin = kept
+        said = errors.getvalue()
+        assert code in (0, 2), f"exit code {code}"
+        assert "Traceback" not in said
+        if code:
+            assert said.startswith(("rnn-jax: ", "usage: ")), said[:300]
+            raise Refused(said)
+
+    return f"rnn-jax {arguments[0][:8] or '(nothing)'}", run
+
+
+def _arguments(rng: random.Random, folder: Path, path: Path) -> list[str]:
     paths = str(path), str(folder), "", "\0", "~nobody/x.csv", "x" * 5000, "/dev/null", "./no.csv", "a\nb.csv"
     place = rng.choice(paths)
     workdir = str(trained()) if rng.random() < 0.8 else place
@@ -54,29 +80,7 @@ def command_case(rng: random.Random, folder: Path) -> Case:
         ["export", "--workdir", workdir, "--out", rng.choice(outs)],
         [rng.choice(("", "predict", "x", "--help")), *[rng.choice(("--which", "--workdir", "9" * 5000))] * 2],
     )
-    arguments = rng.choice(commands)
-
-    def run() -> None:
-        out, errors = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
-        stdin = io.TextIOWrapper(io.BytesIO(path.read_bytes()), "utf-8")
-        code: Any = 0
-        kept = sys.stdin
-        try:
-            sys.stdin = stdin
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
-                cli.main(arguments)
-        except SystemExit as ended:
-            code = ended.code or 0
-        finally:
-            sys.stdin = kept
-        said = errors.getvalue()
-        assert code in (0, 2), f"exit code {code}"
-        assert "Traceback" not in said
-        if code:
-            assert said.startswith(("rnn-jax: ", "usage: ")), said[:300]
-            raise Refused(said)
-
-    return f"rnn-jax {arguments[0][:8] or '(nothing)'}", run
+    return rng.choice(commands)
 
 
 def setting_case(rng: random.Random, folder: Path) -> Case:

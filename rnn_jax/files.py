@@ -38,8 +38,8 @@ def check_expansion(source: str, size: int, limit: int) -> None:
     """Raises InputError where contents of `size` bytes are more than `most_bytes` said."""
     require(
         size <= limit,
-        f"{source!r} expands to over {limit:,} bytes (the most is {EXPANSION} times its size, or {FREE:,}): it "
-        "is damaged or made to fill the memory; give it decompressed, or get it again",
+        f"{source!r} expands to over {limit:,} bytes (the most is {EXPANSION} times its size, or {FREE:,}): "
+        "it is damaged or made to fill the memory; give it decompressed, or get it again",
     )
 
 

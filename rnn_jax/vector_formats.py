@@ -73,10 +73,10 @@ def read_text(file: BinaryIO, search: Search) -> None:
             # Of other lines only the spaces are counted, which finds those that are cut off.
             if start[0] in starts or line.count(b" ") < dimension:
                 _read_line(f"line {number}", line, search)
-        broken = search.malformed_count + number - words
+        broken = search.malformed_count + search.duplicates + number - words
         if broken > BROKEN and 2 * broken > number:
             raise InputError(
-                f"{search.source!r} is no text file of word vectors: of {number:,} lines {broken:,} have none"
+                f"{search.source!r} is no text file of word vectors: of {number:,} lines {broken:,} add none"
             )
     if header is not None and header != words:
         search.reject("line 1", f"it announces {header:,} words, but {words:,} follow")
