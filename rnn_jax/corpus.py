@@ -97,7 +97,7 @@ def _labels(feature: Any, labels: list, names: Sequence[str]) -> tuple[tuple[str
 def positions(labels: Sequence, values: Sequence, split: str) -> np.ndarray:
     """Returns int32 positions in `values`. Raises InputError for a label that is not there."""
     odd = [label for label in labels if not isinstance(label, Hashable)]
-    require(not odd, f"split {split!r} has the label {odd[:1]}; a label is an integer, a string or a boolean")
+    require(not odd, f"the label column holds {odd[:1]}; a label is an integer, a string or a boolean")
     position = {value: index for index, value in enumerate(values)}
     unknown = sorted(set(labels) - set(position), key=str)
     require(not unknown, f"split {split!r} has labels {unknown[:20]} that train does not have: {values[:20]}")

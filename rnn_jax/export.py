@@ -24,6 +24,7 @@ from rnn_jax.workdir import TOKENIZER
 
 KIND, FORMAT = "rnn_jax classifier", 1
 ABOUT, PROGRAM = "about.json", "program.bin"
+LARGEST_ABOUT = 2**24  # bytes: what is no export may be an archive that expands without end
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 CALL = "log_probabilities f32[b, classes] = program(params, token_ids i32[b, t], lengths i32[b])"
 
@@ -137,6 +138,7 @@ def _check_place(path: Path) -> None:
 def _is_export(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
-            return json.loads(archive.read(ABOUT))["kind"] == KIND
+            small = archive.getinfo(ABOUT).file_size <= LARGEST_ABOUT
+            return small and json.loads(archive.read(ABOUT))["kind"] == KIND
     except (*DAMAGE, KeyError, TypeError, ValueError):
         return False
