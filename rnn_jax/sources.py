@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,7 +77,11 @@ def column_of(data: "datasets.Dataset", column: str, split: str) -> list:
         column in names,
         f"split {split!r} has no column {column!r}; it has {', '.join(names)}.{nearest(column, names)}",
     )
-    return data.select_columns([column])[:][column]
+    chosen = data.select_columns([column])
+    if type(data.features[column]).__name__ == "Json":  # whose reader in `datasets` fails on large integers
+        texts = chosen.with_format("arrow")[:][column].to_pylist()
+        return [None if text is None else json.loads(text) for text in texts]
+    return chosen[:][column]
 
 
 def _read_folder(source: str, folder: Path) -> "dict[str, datasets.Dataset]":

@@ -140,6 +140,8 @@ REFUSED_TABLES = {
     "no fields": ("a.jsonl", b"{}\n{}\n", "rows without a field"),
     "cut off": ("a.jsonl", b'{"text":"a"}\n{"text":"b', "could not read"),
     "numbers for texts": ("a.jsonl", b'{"text":1}\n', "row 0 of split 'train' has text = 1, not a text"),
+    "a number of 40 digits": ("a.jsonl", b'{"text":' + b"9" * 40 + b"}\n", "row 0 .* not a text"),
+    "texts and numbers": ("a.jsonl", b'{"text":"a"}\n{"text":1}\n', "row 1 .* text = 1, not a text"),
     "objects for texts": ("a.jsonl", b'{"text":{"a":[1]}}\n', "not a text"),
     "only blanks": ("a.csv", b"\n \n\n", "holds no rows|no column"),
 }
