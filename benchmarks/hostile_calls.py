@@ -103,7 +103,9 @@ def conversion_case(rng: random.Random, folder: Path) -> Case:
     odd = np.full((4, 4), np.nan), np.array(["a"]), np.array([None]), np.zeros((0, 4)), np.zeros((10**6, 0))
     arrays: tuple = (None, 3, "x", np.zeros((2, 2)), [[1], [1, 2]], np.float32(1), {}, [], *odd)
     framework = rng.choice(("torch", "keras", "linen", "nnx", "haiku", "equinox", "x", "nnx_separate"))
-    source: Any = rng.choice((_array_changed(rng, good, arrays), _array_changed(rng, torch, arrays), *arrays))
+    source: Any = rng.choice(
+        (_array_changed(rng, good, arrays), _array_changed(rng, torch, arrays), good, torch, *arrays)
+    )
     functions = {
         "from_cells": lambda: convert.from_cells(source, framework),
         "to_cells": lambda: convert.to_cells(source, framework),
