@@ -28,8 +28,8 @@ PAGE = Path("docs", "reliability.md")
 HEADER = """## Bad input
 
 What cannot be read is refused with an `InputError` that names the file or the argument, what is wrong and
-what to do; a command prints it after `rnn-jax:` or `error:`, without a traceback, and ends with code 2 or
-1. Texts that are no list of strings are a `TypeError`. What is odd and well formed is read as it stands.
+what to do; a command prints it after `rnn-jax:` or `error:`, without a traceback, and ends with code 1 or 2.
+Texts that are no list of strings are a `TypeError`. What is odd and well formed is read as it stands.
 
 - Tables: UTF-8, with a byte order mark or without, any line ending. Refused: another encoding; an archive
   under another name; rows that have more fields than the header; a column or a field named twice; JSON that
