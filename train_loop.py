@@ -16,10 +16,10 @@ from ml_collections import ConfigDict, config_flags
 
 from configs import language_model, lstm
 from rnn_jax.agreement import first, in_turn, require_same, say
-from rnn_jax.checkpoint import out_of_patience
 from rnn_jax.classifier_run import build_classifier_run, check_classifier, load_classifier_data
 from rnn_jax.encoding import default_cache
 from rnn_jax.errors import InputError, choose, require
+from rnn_jax.evaluations import out_of_patience
 from rnn_jax.host import restart
 from rnn_jax.interruption import Interrupted, Interruption
 from rnn_jax.journal import check_tensorboard
@@ -110,7 +110,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
         state, evaluations = shared.restore(run.template, say)
         state = exchange(state) if shared.begun else state
         start = step = int(state.step)
-        clock.add(evaluations[-1]["seconds"] if evaluations else {})
+        clock.add(evaluations[-1].get("seconds", {}) if evaluations else {})
         with shared.journal(run.plan.total, start, config.log.tensorboard) as journal:
             journal.say(f"steps {start} to {run.plan.total}")
             with clock("compile"):
@@ -163,12 +163,14 @@ def parse_flags(arguments: list[str]) -> list[str]:
     """Returns what is left of the command line, restarted as rnn_jax.host says; exits if no such setting."""
     try:
         rest = app.parse_flags_with_usage(arguments)
+        model = CONFIG.value.get("model", {})
     except (AttributeError, KeyError) as error:
         sys.exit("error: no such setting: " + str(error.args[0]).replace("\n", ". "))
+    except (OSError, SyntaxError) as error:  # the config is a Python file: what it raises itself is its own
+        sys.exit("error: --config cannot be read: " + " ".join(str(error).split()))
     if flags.FLAGS["verbosity"].using_default_value:
         # absl.app would make it INFO, where Orbax tells its every step.
         flags.FLAGS.verbosity = logging.WARNING  # type: ignore[assignment]
-    model = CONFIG.value.get("model", {})
     restart(CONFIG.value.get("devices", 0), model.get("hidden", 0), model.get("dtype", "float32"))
     return rest
 

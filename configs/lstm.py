@@ -8,6 +8,8 @@ Result:   89.0 % test accuracy, mean of 3 seeds (docs/results.md)
 from ml_collections import ConfigDict
 
 LEAST = {  # the smallest value of each setting that has one
+    "seed": 0,
+    "data.split_seed": 0,
     "text.max_length": 1,
     "text.vocab_size": 3,  # padding, the unknown word, and a word
     "batch.size": 1,

@@ -87,7 +87,10 @@ def as_array(value: Any, name: str) -> np.ndarray:
         value = value.detach().cpu()
         is_bfloat16 = str(value.dtype) == "torch.bfloat16"
         value = value.float().numpy().astype(jnp.bfloat16) if is_bfloat16 else value.numpy()
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # of lists of unequal lengths
+        raise InputError(f"{name} is no array: {error}; give an array of floating point numbers") from error
     require(
         bool(jnp.issubdtype(array.dtype, jnp.floating)),
         f"{name} is of type {array.dtype}; give an array of floating point numbers",

@@ -12,26 +12,13 @@ from typing import Any
 import jax
 
 from rnn_jax.errors import InputError, require
+from rnn_jax.evaluations import best_step, checked
 from rnn_jax.parallel import placed
 from rnn_jax.store import Store
 
 FOLDER, DAMAGED = "checkpoints", "damaged"
 FALLBACK = "ask for the newest one that can: fallback=True, or --fallback"
 PARAMS, PROGRESS, EVALUATIONS = "params", "progress", "evaluations"
-
-
-def score(evaluation: Mapping[str, float]) -> float:
-    """Returns what the best checkpoint has most of: accuracy, and between equals the lower loss.
-
-    A language model has no accuracy, so that the loss decides: a run is read without knowing its kind.
-    """
-    return evaluation.get("accuracy", 0.0) - 1e-6 * evaluation["loss"]
-
-
-def out_of_patience(evaluations: Sequence[Mapping[str, float]], patience: int) -> bool:
-    """Returns whether the last `patience` evaluations brought no better one; never for patience 0."""
-    scores = [score(evaluation) for evaluation in evaluations]
-    return 0 < patience < len(scores) and max(scores[:-patience]) >= max(scores[-patience:])
 
 
 class Checkpoints:
@@ -46,7 +33,7 @@ class Checkpoints:
             self.folder,
             arrays=(PARAMS, PROGRESS),
             json=(EVALUATIONS,),
-            preserve=lambda steps: {self._best(steps), *steps[-keep:]},
+            preserve=lambda steps: {best_step(self.evaluations, steps), *steps[-keep:]},
         )
 
     def __enter__(self) -> "Checkpoints":
@@ -132,7 +119,7 @@ class Checkpoints:
         wanted: Any = saved[0] if which == "last" else which
         if which == "best":
             self._read_evaluations(saved if fallback else saved[:1])
-            wanted = self._best(saved)
+            wanted = best_step(self.evaluations, saved)
         require(wanted in saved, f"which is {which!r}; give 'best', 'last' or a saved step: {sorted(saved)}")
         return [wanted, *(step for step in saved if step != wanted)] if fallback else [wanted]
 
@@ -159,32 +146,28 @@ class Checkpoints:
         """Returns the state of a checkpoint, structured as `like`; keeps its evaluations."""
         likes = {PARAMS: like.params, PROGRESS: _progress(like), EVALUATIONS: None}
         items = self.store.read(step, likes)
-        self.evaluations = items[EVALUATIONS]
+        self.evaluations = checked(items[EVALUATIONS], self.folder / str(step))
         return type(like)(params=items[PARAMS], **items[PROGRESS])
 
     def _check_best(self, steps: Sequence[int], problems: dict[int, str]) -> None:
         """Adds to the problems of checkpoints that of the best one, if it is damaged."""
         try:
-            self.restore_item(self._best(steps), PARAMS)
+            self.restore_item(best_step(self.evaluations, steps), PARAMS)
         except InputError as error:
-            problems[self._best(steps)] = str(error)
+            problems[best_step(self.evaluations, steps)] = str(error)
 
     def _read_evaluations(self, steps: Sequence[int]) -> None:
         """Takes the evaluations of the first of the steps that has them whole."""
         problems = []
         for step in steps:
             try:
-                self.evaluations = self.store.read(step, {EVALUATIONS: None})[EVALUATIONS]
+                found = self.store.read(step, {EVALUATIONS: None})[EVALUATIONS]
+                self.evaluations = checked(found, self.folder / str(step))
             except InputError as error:
                 problems.append(str(error))
             else:
                 return
         raise InputError("; ".join([*problems, FALLBACK]))
-
-    def _best(self, steps: Sequence[int]) -> int:
-        """Returns the step of the best evaluation among `steps`; before the first one, the last step."""
-        scores = {evaluation["step"]: score(evaluation) for evaluation in self.evaluations}
-        return max((step for step in steps if step in scores), key=scores.__getitem__, default=max(steps))
 
     def _set_aside(self, step: int) -> Path:
         """Moves a damaged checkpoint out of the way of a new one at its step, and returns where it is."""

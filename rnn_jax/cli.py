@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from typing import NoReturn
 
 import numpy as np
 
@@ -23,7 +24,8 @@ from rnn_jax.export import PLATFORMS, export_classifier
 from rnn_jax.generation import load_language_model
 from rnn_jax.inference import load
 from rnn_jax.printing import json_lines, one_line, print_table
-from rnn_jax.sources import EmptySourceError, column_of, read_source, read_texts, texts_of
+from rnn_jax.sources import column_of, read_source, read_texts, texts_of
+from rnn_jax.tables import EmptySourceError
 from rnn_jax.text import Tokenizer
 from rnn_jax.vector_files import check_output, write_vectors
 from rnn_jax.word2vec import load_gensim, train_vectors
@@ -38,11 +40,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.run(options)
         sys.stdout.flush()
     except InputError as error:
-        print(f"rnn-jax: {error}", file=sys.stderr)
-        sys.exit(2)
+        _end(str(error))
+    except UnicodeEncodeError as error:
+        _end(f"standard output cannot show {error.object[error.start : error.end]!r}: {error}")
     except BrokenPipeError:  # what reads the output, such as head, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(1)
+    except OSError as error:  # such as a full disk
+        _drop_output()
+        _end(str(error))
+
+
+def _end(message: str) -> NoReturn:
+    print(f"rnn-jax: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _drop_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def predict(options: argparse.Namespace) -> None:
@@ -124,6 +139,7 @@ def _texts(options: argparse.Namespace) -> list[str]:
             return []
         require(not others, f"--input {options.input} has several splits; name one file")
         return texts_of(data, options.column, split)
+    require(sys.stdin is not None, "standard input is closed; give texts or --input")
     try:
         return [line.rstrip("\n") for line in sys.stdin]
     except UnicodeDecodeError as error:

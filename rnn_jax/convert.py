@@ -63,9 +63,12 @@ def from_torch(source: Any) -> Params:
         relu = getattr(source, "nonlinearity", "tanh") != "tanh"
         require(not relu, "nonlinearity is 'relu', but our SimpleCell has a tanh")
         source = source.state_dict()
+    require(
+        isinstance(source, Mapping), f"source is {type(source).__name__}; give a module or its state dict"
+    )
     groups: dict[tuple[int, str], dict[str, Any]] = {}
     for key, value in source.items():
-        match = TORCH_NAME.fullmatch(key)
+        match = TORCH_NAME.fullmatch(str(key))
         if match is None:
             raise InputError(
                 f"{key} is no name of nn.LSTM, nn.GRU or nn.RNN; give the state dict of one alone"
@@ -110,6 +113,8 @@ def from_keras(layers: Sequence[Sequence[Any]]) -> Params:
       InputError: use_bias=False, a GRU with reset_after=False, or shapes of another layer.
     """
     size, cells = len(KERAS_NAMES), []
+    listed = isinstance(layers, list | tuple) and all(isinstance(arrays, list | tuple) for arrays in layers)
+    require(listed, f"layers is {type(layers).__name__}; give a list of `layer.get_weights()` of each")
     for k, arrays in enumerate(layers):
         require(
             len(arrays) in (size, 2 * size),

@@ -1,6 +1,6 @@
 """Labelled texts: a source to train, validation and test splits that share no text."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,7 +68,7 @@ def load_corpus(
 
 
 def _withheld(labels: list) -> bool:
-    return bool(labels) and set(labels) <= {None, UNLABELLED}
+    return bool(labels) and all(label is None or label == UNLABELLED for label in labels)
 
 
 def _labels(feature: Any, labels: list, names: Sequence[str]) -> tuple[tuple[str, ...], list]:
@@ -81,6 +81,8 @@ def _labels(feature: Any, labels: list, names: Sequence[str]) -> tuple[tuple[str
     )
     require(not odd, f"the label column holds {odd[:1]}; a label is an integer, a string or a boolean")
     found = set(labels)
+    kinds = {str if isinstance(label, str) else int for label in found}
+    require(len(kinds) == 1, "the label column holds strings and numbers; write all labels as one of them")
     own_names = getattr(feature, "names", None)
     values = list(range(len(own_names))) if own_names else sorted(found)
     require(len(found) > 1, f"the label column holds only {sorted(found)}; classification needs two labels")
@@ -94,6 +96,8 @@ def _labels(feature: Any, labels: list, names: Sequence[str]) -> tuple[tuple[str
 
 def positions(labels: Sequence, values: Sequence, split: str) -> np.ndarray:
     """Returns int32 positions in `values`. Raises InputError for a label that is not there."""
+    odd = [label for label in labels if not isinstance(label, Hashable)]
+    require(not odd, f"the label column holds {odd[:1]}; a label is an integer, a string or a boolean")
     position = {value: index for index, value in enumerate(values)}
     unknown = sorted(set(labels) - set(position), key=str)
     require(not unknown, f"split {split!r} has labels {unknown[:20]} that train does not have: {values[:20]}")

@@ -1,14 +1,21 @@
 """Errors that name the argument, the value and the fix."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import TypeVar
 
 Option = TypeVar("Option")
+LONGEST = 4000
 
 
 class InputError(ValueError):
-    """Bad input. The message names the argument, the value and the fix; a command prints it alone."""
+    """Bad input. The message names the argument, the value and the fix; a command prints it alone.
+
+    Values may be of any size, and are cut: the first LONGEST characters of a message are kept.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(message if len(message) <= LONGEST else f"{message[:LONGEST]}...")
 
 
 def choose(argument: str, value: str, options: Mapping[str, Option]) -> Option:
@@ -19,7 +26,7 @@ def choose(argument: str, value: str, options: Mapping[str, Option]) -> Option:
     ...
     rnn_jax.errors.InputError: pooling is 'maxx', which is not one of: max, mean. Did you mean 'max'?
     """
-    if value not in options:
+    if not isinstance(value, Hashable) or value not in options:
         raise InputError(
             f"{argument} is {value!r}, which is not one of: {', '.join(options)}.{nearest(value, options)}"
         )

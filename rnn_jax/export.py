@@ -15,6 +15,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import export
 
 from rnn_jax.errors import InputError, require
+from rnn_jax.files import path_of
 from rnn_jax.inference import Predictor
 from rnn_jax.text import truncate
 from rnn_jax.training import class_log_probabilities
@@ -23,6 +24,7 @@ from rnn_jax.workdir import TOKENIZER
 
 KIND, FORMAT = "rnn_jax classifier", 1
 ABOUT, PROGRAM = "about.json", "program.bin"
+LARGEST_ABOUT = 2**24  # bytes: what is no export may be an archive that expands without end
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 CALL = "log_probabilities f32[b, classes] = program(params, token_ids i32[b, t], lengths i32[b])"
 
@@ -38,7 +40,7 @@ def export_classifier(predictor: Predictor, path: str | Path) -> None:
       InputError: `predictor` is a language model, something that is no export is at `path`, or it cannot
         be written.
     """
-    path = Path(path)
+    path = path_of(path)
     require(
         isinstance(predictor, Predictor),
         f"predictor is a {type(predictor).__name__}; give a classifier, as rnn_jax.load returns it: "
@@ -136,6 +138,7 @@ def _check_place(path: Path) -> None:
 def _is_export(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
-            return json.loads(archive.read(ABOUT))["kind"] == KIND
+            small = archive.getinfo(ABOUT).file_size <= LARGEST_ABOUT
+            return small and json.loads(archive.read(ABOUT))["kind"] == KIND
     except (*DAMAGE, KeyError, TypeError, ValueError):
         return False

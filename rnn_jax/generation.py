@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from rnn_jax.errors import InputError, require
+from rnn_jax.files import path_of
 from rnn_jax.language import LanguageModel, build_language_model
 from rnn_jax.saved import read_config, restored
 from rnn_jax.text import PAD, Tokenizer
@@ -45,6 +46,7 @@ class Writer(NamedTuple):
             direction == "forward",
             f"the run's direction is {direction!r}: it predicts the word before; sample from a forward one",
         )
+        require(0 <= seed < 2**32, f"seed is {seed}; give a number from 0 to 2**32 - 1")
         draw = partial(sample, self.model.apply, self.params, self.tokenizer)
         return draw(prompt, words, temperature=temperature, top_k=top_k, key=jax.random.key(seed))
 
@@ -55,7 +57,7 @@ def load_language_model(workdir: str | Path, which: str | int = "best", fallback
     Raises:
       InputError: no run of a language model, no such checkpoint, or one that cannot be read.
     """
-    workdir = Path(workdir)
+    workdir = path_of(workdir)
     config = read_config(workdir, LANGUAGE, CONFIG_KEYS)
     tokenizer = Tokenizer.load(workdir / TOKENIZER)
     try:
@@ -90,7 +92,8 @@ def sample(
     vocabulary = tokenizer.words
     require(words > 0, f"words is {words}; give at least 1")
     require(
-        temperature > 0, f"temperature is {temperature}; it must be positive (near 0: the likeliest word)"
+        0 < temperature < float("inf"),
+        f"temperature is {temperature}; it must be positive and finite (near 0: the likeliest word)",
     )
     require(
         0 <= top_k < len(vocabulary), f"top_k is {top_k}; give 0 for all, or at most {len(vocabulary) - 1}"

@@ -1,6 +1,6 @@
 """A trained model in use: `load(workdir)` gives an object that predicts, evaluates and explains."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,15 +14,15 @@ from rnn_jax.attribution import Attribution, attribute_words
 from rnn_jax.batches import Batches
 from rnn_jax.corpus import positions
 from rnn_jax.errors import InputError, choose, require
+from rnn_jax.files import path_of
 from rnn_jax.models import build_classifier
-from rnn_jax.saved import read_config, read_settings, restored
+from rnn_jax.saved import read_config, read_task, restored
 from rnn_jax.streaming import Steps, Stream, make_steps
 from rnn_jax.text import Tokenizer, truncate
 from rnn_jax.training import Metrics, batch_metrics, class_log_probabilities
 from rnn_jax.workdir import CLASSIFY, CONFIG, TASK, TOKENIZER
 
 CONFIG_KEYS = ("model.cell", "text.max_length", "text.truncate", "batch.size")
-TASK_KEYS = ("label_names", "label_values", "buckets")
 
 
 class Prediction(NamedTuple):
@@ -120,8 +120,6 @@ class Predictor:
         Raises:
           InputError: a value that the training data did not have.
         """
-        odd = [value for value in values if not isinstance(value, Hashable)]
-        require(not odd, f"the label column holds {odd[:1]}; a label is an integer, a string or a boolean")
         return positions(values, self.label_values, "to evaluate on")
 
     @cached_property
@@ -151,9 +149,9 @@ def load(workdir: str | Path, which: str | int = "best", fallback: bool = False)
       InputError: no run of a classifier, no such checkpoint, or one that cannot be read or is of another
         network.
     """
-    workdir = Path(workdir)
+    workdir = path_of(workdir)
     config = read_config(workdir, CLASSIFY, CONFIG_KEYS)
-    tokenizer, task = Tokenizer.load(workdir / TOKENIZER), read_settings(workdir / TASK, TASK_KEYS)
+    tokenizer, task = Tokenizer.load(workdir / TOKENIZER), read_task(workdir / TASK, config)
     try:
         model = build_classifier(tokenizer.vocab_size, len(task["label_names"]), **config.model)
     except TypeError as error:

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from rnn_jax.errors import InputError
+from rnn_jax.errors import InputError, require
+from rnn_jax.files import read_text
 from rnn_jax.workdir import METRICS, write_text
 
 
@@ -103,8 +104,14 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     """Returns the lines of an earlier run; a last line that a kill cut short is left out."""
     if not path.exists():
         return []
-    complete = [line for line in path.read_text(encoding="utf-8").split("\n")[:-1] if line]
-    return [json.loads(line) for line in complete]
+    complete = [line for line in read_text(path).split("\n")[:-1] if line]
+    try:
+        lines = [json.loads(line) for line in complete]
+        known = all(type(line["step"]) is int and isinstance(line["split"], str) for line in lines)
+    except (ValueError, RecursionError, TypeError, KeyError) as error:
+        raise InputError(f"{path} cannot be read: {type(error).__name__}: {error}; delete it") from error
+    require(known, f"{path} has lines that are no metrics of a step; delete it")
+    return lines
 
 
 def check_tensorboard() -> None:

@@ -17,6 +17,7 @@ from rnn_jax.rnn import RNN
 
 CELLS: dict[str, Callable[..., nn.RNNCellBase]] = {"simple": SimpleCell, "lstm": LSTMCell, "gru": GRUCell}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+DEEPEST = 256  # layers: each is an object before anything is compiled
 
 
 class TextClassifier(nn.Module):
@@ -145,7 +146,7 @@ def build_encoder(
     make_cell = partial(choose("model.cell", cell, CELLS), features=hidden, dtype=dtype)
     choose("model.merge", merge, MERGES)
     require(hidden > 0, f"model.hidden is {hidden}; give at least 1")
-    require(layers > 0, f"model.layers is {layers}; give at least 1")
+    require(0 < layers <= DEEPEST, f"model.layers is {layers}; give at least 1, and at most {DEEPEST}")
     check_rate("model.recurrent_dropout", recurrent_dropout)
     check_rate("model.layer_dropout", layer_dropout)
     require(bidirectional or merge == "concat", f"model.merge is {merge!r}, but model.bidirectional is False")

@@ -14,6 +14,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from rnn_jax.errors import InputError, choose, require
+from rnn_jax.files import check_expansion, most_bytes, path_of
 from rnn_jax.vector_files import replacing
 
 Arrays = dict[str, np.ndarray]
@@ -37,7 +38,7 @@ def save_params(path: str | Path, params: Mapping[str, Any]) -> None:
       InputError: another ending, a tree that is no nested dict with names free of "/", an array that the
         format has no type for, or a path that cannot be written.
     """
-    path = Path(path)
+    path = path_of(path)
     write, _ = choose("the ending of the path", path.suffix, FORMATS)
     arrays = _flat(params)
     try:
@@ -54,7 +55,7 @@ def load_params(path: str | Path) -> dict[str, Any]:
       InputError: another ending than .npz and .safetensors, or a file that is not of that format, is damaged,
         holds Python objects, or has an array and a folder of one name.
     """
-    path = Path(path)
+    path = path_of(path)
     _, read = choose("the ending of the path", path.suffix, FORMATS)
     try:
         arrays, checksum = read(path)
@@ -117,6 +118,7 @@ def _read_npz(path: Path) -> tuple[Arrays, str | None]:
     # Not np.load: of arrays called "a" and "a.npy" it gives one for both.
     arrays = {}
     with zipfile.ZipFile(path) as archive:
+        check_expansion(str(path), sum(entry.file_size for entry in archive.infolist()), most_bytes(path))
         _check_end(path, len(archive.comment))
         ours, _, checksum = archive.comment.decode("ascii", "replace").partition(" ")
         for name in archive.namelist():

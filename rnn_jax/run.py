@@ -9,6 +9,7 @@ import optax
 from ml_collections import ConfigDict
 
 from rnn_jax.agreement import first, from_first
+from rnn_jax.errors import require
 from rnn_jax.groups import Groups, freezing_of, group_parameters, rate_of
 from rnn_jax.host import describe_environment
 from rnn_jax.meter import Measured
@@ -16,7 +17,7 @@ from rnn_jax.optimizer import build_optimizer
 from rnn_jax.pretrained import Start, start_from
 from rnn_jax.trainer import CompiledByShape, Trainer
 from rnn_jax.training import init_params
-from rnn_jax.workdir import CONFIG, RESULTS, check_workdir, read_json
+from rnn_jax.workdir import CONFIG, RESULTS, check_workdir, read_results
 
 
 class Plan(NamedTuple):
@@ -53,7 +54,7 @@ def results_of(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
     """
     check_workdir(workdir, config.to_dict())
     if (workdir / RESULTS).exists():
-        return read_json(workdir / RESULTS)
+        return read_results(workdir)
     if not (workdir / CONFIG).exists():
         Start(**config.embedding).check()
     return None
@@ -61,6 +62,7 @@ def results_of(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
 
 def check_plan(config: ConfigDict) -> None:
     """Raises InputError for a setting of training that cannot be, whatever is trained."""
+    require(config.seed < 2**32, f"config.seed is {config.seed}; give a number from 0 to 2**32 - 1")
     settings = dict(config.optimizer)
     for entry in settings.pop("rates"):
         rate_of(entry)

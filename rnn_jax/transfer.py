@@ -119,7 +119,11 @@ def remapped(table: np.ndarray, old: Sequence[str], new: Sequence[str]) -> tuple
     """Returns the rows of a table [len(old), E] in the order of other words, and how many of them it knows.
 
     The special words keep theirs and are not counted. A word that is not in `old` gets the mean of its words.
+
+    Raises:
+      InputError: the table has another number of rows than `old` has words.
     """
+    require(len(old) == len(table), f"there are {len(table)} vectors for {len(old)} words of the earlier run")
     row_of = {word: row for row, word in enumerate(old)}
     rows = np.array([row_of.get(word, -1) for word in new])
     mean = table[len(SPECIAL_WORDS) :].mean(axis=0, dtype=np.float64).astype(table.dtype)

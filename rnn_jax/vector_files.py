@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from rnn_jax.errors import InputError, require
+from rnn_jax.files import check_expansion, most_bytes, path_of
 
 GLOVE = "glove-6b-50d"
 GLOVE_TABLE, GLOVE_INDEX = "glove_6B_50d_emb.npy", "glove_6B_index.parquet"
@@ -45,17 +46,40 @@ def locate(source: str) -> Location:
     """
     if source == GLOVE:
         return Location(_glove_table(), "")
-    path, member = Path(source).expanduser(), ""
+    path, member = path_of(source), ""
     if not path.exists() and ".zip:" in source:
         archive, _, member = source.partition(".zip:")
-        path = Path(f"{archive}.zip").expanduser()
+        path = path_of(f"{archive}.zip")
     require(path.is_file(), f"{source!r} is no file; give a file of word vectors, or {GLOVE!r}")
     return Location(path, _member(path, member) if path.suffix == ".zip" else "")
 
 
+class Bounded(io.RawIOBase):
+    """A decompressed stream that refuses to go on where a file expands to more than one of texts does."""
+
+    def __init__(self, stream: BinaryIO, path: Path):
+        self.stream, self.name, self.limit, self.size = stream, str(path), most_bytes(path), 0
+
+    def readable(self) -> bool:
+        """Returns True: the protocol of a raw stream."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Reads into the buffer, and returns how many bytes."""
+        chunk = self.stream.read(len(buffer))
+        buffer[: len(chunk)] = chunk
+        self.size += len(chunk)
+        check_expansion(self.name, self.size, self.limit)
+        return len(chunk)
+
+
 @contextmanager
 def opened(location: Location) -> Iterator[BinaryIO]:
-    """Gives a stream of the decompressed bytes; nothing is unpacked to disk."""
+    """Gives a stream of the decompressed bytes; nothing is unpacked to disk.
+
+    Raises:
+      InputError: as it is read, where there are more of them than `files.most_bytes` allows.
+    """
     with ExitStack() as stack:
         file: Any
         if location.member:
@@ -64,7 +88,8 @@ def opened(location: Location) -> Iterator[BinaryIO]:
         else:
             opener: Any = gzip.open if location.path.suffix == ".gz" else open
             file = stack.enter_context(opener(location.path, "rb"))
-        yield io.BufferedReader(file, BUFFER)
+        compressed = location.member or location.path.suffix == ".gz"
+        yield io.BufferedReader(Bounded(file, location.path) if compressed else file, BUFFER)
 
 
 @contextmanager
@@ -111,6 +136,7 @@ def write_vectors(path: Path, words: Sequence[str], table: np.ndarray) -> None:
 
 def check_output(path: Path) -> None:
     """Makes the folder of a file. Raises InputError where `write_vectors` could not write that file."""
+    path_of(path)
     require(path.suffix in (".txt", ".vec"), f"{path} has the suffix {path.suffix!r}; give it .txt or .vec")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -137,7 +163,8 @@ def _member(path: Path, member: str) -> str:
         members = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
     if not member and len(members) == 1:
         return members[0]
-    shown = ", ".join(members[:20]) + (", ..." if len(members) > 20 else "")
+    names = [(name if name.isprintable() else ascii(name))[:200] for name in members[:20]]
+    shown = ", ".join(names) + (", ..." if len(members) > 20 else "")
     asked = f"none is {member!r}" if member else f"name one: '{path}:FILE'"
     require(member in members, f"{path} holds {len(members)} files, and {asked}; they are: {shown}")
     return member

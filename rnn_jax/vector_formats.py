@@ -14,6 +14,8 @@ from rnn_jax.errors import InputError, require
 
 LONGEST = 2**20  # bytes of a line, a word or a vector: bounds the memory that a hostile file can take
 PROBED = 16  # lines that tell the dimension together, so that a broken one among them does not
+WIDEST = 2**12  # numbers of a vector: bounds the table of a whole vocabulary
+BROKEN = 10**5  # lines without a vector: if most are, the file is not read to its end
 SHOWN = 5  # malformed entries that are described
 HEADER = re.compile(rb"\s*(\d{1,12})\s+(\d{1,7})\s*")  # number of words, dimension
 
@@ -57,7 +59,7 @@ def read_text(file: BinaryIO, search: Search) -> None:
     lines = enumerate(iter(functools.partial(file.readline, LONGEST), b""), 1)
     first = list(itertools.islice(lines, PROBED))
     header, dimension = _probe([line for _, line in first], search.source)
-    search.dimension = dimension
+    search.dimension = _checked(dimension, search.source)
     starts, words = search.starts, 0
     for number, line in itertools.chain(first[header is not None :], lines):
         if len(line) == LONGEST:
@@ -71,6 +73,11 @@ def read_text(file: BinaryIO, search: Search) -> None:
             # Of other lines only the spaces are counted, which finds those that are cut off.
             if start[0] in starts or line.count(b" ") < dimension:
                 _read_line(f"line {number}", line, search)
+        broken = search.malformed_count + search.duplicates + number - words
+        if broken > BROKEN and 2 * broken > number:
+            raise InputError(
+                f"{search.source!r} is no text file of word vectors: of {number:,} lines {broken:,} add none"
+            )
     if header is not None and header != words:
         search.reject("line 1", f"it announces {header:,} words, but {words:,} follow")
 
@@ -82,7 +89,7 @@ def _read_line(place: str, line: bytes, search: Search) -> None:
         search.reject(place, f"it has {len(numbers)} numbers, not {search.dimension}")
     elif word in search.wanted:
         try:
-            values = np.array(list(map(float, numbers)))
+            values = np.array(list(map(_number, numbers)))
         except ValueError as error:
             search.reject(place, str(error))
             return
@@ -113,13 +120,27 @@ def _probe(lines: list[bytes], source: str) -> tuple[int | None, int]:
     return count, dimension
 
 
+def _checked(dimension: int, source: str) -> int:
+    require(
+        dimension <= WIDEST, f"{source!r} has vectors of {dimension:,} numbers; at most {WIDEST:,} are read"
+    )
+    return dimension
+
+
 def _numbers_at_end(line: bytes) -> int:
-    return sum(1 for _ in itertools.takewhile(_is_number, reversed(line.split()[1:])))
+    parts = itertools.takewhile(_is_number, reversed(line.split()[1:]))
+    return sum(1 for _ in itertools.islice(parts, WIDEST + 1))
+
+
+def _number(part: bytes) -> float:
+    if b"_" in part:  # which Python takes in numbers, and no other reader of vectors does
+        raise ValueError(f"could not convert {part[:40]!r} to a number")
+    return float(part)
 
 
 def _is_number(part: bytes) -> bool:
     try:
-        float(part)
+        _number(part)
     except ValueError:
         return False
     return True
@@ -135,7 +156,7 @@ def read_binary(file: BinaryIO, search: Search) -> None:
         f"{search.source!r} is no binary file of word2vec: it does not begin with a line 'words dimension'; "
         "of a fastText model, give the .vec file",
     )
-    search.dimension = dimension
+    search.dimension = _checked(dimension, search.source)
     buffer, start = b"", 0
     for number in range(1, count + 1):
         end = buffer.find(b" ", start)
@@ -175,5 +196,5 @@ def read_table(table_path: Path, index_path: Path, search: Search) -> None:
     search.dimension = table.shape[1]
     batches = (batch.column("index").to_pylist() for batch in index.iter_batches(columns=["index"]))
     for row, word in enumerate(itertools.chain.from_iterable(batches)):
-        if (key := word.encode()) in search.wanted:
+        if word is not None and (key := word.encode()) in search.wanted:
             search.add(f"row {row}", key, np.array(table[row], dtype=np.float32))

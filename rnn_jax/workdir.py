@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from rnn_jax.checkpoint import FOLDER
 from rnn_jax.errors import InputError, require
+from rnn_jax.files import read_text
 from rnn_jax.settings import changes
 from rnn_jax.text import Tokenizer
 
@@ -58,7 +59,9 @@ def check_workdir(workdir: Path, config: Mapping[str, Any]) -> None:
 def _check_config(workdir: Path, config: Mapping[str, Any]) -> None:
     saved = workdir / CONFIG
     if saved.exists():
-        different = changes(read_json(saved), json.loads(json.dumps(config)))
+        found = read_json(saved)
+        require(isinstance(found, dict), f"{saved} is no config of rnn_jax; give a new or empty folder")
+        different = changes(found, json.loads(json.dumps(config)))
         require(
             not different,
             f"{workdir} holds a run with another config ({'; '.join(different)}); "
@@ -128,9 +131,24 @@ def _temporary(path: Path) -> Path:
     return path.with_name(path.name + ".tmp")
 
 
+def read_results(workdir: Path) -> dict[str, Any]:
+    """Returns what results.json holds. Raises InputError where that is no report of a run."""
+    path = workdir / RESULTS
+    results = read_json(path)
+    known = isinstance(results, dict) and isinstance(results.get("seconds"), dict)
+    measures = (("accuracy", "examples"), ("perplexity", "words"))  # of each kind of run, a mean and a count
+    measured = known and any(
+        all(isinstance(results.get(name), int | float) for name in names) for names in measures
+    )
+    require(measured, f"{path} is no report of a run; delete it, and the run is tested again")
+    return results
+
+
 def read_json(path: Path) -> Any:
     """Returns the JSON value in a file. Raises InputError, naming the file, where it is missing or broken."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return json.loads(read_text(path))
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error

@@ -10,8 +10,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LEVELS = [
     {"errors", "products", "host", "dropout", "arguments", "digest", "interruption"},
-    {"groups", "store", "parallel", "agreement", "membership"},
-    {"processes"},
+    {"groups", "files", "evaluations", "parallel", "agreement", "membership"},
+    {"processes", "store", "json_rows"},
+    {"tables"},
     {"sequence", "settings", "recurrence", "softmax", "layouts"},
     {"gating"},
     {"fused"},

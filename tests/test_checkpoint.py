@@ -9,8 +9,9 @@ import numpy as np
 import optax
 import pytest
 
-from rnn_jax.checkpoint import Checkpoints, out_of_patience, score
+from rnn_jax.checkpoint import Checkpoints
 from rnn_jax.errors import InputError
+from rnn_jax.evaluations import out_of_patience, score
 from rnn_jax.store import SaveError
 
 

@@ -6,7 +6,8 @@ import json
 import pytest
 
 from rnn_jax import sources
-from rnn_jax.sources import EmptySourceError, column_of, read_source, read_texts, texts_of
+from rnn_jax.sources import column_of, read_source, read_texts, texts_of
+from rnn_jax.tables import EmptySourceError
 
 ROWS = {
     "text": ['first, "quoted"\nwith a line break', "second 😀", "NA", "null", "a  b"],
