@@ -25,6 +25,18 @@ class SaveError(OSError):
     """A step could not be written, such as on a full disk. The message names the last one that was."""
 
 
+class Manager(ocp.CheckpointManager):
+    """Orbax's manager, which leaves JAX's preemption service alone.
+
+    It would tell the service the steps that it saves, in the background too. But the service has one count of
+    steps in each process, the training loop's: set back, two processes agree on a step that one has passed.
+    """
+
+    def reached_preemption(self, step: int) -> bool:
+        """Returns whether a save has to be finished at once: the loop waits for its last one anyway."""
+        return False
+
+
 class Store:
     """Steps in one folder. Close it to wait for a write under way.
 
@@ -65,7 +77,7 @@ class Store:
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self, create=False, multiprocessing_options=alone
         )
-        self.manager = ocp.CheckpointManager(folder, options=options, handler_registry=handlers)
+        self.manager = Manager(folder, options=options, handler_registry=handlers)
 
     def should_preserve(self, checkpoints: Any, *, context: Any) -> list[bool]:
         """Returns which steps stay: Orbax's protocol of a preservation policy."""

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import datasets  # noqa: F401  # imported once, before the forks
@@ -19,6 +20,7 @@ from tests.jobs import tiny_language_config, write_documents
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir")
+NOTICE = 3  # seconds until JAX has noticed a SIGTERM, for which it looks once a second, and told the others
 STOP, KILL = EVERY + 1, 3 * EVERY + 2  # steps in which a process is asked to end, and killed
 
 
@@ -48,6 +50,11 @@ def main(folder):
     settings.train.epochs = 2
     written = [os.open(folder / f"written{index}", os.O_WRONLY | os.O_CREAT) for index in range(2)]
     stop, kill = send(signal.SIGTERM), send(signal.SIGKILL)
+
+    def stop_both():
+        stop()
+        time.sleep(NOTICE)
+
     words = tiny_language_config(write_documents(folder / "documents.jsonl", 12), train__epochs=1)
     words.model.layers = 1
     uneven = settings.copy_and_resolve_references()
@@ -58,7 +65,7 @@ def main(folder):
             shared,
             2,
             1,
-            {0: watched(written[0]), 1: lambda: (watched(written[1])(), at_step(STOP, stop)())},
+            {0: watched(written[0]), 1: lambda: (watched(written[1])(), at_step(STOP, stop_both)())},
         ),
         "one, asked": run(settings, shared, 1, 2, {0: at_step(2 * EVERY + 2, stop)}),
         "two, killed": run(settings, shared, 2, 1, {1: at_step(KILL, kill)}),

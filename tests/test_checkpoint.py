@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.experimental import multihost_utils
 
 from rnn_jax.checkpoint import Checkpoints
 from rnn_jax.errors import InputError
@@ -82,6 +83,13 @@ def test_last_ones_and_the_best_stay(tmp_path):
         assert checkpoints.latest == 5
         assert checkpoints.newest().is_dir()
         assert checkpoints.newest().name == "5"
+
+
+def test_saving_does_not_touch_the_count_of_steps_that_processes_agree_by(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", lambda step: asked.append(step))
+    save_all(tmp_path, [0.5, 0.9])
+    assert asked == []
 
 
 def test_of_equal_accuracies_the_lower_loss_is_the_better():
