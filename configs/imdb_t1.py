@@ -1,6 +1,7 @@
 """IMDB, official split: from the 25,000 labelled reviews alone, word2vec included. Settings: configs/lstm.py.
 
 Command:  python train_loop.py --config configs/imdb_t1.py [--config.data.source=FOLDER]
+Cost, result: docs/imdb.md
 """
 
 from ml_collections import ConfigDict
