@@ -35,7 +35,8 @@ the standard deviation over seeds; the standard error of one accuracy on {test:,
 Train accuracy is that of the last epoch, dropout on. Seconds are of a whole run, on a machine that may have
 done other work beside: {machine}.
 
-Frozen and pretrained embeddings: [the tutorial, with numbers](tutorial.md). The official split: [IMDB](imdb.md).
+Frozen and pretrained embeddings: [the tutorial, with numbers](tutorial.md). The official split:
+[IMDB](imdb.md).
 
 Remake it: `python -m benchmarks.results` (one line: `python train_loop.py --config configs/NAME.py`).
 

@@ -53,9 +53,14 @@ def split_rows(tree: Any, mesh: Mesh) -> Any:
 
 
 def placed(tree: Any, shardings: Any) -> Any:
-    """Returns the tree with its arrays, whole and the same on all processes, laid out as `shardings` says."""
+    """Returns the tree with its arrays, whole and the same on all processes, laid out as `shardings` says.
+
+    Under `jax.eval_shape`, where there are no arrays yet, it returns the tree.
+    """
 
     def place(leaf: Any, sharding: Sharding | None) -> jax.Array:
+        if isinstance(leaf, jax.core.Tracer):
+            return leaf
         spread = isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
         if sharding is None or sharding.is_fully_addressable or spread:
             return jax.device_put(leaf, sharding)
