@@ -73,7 +73,7 @@ trees = st.dictionaries(
 
 @both
 @given(tree=trees)
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=50, derandomize=True)
 def test_a_tree_is_loaded_as_it_was_saved(ending, tree, tmp_path_factory):
     assert_same(load_params(saved(tmp_path_factory.mktemp("files"), ending, tree)), tree)
 
@@ -134,7 +134,7 @@ def test_a_state_dict_of_torch_comes_by_safetensors(tmp_path):
 
 @both
 @given(data=st.data())
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=150, derandomize=True)
 def test_a_changed_byte_changes_no_array_unnoticed(ending, data, tmp_path_factory):
     path = saved(tmp_path_factory.mktemp("files"), ending, TREE)
     content = bytearray(path.read_bytes())
