@@ -6,16 +6,21 @@ a fault: the same bits in the last checkpoint, the same test results.
 """
 
 import argparse
+import multiprocessing
 import random
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 
 from benchmarks.report import machine, replace_section
 from benchmarks.trial import EVERY, STEPS, Trial, job, outcome
+from rnn_jax.host import cores
 
 PAGE = Path("docs", "reliability.md")
 HEADER = """## Faults
@@ -54,28 +59,39 @@ FAULTS = {
 }
 
 
+def attempt(settings: Any, folder: Path, reference: Any, seed: int, number: int) -> tuple[str, int]:
+    """Returns the fault of a trial, and the steps that were done again after it."""
+    name = list(FAULTS)[number % len(FAULTS)]
+    trial = Trial(settings, folder / str(number), random.Random(seed * 10_000 + number))
+    FAULTS[name](trial)
+    return name, trial.resume(reference)
+
+
 def main() -> None:
     """Runs the trials and writes the section; ends with the first trial that fails."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=220)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=cores(), help="trials side by side")
     options = parser.parse_args()
     counts, lost, began = Counter[str](), Counter[str](), time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        jax.config.update("jax_compilation_cache_dir", str(Path(folder, "compiled")))  # by all processes
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))  # by all processes
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-        settings = job(Path(folder, "reviews.jsonl"))
-        whole = Trial(settings, Path(folder, "whole"), random.Random())
+        settings = job(folder / "reviews.jsonl")
+        whole = Trial(settings, folder / "whole", random.Random())
         whole.end(whole.start(), 0)
-        reference = outcome(Path(folder, "whole"))
-        for number in range(options.trials):
-            name = list(FAULTS)[number % len(FAULTS)]
-            trial = Trial(settings, Path(folder, str(number)), random.Random(options.seed * 10_000 + number))
-            FAULTS[name](trial)
-            again = trial.resume(reference)
-            counts[name] += 1
-            lost[name] = max(lost[name], again)
-            print(f"{number} {name}: {again} steps again", flush=True)
+        reference = outcome(folder / "whole")
+        # Forked, as the trials fork: nothing is imported again.
+        with ProcessPoolExecutor(options.workers, multiprocessing.get_context("fork")) as pool:
+            trials = pool.map(
+                partial(attempt, settings, folder, reference, options.seed), range(options.trials)
+            )
+            for number, (name, again) in enumerate(trials):
+                counts[name] += 1
+                lost[name] = max(lost[name], again)
+                print(f"{number} {name}: {again} steps again", flush=True)
     minutes = (time.perf_counter() - began) / 60
     rows = "".join(f"| {name} | {counts[name]} | {lost[name]} |\n" for name in counts)
     text = HEADER.format(steps=STEPS, every=EVERY, minutes=minutes, machine=machine()) + rows
