@@ -25,7 +25,7 @@ class Journal:
     def __init__(self, workdir: Path, total_steps: int, start_step: int, tensorboard: bool):
         """Continues the metrics of an earlier run up to `start_step`; lines of later steps are dropped."""
         self.writer = _tensorboard_writer(workdir, start_step) if tensorboard else None
-        self.total_steps = total_steps
+        self.total_steps, self.start_step = total_steps, start_step
         self.first: tuple[int, float] | None = None  # step and time of the first train line
         self.history = [line for line in _lines(workdir / METRICS) if line["step"] <= start_step]
         write_text(workdir / METRICS, "".join(json.dumps(line) + "\n" for line in self.history))
@@ -76,7 +76,8 @@ class Journal:
             self.say(f"step {step}/{self.total_steps}  {split:<10}  {status}{self._time_left(step)}")
 
     def _time_left(self, step: int) -> str:
-        if self.first is None or step <= self.first[0] or not self.bar.disable:
+        # Within so few steps an evaluation would count for more than it is.
+        if self.first is None or step < 2 * self.first[0] - self.start_step or not self.bar.disable:
             return ""
         pace = (time.perf_counter() - self.first[1]) / (step - self.first[0])
         return f"  {pace * (self.total_steps - step):.0f} s left"

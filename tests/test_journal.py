@@ -34,6 +34,15 @@ def test_metrics_are_json_lines_and_plain_lines_off_a_terminal(tmp_path, capsys)
     assert "\x1b" not in output
 
 
+def test_the_time_left_waits_for_steps_enough_to_tell_it_from(tmp_path, capsys):
+    with Journal(tmp_path, 1000, 50, tensorboard=False) as journal:
+        journal.record(100, "train", {"loss": 0.5})
+        journal.record(101, "validation", {"loss": 0.5})  # which took longer than the one step before it
+        assert "s left" not in capsys.readouterr().out
+        journal.record(150, "train", {"loss": 0.25})
+        assert "s left" in capsys.readouterr().out
+
+
 def test_resumed_run_drops_later_lines_and_one_that_was_cut_short(tmp_path):
     with Journal(tmp_path, 10, 0, tensorboard=False) as journal:
         for step in (2, 4, 6):
