@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -47,7 +48,8 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
-        self.file.close()
+        with suppress(OSError):  # of a line that could not be written, which was said
+            self.file.close()
         if self.writer:
             self.writer.close()
 
@@ -62,8 +64,12 @@ class Journal:
         """Keeps the values of a split at a step and shows them."""
         line = {"step": step, "split": split, **values}
         self.history.append(line)
-        self.file.write(json.dumps(line) + "\n")
-        self.file.flush()
+        try:
+            self.file.write(json.dumps(line) + "\n")
+            self.file.flush()
+        except OSError as error:
+            reason = f"{error.strerror}; metrics cannot be written"
+            raise OSError(error.errno, reason, self.file.name) from error
         if self.writer:
             for name, value in values.items():
                 self.writer.add_scalar(f"{split}/{name}", value, step)

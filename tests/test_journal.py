@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,6 +42,15 @@ def test_the_time_left_waits_for_steps_enough_to_tell_it_from(tmp_path, capsys):
         assert "s left" not in capsys.readouterr().out
         journal.record(150, "train", {"loss": 0.25})
         assert "s left" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full, the disk that is always full")
+def test_a_full_disk_is_told_with_the_file(tmp_path):
+    with Journal(tmp_path, 10, 0, tensorboard=False) as journal:
+        journal.file.close()
+        journal.file = open("/dev/full", "w")  # noqa: SIM115  # the journal closes it
+        with pytest.raises(OSError, match="No space left on device; metrics cannot be written: '/dev/full'"):
+            journal.record(2, "train", {"loss": 0.5})
 
 
 def test_resumed_run_drops_later_lines_and_one_that_was_cut_short(tmp_path):
