@@ -55,10 +55,10 @@ class Child:
 
     def wait(self) -> int:
         """Returns the exit code; of a signal that killed it, minus its number."""
+        with open(self.output) as output:  # until it ends: a full pipe would have it wait for ever
+            self.said = output.read()
         code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         self.ended = time.monotonic()
-        with open(self.output) as output:
-            self.said = output.read()
         return code
 
 
