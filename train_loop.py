@@ -32,12 +32,7 @@ from rnn_jax.report import measurements, report_confusion, write_report
 from rnn_jax.run import Run, compile_ahead, results_of
 from rnn_jax.settings import check_settings, flatten
 from rnn_jax.shared import SharedRun
-from rnn_jax.workdir import (
-    CLASSIFY,
-    LANGUAGE,
-    fresh_workdir,
-    save_task,
-)
+from rnn_jax.workdir import CLASSIFY, LANGUAGE, fresh_workdir, save_task
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/.", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; a run in it is resumed. Default: runs/...")

@@ -80,11 +80,11 @@ def row(name, runs):
     )
 
 
-def page(records, seeds):
-    """Returns the page with what is measured of the seeds."""
+def page(records):
+    """Returns the page with all that is measured."""
     lines = []
     for name in RECIPES:
-        keys = [f"{name}-{seed}" for seed in seeds]
+        keys = [f"{name}-{seed}" for seed in records.seeds()]
         runs = [records.lines[key] for key in keys if records.has(key, settings(name))]
         lines += [row(name, runs)] if runs else []
     return HEADER.format(machine=machine()) + "".join(lines)
@@ -102,7 +102,7 @@ def main():
     for seed in seeds:
         for name in options.recipes.split(","):
             records.measure(f"{name}-{seed}", settings(name), partial(run, name, seed, options.source))
-            PAGE.write_text(page(records, seeds))
+            PAGE.write_text(page(records))
 
 
 if __name__ == "__main__":

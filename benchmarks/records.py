@@ -51,6 +51,10 @@ class Records:
         """Returns whether a run of these settings was measured."""
         return name in self.lines and self.lines[name]["settings"] == settings
 
+    def seeds(self):
+        """Returns the seeds of all records, whose names end in them."""
+        return sorted({int(name.rpartition("-")[2]) for name in self.lines})
+
     def measure(self, name, settings, run):
         """Returns the record of a run; `run()` makes its numbers, a dict, where there is none yet."""
         if not self.has(name, settings):

@@ -113,11 +113,11 @@ def stem(case, seed):
     return "-".join((case[0].replace(" ", "_"), name(*case[1:]).replace(", ", "_"), str(seed)))
 
 
-def write(records, seeds):
-    """Writes the page and the picture of what is measured of the seeds."""
+def write(records):
+    """Writes the page and the picture of all that is measured."""
     results = {}
     for case in cases():
-        keys = [(stem(case, seed), recipe(settings(*case, seed))) for seed in seeds]
+        keys = [(stem(case, seed), recipe(settings(*case, seed))) for seed in records.seeds()]
         runs = [records.lines[key] for key, wanted in keys if records.has(key, wanted)]
         results |= {case: runs} if runs else {}
     header = HEADER.format(test=next(iter(results.values()))[0]["examples"])
@@ -138,7 +138,7 @@ def main():
         for case in cases():
             config = settings(*case, seed)
             records.measure(stem(case, seed), recipe(config), partial(measure, case, config, seed))
-            write(records, seeds)
+            write(records)
 
 
 if __name__ == "__main__":

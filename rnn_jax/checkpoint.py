@@ -13,7 +13,6 @@ import jax
 
 from rnn_jax.errors import InputError, require
 from rnn_jax.evaluations import best_step, checked
-from rnn_jax.parallel import placed
 from rnn_jax.store import Store
 
 FOLDER, DAMAGED = "checkpoints", "damaged"
@@ -66,19 +65,6 @@ class Checkpoints:
         return None if self.latest is None else self.folder / str(self.latest)
 
     def restore(
-        self, template: Callable[[int], Any], say: Callable[[str], None]
-    ) -> tuple[Any, list[dict[str, Any]]]:
-        """Returns the state of the newest whole checkpoint, placed as template(step); or (template(0), []).
-
-        Beside it come its evaluations. All else is as in `read_newest`.
-        """
-        found, evaluations = self.read_newest(template, say)
-        if found is None:
-            return template(0), []
-        like = template(int(found.step))
-        return placed(found, jax.tree.map(lambda leaf: getattr(leaf, "sharding", None), like)), evaluations
-
-    def read_newest(
         self, template: Callable[[int], Any], say: Callable[[str], None]
     ) -> tuple[Any, list[dict[str, Any]]]:
         """Returns the newest whole checkpoint's state in numpy arrays, and its evaluations; or (None, []).

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from rnn_jax.agreement import first, from_first, leads, on_host
 from rnn_jax.checkpoint import Checkpoints
@@ -47,11 +48,14 @@ class SharedRun:
     def restore(
         self, template: Callable[[int], Any], say: Callable[[str], None]
     ) -> tuple[Any, list[dict[str, Any]]]:
-        """Returns a state and evaluations as `Checkpoints.restore` does."""
+        """Returns a state, placed as template(step), and evaluations; template(0) where none was saved.
+
+        All else is as in `Checkpoints.restore`.
+        """
         read: list[Any] = []
 
         def read_newest() -> tuple[int | None, list[dict[str, Any]]]:
-            state, evaluations = self.checkpoints.read_newest(template, say)
+            state, evaluations = self.checkpoints.restore(template, say)
             read.append(state)
             return None if state is None else int(state.step), evaluations
 
@@ -59,8 +63,7 @@ class SharedRun:
         if step is None:
             return template(0), evaluations
         like = template(step)
-        zeros = jax.tree.map(lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), like)
-        state = from_first(read[0] if read else zeros)
+        state = from_first(read[0] if read else _zeros(like))
         return placed(state, jax.tree.map(lambda leaf: leaf.sharding, like)), evaluations
 
     def restore_params(self, step: int, like: Any) -> Any:
@@ -85,3 +88,7 @@ class SharedRun:
     def journal(self, total: int, start: int, tensorboard: bool) -> Journal | Silence:
         """Returns the journal of the run; on other processes than 0 one that says and writes nothing."""
         return Journal(self.workdir, total, start, tensorboard) if leads() else Silence()
+
+
+def _zeros(like: Any) -> Any:
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)

@@ -115,7 +115,7 @@ def test_the_page_of_recipes_has_what_was_measured(tmp_path):
             "cores": 2,
         }
         records.measure(f"imdb_t0-{seed}", imdb.settings("imdb_t0"), lambda numbers=numbers: numbers)
-    page = imdb.page(records, (0, 1, 2))
+    page = imdb.page(records)
     assert page.endswith(
         "|\n| `imdb_t0`: at most 10 minutes | 2 | **92.0 ± 1.4** | 90.0 ± 0.0 | 1,000 | 100 | 2 |\n"
     )
