@@ -1,6 +1,6 @@
 """Hostile input: 10,400 cases of files, texts, settings and commands, wrong or made to do harm.
 
-Run `python -m benchmarks.hostile`; needs the extra `interop`; it writes a section of docs/reliability.md. Each
+Run `python -m benchmarks.hostile`; needs the extra `interop`; writes a section of docs/reliability.md. Each
 case has to end with a right answer, compared with an independent reading, or with the documented error,
 within a time and a memory.
 """
