@@ -8,6 +8,9 @@ import json
 import os
 import sys
 import time
+from functools import partial
+
+from benchmarks.cudnn import cudnn_model
 
 
 def build_torch(case):
@@ -15,24 +18,26 @@ def build_torch(case):
     import torch
 
     torch.set_num_threads(os.cpu_count() or 1)
-    dtype = getattr(torch, case["dtype"])
+    place = {"device": "cuda" if torch.cuda.is_available() else "cpu", "dtype": getattr(torch, case["dtype"])}
     make = {"LSTM": torch.nn.LSTM, "GRU": torch.nn.GRU}[case["cell"]]
-    layer = make(
-        case["E"], case["H"], case["layers"], batch_first=True, bidirectional=case["bidirectional"]
-    ).to(dtype)
-    x = torch.randn(case["B"], case["T"], case["E"]).to(dtype)
+    sizes = case["E"], case["H"], case["layers"]
+    layer = make(*sizes, batch_first=True, bidirectional=case["bidirectional"], **place)
+    x = torch.randn(case["B"], case["T"], case["E"], **place)
     directions = 2 if case["bidirectional"] else 1
-    target = torch.randn(case["B"], directions * case["H"]).to(dtype)
+    target = torch.randn(case["B"], directions * case["H"], **place)
+    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
 
     def forward():
         with torch.inference_mode():
             layer(x)
+        wait()
 
     def train():
         layer.zero_grad()
         carry = layer(x)[1]
         hidden = (carry[0] if isinstance(carry, tuple) else carry)[-directions:]
         ((torch.cat(list(hidden), dim=-1) - target) ** 2).mean().backward()
+        wait()
 
     return {"forward": forward, "train": train}[case["mode"]], {}
 
@@ -111,7 +116,7 @@ def build_jax(engine, case):
 
     from rnn_jax.parallel import batch_mesh, on_every_device
 
-    init, apply = keras_model(case) if engine == "keras" else jax_model(engine, case)
+    init, apply = {"keras": keras_model, "cudnn": cudnn_model}.get(engine, partial(jax_model, engine))(case)
     x = jax.random.normal(jax.random.key(0), (case["B"], case["T"], case["E"]))
     width = case["H"] * (2 if case["bidirectional"] else 1)
     target = jax.random.normal(jax.random.key(1), (case["B"], width))

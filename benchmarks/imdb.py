@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.records import Records, recipe, summary
-from benchmarks.report import machine
+from benchmarks.report import machine, replace_section
 from benchmarks.results import spread
 from rnn_jax.host import cores
 
@@ -30,15 +30,7 @@ RECIPES = {
     "imdb_t3": "frozen word2vec of the 75,000 texts",
 }
 RUNS, PAGE, RECORDS = Path("runs", "imdb"), Path("docs", "imdb.md"), Path("docs", "imdb.json")
-HEADER = """# IMDB, the official split
-
-Recipes of `configs/` on the Large Movie Review Dataset (Maas et al., ACL 2011): nine tenths of the training
-split to train, a tenth to choose the best epoch, all 25,000 reviews of the test split to test, once. No text
-of the test split is in any vocabulary or vectors. Means over seeds and their standard deviation; the standard
-error of one accuracy on 25,000 reviews is 0.18 points. Seconds are of the whole program, from raw text to the
-tested model, with nothing cached.
-
-Remake it: `python -m benchmarks.imdb`. {machine}.
+HEADER = """Remake it: `python -m benchmarks.imdb`. {machine}.
 
 | recipe | seeds | test, % | validation, % | parameters trained | seconds | cores |
 |---|---|---|---|---|---|---|
@@ -80,14 +72,14 @@ def row(name, runs):
     )
 
 
-def page(records):
-    """Returns the page with all that is measured."""
+def table(records):
+    """Returns the table of all that is measured."""
     lines = []
     for name in RECIPES:
         keys = [f"{name}-{seed}" for seed in records.seeds()]
         runs = [records.lines[key] for key in keys if records.has(key, settings(name))]
         lines += [row(name, runs)] if runs else []
-    return HEADER.format(machine=machine()) + "".join(lines)
+    return (HEADER.format(machine=machine()) + "".join(lines)).rstrip()
 
 
 def main():
@@ -102,7 +94,7 @@ def main():
     for seed in seeds:
         for name in options.recipes.split(","):
             records.measure(f"{name}-{seed}", settings(name), partial(run, name, seed, options.source))
-            PAGE.write_text(page(records))
+            PAGE.write_text(replace_section(PAGE.read_text(), "recipes", table(records)))
 
 
 if __name__ == "__main__":

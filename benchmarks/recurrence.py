@@ -86,14 +86,14 @@ def curve_cases():
 class Worker:
     """A process that runs one engine; started when first asked, killed when it takes too long."""
 
-    def __init__(self, engine):
+    def __init__(self, engine, limit=LIMIT):
         variables = {"ours": environment(), "ours, 1 device": environment(1)}
         split = {"XLA_FLAGS": f"{DEVICE_COUNT_FLAG}={cores()}"}
-        self.engine, self.process = engine, None
+        self.engine, self.limit, self.process = engine, limit, None
         self.environment = os.environ | variables.get(engine, split if engine == "flax, split" else {})
 
     def ask(self, line):
-        """Returns the answer to a line, or an error after LIMIT seconds."""
+        """Returns the answer to a line, or an error after the limit."""
         if self.process is None:
             command = [sys.executable, "-m", "benchmarks.engines", self.engine]
             self.process = subprocess.Popen(
@@ -106,13 +106,13 @@ class Worker:
             )
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
-        ready, _, _ = select.select([self.process.stdout], [], [], LIMIT)
+        ready, _, _ = select.select([self.process.stdout], [], [], self.limit)
         answer = self.process.stdout.readline() if ready else ""
         if answer:
             return json.loads(answer)
         self.process.kill()
         self.process = None
-        return {"error": f"took more than {LIMIT} s" if not ready else "the process ended"}
+        return {"error": f"took more than {self.limit} s" if not ready else "the process ended"}
 
 
 def measure(workers, case, rounds):

@@ -11,6 +11,8 @@ from configs import imdb_t3
 
 def get_config() -> ConfigDict:
     config = imdb_t3.get_config()
+    config.model.embedding_dim = 128
+    config.model.hidden = 128
     config.text.vocabulary_source = ""
     config.embedding.epochs = 15
     return config

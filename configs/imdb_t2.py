@@ -15,6 +15,7 @@ def get_config() -> ConfigDict:
     config = imdb_t3.get_config()
     config.text.vocabulary_source = ""
     config.model.embedding_dim = 50
+    config.model.hidden = 128
     config.model.embedding_dropout = 0.1
     config.model.dropout = 0.3
     config.embedding.vectors = "glove-6b-50d"

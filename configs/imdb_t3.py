@@ -16,9 +16,9 @@ def get_config() -> ConfigDict:
     config.text.vocab_size = 30_000
     config.text.max_length = 400
     config.batch = ConfigDict({"size": 64, "buckets": 6})
-    config.model.embedding_dim = 128
+    config.model.embedding_dim = 256
     config.model.cell = "gru"  # 90.4 after 3 epochs of a trial, LSTM 89.9, and three quarters of its cost
-    config.model.hidden = 128
+    config.model.hidden = 256
     config.model.bidirectional = True
     config.model.pooling = "concat"
     config.model.embedding_dropout = 0.3

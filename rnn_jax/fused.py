@@ -3,7 +3,6 @@
 A plain scan, differentiated, adds to the weight gradient at every step and stores what it needs for that.
 Here a step does only what the next one waits for. The rest is done for a whole chunk at once, while it is in
 cache: the input projection before the steps, the slopes of the gates and the weight gradients around them.
-
 All of it is one `jax.custom_jvp` rule: a scan that is linear in the tangents, which JAX transposes into the
 backward pass. So forward mode, vmap and higher orders work as with any function.
 Arrays are time-major, [N, K, B, ...]: N chunks of K steps of B rows.
@@ -40,11 +39,12 @@ class Masks(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What no array decides: the cell, the direction, what is kept, the type of products' operands."""
+    """What no array decides. unroll: steps compiled in a row; dtype: of products' operands."""
 
     gating: Gating
     reverse: bool
     keep_gates: bool
+    unroll: int
     dtype: Any
 
 
@@ -59,11 +59,12 @@ def run_fused(
     reverse: bool,
     chunk: int,
     keep_gates: bool,
+    unroll: int = 1,
 ) -> tuple[Any, jax.Array]:
     """Returns the last carry and the hidden states [T, B, H] in its type.
 
-    Padded steps pass the carry on; a T that is no multiple of `chunk` is padded to one. With `keep_gates`
-    false the backward pass computes the gates again, and what is stored falls to a third.
+    Padded steps pass the carry on; a T that is no multiple of `chunk` is padded to one. Without `keep_gates`
+    the backward pass computes them again, and a third is stored. `unroll` steps are compiled in a row.
     """
     steps, batch, size = x_TBE.shape
     chunks = -(-steps // chunk)
@@ -73,9 +74,8 @@ def run_fused(
         x_TBE = jnp.pad(x_TBE, [(0, added), (0, 0), (0, 0)])
         valid_TB = jnp.pad(valid_TB, [(0, added), (0, 0)])
     valid_NKB = None if valid_TB is None else valid_TB.reshape(chunks, chunk, batch)
-    plan = Plan(gating, reverse, keep_gates, weights.kernel.dtype)
-    x_NKBE = x_TBE.reshape(chunks, chunk, batch, size)
-    masks = Masks(valid_NKB, hidden_mask_BH)
+    plan = Plan(gating, reverse, keep_gates, unroll, weights.kernel.dtype)
+    x_NKBE, masks = x_TBE.reshape(chunks, chunk, batch, size), Masks(valid_NKB, hidden_mask_BH)
     carry, h_NKBH = recurrence(plan, scaled(gating, weights), x_NKBE, carry, masks)
     return carry, h_NKBH.reshape(chunks * chunk, batch, -1)[:steps]
 
@@ -132,7 +132,7 @@ def steps_forward(plan: Plan, operands: Operands, x_NKBE, carry, masks: Masks, k
             new = jax.tree.map(partial(keep_valid, valid_B), plan.gating.advance(carry, gates), carry)
             return new, keep(new, gates)
 
-        return lax.scan(step, carry, (inputs, valid_KB), reverse=plan.reverse)
+        return lax.scan(step, carry, (inputs, valid_KB), reverse=plan.reverse, unroll=plan.unroll)
 
     return lax.scan(run_chunk, carry, (x_NKBE, masks.valid), reverse=plan.reverse)
 
@@ -156,7 +156,7 @@ def steps_tangent(plan: Plan, operands: Operands, x_NKBE, first, masks: Masks, k
             new = jax.tree.map(partial(keep_valid, None), new, carry_dot)
             return new, hidden(new)
 
-        return lax.scan(step, carry_dot, (slopes, pushes, hold), reverse=plan.reverse)
+        return lax.scan(step, carry_dot, (slopes, pushes, hold), reverse=plan.reverse, unroll=plan.unroll)
 
     # Slopes are computed in the backward pass, a chunk at a time: stored, they would be most of the memory.
     run_chunk = jax.checkpoint(run_chunk, prevent_cse=False, policy=jax.checkpoint_policies.nothing_saveable)

@@ -12,7 +12,7 @@ from rnn_jax.cells import Carry, Cell
 from rnn_jax.dropout import Dropout
 from rnn_jax.errors import check_rate, choose, require
 from rnn_jax.fused import run_fused
-from rnn_jax.host import chunk_length, keeps_gates
+from rnn_jax.host import chunk_length, keeps_gates, unrolled
 from rnn_jax.recurrence import project_inputs
 from rnn_jax.sequence import check_batch, keep_valid, valid_steps, zero_padding
 
@@ -97,6 +97,7 @@ class RNN(nn.Module):
 
     def _run_fused(self, x_TBE, valid_TB, carry, hidden_mask, reverse) -> tuple[Carry, jax.Array]:
         time, batch, size = x_TBE.shape
+        chunk = chunk_length(time)
         weights = self.cell.weights(size)
         keep_gates = keeps_gates(time, batch, weights.bias.size) if self.remat is None else not self.remat
         carry, h_TBH = run_fused(
@@ -107,8 +108,9 @@ class RNN(nn.Module):
             valid_TB,
             hidden_mask,
             reverse=reverse,
-            chunk=chunk_length(time),
+            chunk=chunk,
             keep_gates=keep_gates,
+            unroll=unrolled(chunk, jax.default_backend()),
         )
         return carry, h_TBH.astype(weights.recurrent.dtype)
 

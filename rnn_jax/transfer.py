@@ -71,7 +71,7 @@ def transferred(
       InputError: no such run, an entry that matches nothing in it or goes nowhere here, or an embedding of
         another width.
     """
-    flat, lines = flatten_dict(params, sep="/"), []
+    flat, lines, table_of = flatten_dict(params, sep="/"), [], None
     entries = [take_of(entry, workdir) for entry in take]
     runs = {
         folder: _parameters_and_words(folder) for folder in dict.fromkeys(entry.workdir for entry in entries)
@@ -83,9 +83,21 @@ def transferred(
         for there in matching(ARGUMENT, entry.there, list(found)):
             here = entry.here + there[len(entry.there) :] if entry.moves else there
             rows = (old_words, words) if here == TABLE else None
+            table_of = entry.workdir if rows else table_of
             flat, line = _placed(flat, here, found[there], rows)
             lines.append(line)
+    lines += strangers({folder: found for folder, (found, _) in runs.items()}, table_of)
     return unflatten_dict(flat, sep="/"), list(dict.fromkeys(lines))
+
+
+def strangers(runs: dict[Path, dict[str, np.ndarray]], table_of: Path | None) -> list[str]:
+    """Returns a line on each run whose layers learned with another embedding than that of `table_of`."""
+    return [
+        f"note: what is taken of {folder} learned with an embedding of its own, and reads that of {table_of} "
+        "here; train it on that one, frozen, as configs/lm_backward.py does"
+        for folder, found in runs.items()
+        if table_of and not np.array_equal(found[TABLE], runs[table_of][TABLE])
+    ]
 
 
 def _parameters_and_words(workdir: Path) -> tuple[dict[str, np.ndarray], list[str]]:

@@ -76,12 +76,13 @@ def test_fused_is_the_scan_at_any_ragged_shape(name, reverse, remat, time, fract
     compare(name, reverse, remat, a_batch(batch=len(fractions), time=time), lengths)
 
 
-@pytest.mark.parametrize("chunk", [1, 4, 6, 7])
-def test_the_length_of_chunks_changes_nothing(monkeypatch, chunk):
+@pytest.mark.parametrize(("chunk", "unroll"), [(1, 1), (4, 1), (6, 4), (7, 7)])
+def test_neither_the_length_of_chunks_nor_loops_within_them_change_anything(monkeypatch, chunk, unroll):
     layer = RNN(LSTMCell(UNITS), reverse=True, backend="fused")
     arguments = parameters(layer), a_batch(), a_carry(layer, 4), LENGTHS
     expected = values_and_gradients(layer, *arguments)
     monkeypatch.setattr(rnn_room, "chunk_length", lambda steps: chunk)
+    monkeypatch.setattr(rnn_room, "unrolled", lambda steps, platform: unroll)
     assert_trees_close(values_and_gradients(layer, *arguments), expected, rtol=1e-5)
 
 

@@ -73,3 +73,7 @@ def test_wide_layers_share_one_device():
 def test_gates_are_kept_until_they_fill_a_gibibyte():
     assert host.keeps_gates(400, 128, 4 * 256)
     assert not host.keeps_gates(4096, 128, 4 * 512)
+
+
+def test_a_gpu_runs_a_chunk_without_a_loop():
+    assert [host.unrolled(20, platform) for platform in ("cpu", "gpu", "tpu")] == [1, 20, 1]

@@ -1,5 +1,7 @@
 """Where training starts: word vectors and earlier runs, row by row and path by path."""
 
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -184,7 +186,19 @@ def test_two_language_models_become_the_halves_of_a_bidirectional_classifier(tmp
     words = Tokenizer.load(tmp_path / "forward" / "tokenizer.json").words
     rows = [words.index(word) for word in tokenizer.words]
     assert same(new["embedding/embedding"], forward["embedding/embedding"][rows])
-    assert len(lines) == 1 + 2 * sum(path.startswith("encoder/") for path in forward)
+    *taken, note = lines
+    assert len(taken) == 1 + 2 * sum(path.startswith("encoder/") for path in forward)
+    assert all(line.startswith("taken: ") for line in taken)
+    assert "backward learned with an embedding of its own, and reads that of forward here" in note
+
+
+def test_halves_that_share_an_embedding_are_taken_without_a_note(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_language_run(tmp_path / "forward", cell="lstm")
+    shutil.copytree(tmp_path / "forward", tmp_path / "backward")
+    tokenizer = tokenizer_of(TEXTS[:2])
+    params = params_of(tokenizer, cell="lstm", bidirectional=True)
+    lines = transferred(params, tokenizer.words, "forward", TWO_HALVES)[1]
     assert all(line.startswith("taken: ") for line in lines)
 
 
