@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import tokenizers
 
+from rnn_jax.files import replacing
 from rnn_jax.text import LINE_BREAK, WORD_PATTERN, Tokenizer
-from rnn_jax.vector_files import replacing
 
 Rows = list[np.ndarray]
 

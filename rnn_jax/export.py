@@ -15,11 +15,11 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import export
 
 from rnn_jax.errors import InputError, require
-from rnn_jax.files import path_of
+from rnn_jax.files import path_of, replacing
 from rnn_jax.inference import Predictor
 from rnn_jax.text import truncate
 from rnn_jax.training import class_log_probabilities
-from rnn_jax.vector_files import DAMAGE, replacing
+from rnn_jax.vector_files import DAMAGE
 from rnn_jax.workdir import TOKENIZER
 
 KIND, FORMAT = "rnn_jax classifier", 1

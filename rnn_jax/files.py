@@ -1,7 +1,11 @@
-"""Files that a user names: their paths, and how far what is in them may expand."""
+"""Files that a user names: their paths, how far what is in them may expand, and writing one whole."""
 
 import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from rnn_jax.errors import InputError, require
 
@@ -64,6 +68,18 @@ def unreadable(path: Path, error: Exception) -> InputError:
     """Returns the error of a file that a library could not read, for the reason that it gave."""
     reason = f"{type(error).__name__}: {error}"[:500]
     return InputError(f"could not read {str(path)!r}: {reason}; if it is cut off or damaged, get it again")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Gives a temporary file that takes the place of `path` at the end, so that no half of one is left."""
+    temporary = path.with_name(f"{path.stem}-{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _short(source: str | Path) -> str:

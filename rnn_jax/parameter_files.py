@@ -14,8 +14,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from rnn_jax.errors import InputError, choose, require
-from rnn_jax.files import check_expansion, most_bytes, path_of
-from rnn_jax.vector_files import replacing
+from rnn_jax.files import check_expansion, most_bytes, path_of, replacing
 
 Arrays = dict[str, np.ndarray]
 # In the metadata of .safetensors, which has none of its own, and the comment of .npz: of a zip archive's

@@ -4,7 +4,6 @@ import gzip
 import importlib.util
 import io
 import lzma
-import os
 import struct
 import tempfile
 import zipfile
@@ -17,7 +16,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from rnn_jax.errors import InputError, require
-from rnn_jax.files import check_expansion, most_bytes, path_of
+from rnn_jax.files import check_expansion, most_bytes, path_of, replacing
 
 GLOVE = "glove-6b-50d"
 GLOVE_TABLE, GLOVE_INDEX = "glove_6B_50d_emb.npy", "glove_6B_index.parquet"
@@ -144,18 +143,6 @@ def check_output(path: Path) -> None:
             require(not path.is_dir(), f"{path} is a folder; give a file")
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error}") from error
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Gives a temporary file that takes the place of `path` at the end, so that no half of one is left."""
-    temporary = path.with_name(f"{path.stem}-{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _member(path: Path, member: str) -> str:

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from rnn_jax.errors import choose, require
+from rnn_jax.files import replacing
 from rnn_jax.text import PAD, SPECIAL_WORDS
-from rnn_jax.vector_files import GLOVE, GLOVE_INDEX, Location, damage_named, locate, opened, replacing
+from rnn_jax.vector_files import GLOVE, GLOVE_INDEX, Location, damage_named, locate, opened
 from rnn_jax.vector_formats import Search, read_binary, read_table, read_text
 
 READERS = {".txt": read_text, ".vec": read_text, ".bin": read_binary}
