@@ -3,7 +3,8 @@
 Command:  python train_loop.py --config configs/imdb_t2.py [--config.data.source=FOLDER]
 Cost, result: docs/imdb.md
 
-In a trial with the adversary and the dropout of imdb_t3.py these vectors learned too little.
+Milder than imdb_t3.py and longer: with its adversary and dropout the network learns too little from these
+vectors, and without an adversary it overfits (validation 88.4; 89.3 after 7 of 8 epochs of a trial with it).
 """
 
 from ml_collections import ConfigDict
@@ -16,8 +17,10 @@ def get_config() -> ConfigDict:
     config.text.vocabulary_source = ""
     config.model.embedding_dim = 50
     config.model.hidden = 128
+    config.model.word_dropout = 0.05
     config.model.embedding_dropout = 0.1
-    config.model.dropout = 0.3
+    config.model.dtype = "bfloat16"
     config.embedding.vectors = "glove-6b-50d"
-    config.train.adversarial = 0.0
+    config.train.adversarial = 1.0
+    config.train.epochs = 12
     return config
