@@ -78,6 +78,8 @@ def product_rate():
 def main():
     """Measures all rows and writes the section."""
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # many processes share the GPU's memory
+    if jax.default_backend() != "gpu":
+        raise SystemExit(f"this needs a GPU, and JAX built for it; JAX has: {jax.devices()}")
     rows = list(cases())
     with ThreadPoolExecutor(cores()) as pool:
         ready = list(pool.map(built, [case for _, case in rows]))

@@ -96,7 +96,7 @@ def strangers(runs: dict[Path, dict[str, np.ndarray]], table_of: Path | None) ->
         f"note: what is taken of {folder} learned with an embedding of its own, and reads that of {table_of} "
         "here; train it on that one, frozen, as configs/lm_backward.py does"
         for folder, found in runs.items()
-        if table_of and not np.array_equal(found[TABLE], runs[table_of][TABLE])
+        if table_of and not np.array_equal(found.get(TABLE), runs[table_of][TABLE])
     ]
 
 
