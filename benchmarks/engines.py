@@ -10,8 +10,6 @@ import sys
 import time
 from functools import partial
 
-from benchmarks.cudnn import cudnn_model
-
 
 def build_torch(case):
     """Returns a function without arguments that runs torch.nn.LSTM or GRU, and nothing measured yet."""
@@ -114,6 +112,7 @@ def build_jax(engine, case):
     import jax.numpy as jnp
     from jax.sharding import PartitionSpec as P
 
+    from benchmarks.cudnn import cudnn_model
     from rnn_jax.parallel import batch_mesh, on_every_device
 
     init, apply = {"keras": keras_model, "cudnn": cudnn_model}.get(engine, partial(jax_model, engine))(case)

@@ -7,13 +7,12 @@ A time is from the call until the result is there: medians, each after a run tha
 
 import json
 import os
-import statistics
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
 
 from benchmarks.performance import cell
-from benchmarks.recurrence import SHAPES, Worker, a_case
+from benchmarks.recurrence import SHAPES, Worker, a_case, in_turn, product_rate
 from benchmarks.report import machine, write_section
 from rnn_jax.host import cores
 
@@ -39,20 +38,14 @@ def cases():
 
 def built(case):
     """Returns a worker for each engine that has such a layer, ready to run it."""
-    workers = {
-        engine: Worker(engine, LIMIT) for engine in ENGINES if engine != "cudnn" or case["cell"] == "LSTM"
-    }
-    return {name: worker for name, worker in workers.items() if "error" not in worker.ask(json.dumps(case))}
-
-
-def milliseconds(workers):
-    """Returns each engine's median time."""
-    times = {engine: [] for engine in workers}
-    for _ in range(ROUNDS):
-        for engine, worker in workers.items():
-            worker.ask("run")
-            times[engine].append(1000 * worker.ask("run"))
-    return {engine: statistics.median(row) for engine, row in times.items()}
+    workers = {}
+    for engine in ENGINES:
+        worker = Worker(engine, LIMIT)
+        if "error" not in worker.ask(json.dumps(case)):
+            workers[engine] = worker
+        elif worker.process:
+            worker.process.kill()
+    return workers
 
 
 def table(measured):
@@ -66,15 +59,6 @@ def table(measured):
     return "\n".join(lines)
 
 
-def product_rate():
-    """Returns the TFLOP/s of a large product."""
-    worker = Worker("ours", LIMIT)
-    flop = worker.ask(json.dumps({"mode": "product", "H": 8192}))["flop"]
-    rate = flop / min(worker.ask("run") for _ in range(5)) / 1e12
-    worker.process.kill()
-    return rate
-
-
 def main():
     """Measures all rows and writes the section."""
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # many processes share the GPU's memory
@@ -85,12 +69,14 @@ def main():
         ready = list(pool.map(built, [case for _, case in rows]))
     measured = []
     for (label, _), workers in zip(rows, ready, strict=True):
-        measured.append((label, milliseconds(workers)))
+        measured.append((label, in_turn(workers, ROUNDS)))
         print(*measured[-1], flush=True)
         for worker in workers.values():
             worker.process.kill()
-    rate, gpu = product_rate(), jax.devices()[0].device_kind
-    text = TEXT.format(gpu=gpu, rate=rate, machine=machine())
+    worker = Worker("ours", LIMIT)
+    rate = product_rate(worker, (8192,)) / 1000
+    worker.process.kill()
+    text = TEXT.format(gpu=jax.devices()[0].device_kind, rate=rate, machine=machine())
     write_section("gpu", text + table(measured))
 
 

@@ -118,7 +118,15 @@ class Worker:
 def measure(workers, case, rounds):
     """Returns, for each engine, its median milliseconds and what building it took, or its error."""
     results = {engine: worker.ask(json.dumps(case)) for engine, worker in workers.items()}
-    times = {engine: [] for engine, result in results.items() if "error" not in result}
+    built = {engine: workers[engine] for engine, result in results.items() if "error" not in result}
+    for engine, milliseconds in in_turn(built, rounds).items():
+        results[engine]["ms"] = milliseconds
+    return results
+
+
+def in_turn(workers, rounds):
+    """Returns each engine's median milliseconds; they have been built and run one after another."""
+    times = {engine: [] for engine in workers}
     for _ in range(rounds):
         for engine, row in times.items():
             if sum(row) < SECONDS or len(row) < 3:
@@ -126,15 +134,13 @@ def measure(workers, case, rounds):
                 answer = workers[engine].ask("run")
                 if isinstance(answer, float):
                     row.append(answer)
-    for engine, row in times.items():
-        results[engine]["ms"] = 1000 * statistics.median(row)
-    return results
+    return {engine: 1000 * statistics.median(row) for engine, row in times.items()}
 
 
-def product_rate(worker):
+def product_rate(worker, sizes=(512, 1024, 2048)):
     """Returns the best GFLOP/s of square float32 products on all devices."""
     best = 0.0
-    for size in (512, 1024, 2048):
+    for size in sizes:
         flop = worker.ask(json.dumps({"mode": "product", "H": size}))["flop"]
         best = max(best, flop / min(worker.ask("run") for _ in range(5)) / 1e9)
     return best

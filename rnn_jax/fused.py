@@ -59,7 +59,7 @@ def run_fused(
     reverse: bool,
     chunk: int,
     keep_gates: bool,
-    unroll: int = 1,
+    unroll: int,
 ) -> tuple[Any, jax.Array]:
     """Returns the last carry and the hidden states [T, B, H] in its type.
 

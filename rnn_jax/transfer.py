@@ -86,17 +86,17 @@ def transferred(
             table_of = entry.workdir if rows else table_of
             flat, line = _placed(flat, here, found[there], rows)
             lines.append(line)
-    lines += strangers({folder: found for folder, (found, _) in runs.items()}, table_of)
+    lines += _strangers({folder: found for folder, (found, _) in runs.items()}, table_of)
     return unflatten_dict(flat, sep="/"), list(dict.fromkeys(lines))
 
 
-def strangers(runs: dict[Path, dict[str, np.ndarray]], table_of: Path | None) -> list[str]:
+def _strangers(runs: dict[Path, dict[str, np.ndarray]], table_of: Path | None) -> list[str]:
     """Returns a line on each run whose layers learned with another embedding than that of `table_of`."""
     return [
         f"note: what is taken of {folder} learned with an embedding of its own, and reads that of {table_of} "
         "here; train it on that one, frozen, as configs/lm_backward.py does"
         for folder, found in runs.items()
-        if table_of and not np.array_equal(found.get(TABLE), runs[table_of][TABLE])
+        if table_of and TABLE in found and not np.array_equal(found[TABLE], runs[table_of][TABLE])
     ]
 
 
