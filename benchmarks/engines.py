@@ -8,7 +8,6 @@ import json
 import os
 import sys
 import time
-from functools import partial
 
 
 def build_torch(case):
@@ -106,16 +105,24 @@ def keras_model(case):
     return lambda key, x: [variable.value for variable in model.trainable_variables], apply
 
 
+def model_of(engine, case):
+    """Returns (init, apply) of any engine but torch."""
+    if engine == "cudnn":
+        from benchmarks.cudnn import cudnn_model
+
+        return cudnn_model(case)
+    return keras_model(case) if engine == "keras" else jax_model(engine, case)
+
+
 def build_jax(engine, case):
     """Returns a function that runs the compiled program, and what building it took: seconds and bytes."""
     import jax
     import jax.numpy as jnp
     from jax.sharding import PartitionSpec as P
 
-    from benchmarks.cudnn import cudnn_model
     from rnn_jax.parallel import batch_mesh, on_every_device
 
-    init, apply = {"keras": keras_model, "cudnn": cudnn_model}.get(engine, partial(jax_model, engine))(case)
+    init, apply = model_of(engine, case)
     x = jax.random.normal(jax.random.key(0), (case["B"], case["T"], case["E"]))
     width = case["H"] * (2 if case["bidirectional"] else 1)
     target = jax.random.normal(jax.random.key(1), (case["B"], width))
