@@ -13,7 +13,6 @@ def get_config() -> ConfigDict:
     config = imdb_t3.get_config()
     config.model.hidden = 128
     config.model.dropout = 0.4
-    config.model.dtype = "bfloat16"
     config.embedding.epochs = 6
     config.train.adversarial = 0.0
     config.train.epochs = 6

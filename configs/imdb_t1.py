@@ -13,6 +13,7 @@ def get_config() -> ConfigDict:
     config = imdb_t3.get_config()
     config.model.embedding_dim = 128
     config.model.hidden = 128
+    config.model.dtype = "float32"
     config.text.vocabulary_source = ""
     config.embedding.epochs = 15
     return config

@@ -19,7 +19,6 @@ def get_config() -> ConfigDict:
     config.model.hidden = 128
     config.model.word_dropout = 0.05
     config.model.embedding_dropout = 0.1
-    config.model.dtype = "bfloat16"
     config.embedding.vectors = "glove-6b-50d"
     config.train.adversarial = 1.0
     config.train.epochs = 12

@@ -23,6 +23,7 @@ def get_config() -> ConfigDict:
     config.model.pooling = "concat"
     config.model.embedding_dropout = 0.3
     config.model.dropout = 0.5
+    config.model.dtype = "bfloat16"
     config.embedding.vectors = "word2vec"
     config.embedding.epochs = 8
     config.train.freeze = ("embedding",)
