@@ -11,9 +11,11 @@ from configs import imdb_t3
 
 def get_config() -> ConfigDict:
     config = imdb_t3.get_config()
-    config.model.hidden = 128
-    config.model.dropout = 0.4
+    config.model.embedding_dim = 192
+    config.model.hidden = 96
+    config.model.embedding_dropout = 0.1
+    config.model.dropout = 0.2
     config.embedding.epochs = 6
-    config.train.adversarial = 0.0
-    config.train.epochs = 6
+    config.optimizer.schedule = "slanted_triangular"
+    config.train.epochs = 4
     return config
