@@ -45,7 +45,7 @@ def jobs(cells: Sequence[str], source: str) -> Jobs:
     }
 
 
-def measure(folder: Path, source: str, cells: Sequence[str] = ("gru",)) -> dict[str, list[dict]]:
+def measure(folder: Path, source: str, cells: Sequence[str] = ("gru", "lstm")) -> dict[str, list[dict]]:
     """Trains every cell with both types and all seeds; returns, for each cell, a row for each quantity."""
     if not folder.exists():
         finish(start(folder, jobs(cells, source), devices=1, hashes=0), folder)

@@ -13,8 +13,9 @@ DEVICE_COUNT_FLAG = "--xla_force_host_platform_device_count"
 # A kernel may write several results: a step of the recurrence dispatches fewer, and is up to 25 % faster.
 FUSION_FLAG = "--xla_backend_extra_options"
 FUSION = f"{FUSION_FLAG}=xla_cpu_use_multi_output_fusion=true"
-# Freed memory stays with the process and comes in huge pages: fresh pages cost a quarter of a step.
-ALLOCATOR = "glibc.malloc.hugetlb=1:" + ":".join(
+# Freed memory stays with the process and comes in huge pages: fresh pages cost a quarter of a step. One arena
+# holds it for all threads: several, each of which keeps the most that it ever held, grow for hours.
+ALLOCATOR = "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1:" + ":".join(
     f"glibc.malloc.{limit}={2**40}" for limit in ("mmap_threshold", "trim_threshold")
 )
 
