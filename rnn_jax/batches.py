@@ -10,6 +10,7 @@ from rnn_jax.errors import require
 from rnn_jax.text import PAD
 
 ROUND_TO = 16
+MOST_SIZES = 512  # that are compared for the buckets
 WHOLE = slice(None)
 
 
@@ -24,7 +25,10 @@ class Batch(NamedTuple):
 
 
 def bucket_lengths(lengths: Sequence[int] | np.ndarray, max_length: int, count: int) -> tuple[int, ...]:
-    """Returns at most `count` padded lengths: quantiles of `lengths` rounded up, and `max_length`.
+    """Returns the padded lengths, at most `count`, with which texts of `lengths` are padded least.
+
+    They are multiples of 16 that some text needs, and `max_length`, to which longer ones are cut. Which are
+    the best is found by dynamic programming over the last bucket and those before it.
 
     >>> bucket_lengths([10, 20, 30, 200], max_length=100, count=2)
     (32, 100)
@@ -32,10 +36,23 @@ def bucket_lengths(lengths: Sequence[int] | np.ndarray, max_length: int, count: 
     require(count > 0, f"buckets is {count}; give at least 1")
     require(max_length > 0, f"max_length is {max_length}; give a positive number of words")
     require(len(lengths) > 0, "there are no lengths to choose buckets from")
-    shares = np.arange(1, count) / count
-    quantiles = np.quantile(np.minimum(lengths, max_length), shares, method="higher")
-    rounded = np.maximum(np.ceil(quantiles / ROUND_TO).astype(int), 1) * ROUND_TO
-    return tuple(sorted({*(int(size) for size in rounded if size < max_length), max_length}))
+    cut = np.sort(np.minimum(lengths, max_length))
+    needed = np.unique(np.maximum(-(-cut // ROUND_TO), 1) * ROUND_TO)
+    if len(needed) > MOST_SIZES:
+        needed = needed[np.linspace(0, len(needed) - 1, MOST_SIZES).astype(int)]
+    sizes = np.concatenate([needed[needed < max_length], [max_length]])
+    fitting = np.concatenate([[0], np.searchsorted(cut, sizes, side="right")])  # texts, by the bucket before
+    places = (fitting[1:] - fitting[:, None]) * sizes.astype(float)  # [before, bucket]: of a bucket, padded
+    places[np.tri(*places.shape, -1, dtype=bool)] = np.inf
+    least, before = places[0], []
+    for _ in range(min(count, len(sizes)) - 1):
+        total = least[:, None] + places[1:]
+        before.append(total.argmin(axis=0))
+        least = total.min(axis=0)
+    chosen = [len(sizes) - 1]
+    for choices in reversed(before):
+        chosen.append(choices[chosen[-1]])
+    return tuple(int(sizes[index]) for index in reversed(chosen))
 
 
 class Batches:

@@ -1,7 +1,7 @@
 """Batches as a pure function of (seed, step): every example once an epoch, in shapes of the buckets only."""
 
 import random
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -181,13 +181,19 @@ def test_bucket_lengths_are_few_ascending_and_end_at_max_length(lengths, max_len
 
 
 @PROPERTY
-@given(st.lists(st.integers(1, 500), min_size=1), st.integers(2, 8))
-def test_a_share_of_the_lengths_fits_each_bucket(lengths, count):
-    buckets = bucket_lengths(lengths, 512, count)
-    for index in range(1, count):
-        quantile = sorted(lengths)[-(-index * (len(lengths) - 1) // count)]
-        rounded = -(-quantile // ROUND_TO) * ROUND_TO
-        assert rounded in buckets
+@given(st.lists(st.integers(0, 150), min_size=1, max_size=30), st.integers(1, 120), st.integers(1, 4))
+def test_no_other_buckets_pad_the_texts_less(lengths, max_length, count):
+    def places(buckets):
+        return sum(buckets[np.searchsorted(buckets, min(length, max_length))] for length in lengths)
+
+    shorter = range(ROUND_TO, max_length, ROUND_TO)
+    every = ((*some, max_length) for many in range(count) for some in combinations(shorter, many))
+    assert places(bucket_lengths(lengths, max_length, count)) == min(map(places, every))
+
+
+def test_buckets_of_very_many_lengths_are_chosen_from_some_of_them():
+    buckets = bucket_lengths(range(0, 2**20, 7), 2**20, 4)
+    assert np.allclose(buckets, np.arange(1, 5) * 2**18, rtol=0.01)
 
 
 def test_no_bucket_is_empty_where_most_texts_are():
