@@ -33,9 +33,9 @@ The first third is warm-up.
 ![memory of the process over time](health.png)
 
 What malloc has given out may grow by at most {allocated} MiB an hour, the size of live JAX arrays by
-{array_size}, resident memory by {resident}. `rnn_jax/host.py` asks glibc to keep what is freed, in one arena for
-all threads: with an arena for a few threads, each of which keeps the most that it ever held, resident memory grew by
-66 MiB an hour.
+{array_size}, resident memory by {resident}. `rnn_jax/host.py` asks glibc to keep what is freed, in one arena:
+with an arena for a few threads each, which keeps the most that it ever held, resident memory grew by 66 MiB
+an hour.
 
 By design grow the metrics, a line each in the file and in memory, and the list of evaluations, which is in
 every checkpoint.

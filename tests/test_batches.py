@@ -196,8 +196,9 @@ def test_buckets_of_very_many_lengths_are_chosen_from_some_of_them():
     assert np.allclose(buckets, np.arange(1, 5) * 2**18, rtol=0.01)
 
 
-def test_no_bucket_is_empty_where_most_texts_are():
-    assert bucket_lengths([0, 0, 0, 40], max_length=100, count=3) == (16, 100)
+def test_there_are_no_more_buckets_than_lengths_and_one_for_longer_texts():
+    assert bucket_lengths([0, 0, 0, 40], max_length=100, count=9) == (16, 48, 100)
+    assert bucket_lengths([20, 30], max_length=32, count=9) == (32,)
 
 
 @pytest.mark.parametrize(
