@@ -99,7 +99,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, Any
         SharedRun(workdir, config.to_dict(), config.train.keep_checkpoints) as shared,
         Interruption() as interruption,
     ):
-        first(lambda: save_task(workdir, data.tokenizer, **data.task))
+        first(lambda: save_task(workdir, data.tokenizer, shared.begun, **data.task))
         with clock("pretrain"):
             run = task.build(config, data, default_cache(), not shared.begun, say)
         state, evaluations = shared.restore(run.template, say)

@@ -43,7 +43,7 @@ def bucket_lengths(lengths: Sequence[int] | np.ndarray, max_length: int, count: 
     sizes = np.concatenate([needed[needed < max_length], [max_length]])
     fitting = np.concatenate([[0], np.searchsorted(cut, sizes, side="right")])  # texts, by the bucket before
     places = (fitting[1:] - fitting[:, None]) * sizes.astype(float)  # [before, bucket]: of a bucket, padded
-    places[np.tri(*places.shape, -1, dtype=bool)] = np.inf
+    places[np.tri(len(fitting), len(sizes), -1, dtype=bool)] = np.inf
     least, before = places[0], []
     for _ in range(min(count, len(sizes)) - 1):
         total = least[:, None] + places[1:]

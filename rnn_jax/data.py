@@ -31,9 +31,9 @@ class Data(NamedTuple):
 
     @property
     def task(self) -> dict[str, Any]:
-        """What a trained model needs beside its config and tokeniser."""
-        names, values = self.corpus.label_names, self.corpus.label_values
-        return {"label_names": names, "label_values": values, "buckets": self.train.buckets}
+        """What a trained model needs beside its config and tokeniser, and the data that it is trained on."""
+        names, values, buckets = self.corpus.label_names, self.corpus.label_values, self.train.buckets
+        return {"label_names": names, "label_values": values, "buckets": buckets, "data": self.digest()}
 
     @property
     def uses(self) -> np.ndarray:
@@ -41,7 +41,7 @@ class Data(NamedTuple):
         return np.bincount(np.concatenate(self.train.examples), minlength=self.tokenizer.vocab_size)
 
     def digest(self) -> str:
-        """Returns what two processes have in common if they have the same texts, labels and words."""
+        """Returns what two processes, or two starts, have in common with the same texts, labels and words."""
         arrays = [
             (np.concatenate(split.examples), split.lengths, split.labels)
             for split in (self.train, self.validation, self.test)

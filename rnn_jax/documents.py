@@ -29,8 +29,8 @@ class Documents(NamedTuple):
 
     @property
     def task(self) -> dict[str, Any]:
-        """What a trained model needs beside its config and tokeniser: nothing."""
-        return {}
+        """The data that a model is trained on; it needs nothing beside its config and tokeniser."""
+        return {"data": self.digest()}
 
     @property
     def uses(self) -> np.ndarray:
@@ -38,7 +38,7 @@ class Documents(NamedTuple):
         return np.bincount(self.train.words, minlength=self.tokenizer.vocab_size)
 
     def digest(self) -> str:
-        """Returns what two processes have in common if they have the same documents and words."""
+        """Returns what two processes, or two starts, have in common with the same documents and words."""
         arrays = [(split.words, split.targets) for split in (self.train, self.validation)]
         return digest_of_arrays(arrays) + digest_of_json(self.tokenizer.to_json())
 

@@ -106,8 +106,19 @@ def _hold(workdir: Path) -> Iterator[None]:
         yield
 
 
-def save_task(workdir: Path, tokenizer: Tokenizer, **task: Any) -> None:
-    """Saves what turns text into batches (tokenizer.json, buckets) and predictions into names (task.json)."""
+def save_task(workdir: Path, tokenizer: Tokenizer, begun: bool = False, **task: Any) -> None:
+    """Saves what turns text into batches (tokenizer.json, buckets) and predictions into names (task.json).
+
+    Raises:
+      InputError: the run has `begun` with another task: the rest of it would be trained on other data.
+    """
+    if begun and (workdir / TASK).exists():
+        changed = "; ".join(changes(read_json(workdir / TASK), json.loads(json.dumps(task))))
+        require(
+            not changed,
+            f"the run in {workdir} began with other data, or with another version of rnn_jax ({changed}); "
+            "give it the texts and labels that it began with, or another --workdir",
+        )
     write_text(workdir / TOKENIZER, tokenizer.to_json())
     write_json(workdir / TASK, task)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from jobs import tiny_config, write_reviews
+from jobs import tiny_config, tiny_language_config, write_reviews
 
 import rnn_jax
 import train_loop
@@ -170,6 +170,32 @@ def assert_same_last_checkpoint(first, second, step):
     assert len(leaves[0]) == len(leaves[1]) > 10
     for (path, ours), (_, theirs) in zip(*leaves, strict=True):
         assert np.asarray(ours).tobytes() == np.asarray(theirs).tobytes(), jax.tree_util.keystr(path)
+
+
+@pytest.mark.parametrize("kind", ["classifier", "language model"])
+def test_a_run_does_not_go_on_with_other_data(tmp_path, monkeypatch, kind):
+    reviews = write_reviews(tmp_path / "reviews.jsonl", 40)
+    config = tiny_config(reviews) if kind == "classifier" else tiny_language_config(reviews)
+    train_until, calls = Trainer.train_until, []
+
+    def killed_later(*arguments):
+        calls.append(arguments)
+        if len(calls) > 1:
+            raise Killed
+        return train_until(*arguments)
+
+    monkeypatch.setattr(Trainer, "train_until", killed_later)
+    with pytest.raises(Killed):
+        train_loop.train_and_evaluate(config, tmp_path / "run")
+    monkeypatch.setattr(Trainer, "train_until", train_until)
+    before, kept = reviews.read_text(), (tmp_path / "run" / "tokenizer.json").read_bytes()
+    reviews.write_text(before.replace("moving", "clever"))
+    message = r"began with other data.*\(data: '\w+' -> '\w+'\).* another --workdir"
+    with pytest.raises(InputError, match=message):
+        train_loop.train_and_evaluate(config, tmp_path / "run")
+    assert (tmp_path / "run" / "tokenizer.json").read_bytes() == kept
+    reviews.write_text(before)
+    assert train_loop.train_and_evaluate(config, tmp_path / "run")["resumed_at"] > 0
 
 
 @pytest.mark.slow
