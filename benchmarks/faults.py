@@ -37,7 +37,7 @@ newest that is not, and has to say so.
   it is moved to the workdir's folder `damaged`. What nothing reads, such as times, may change unnoticed.
 - If the best checkpoint is damaged after later ones were saved, it is lost: training goes on from the newest,
   and the best of those that are left is tested.
-- A lock, which a dying process lets go of, keeps a second run out; so does another config.
+- A lock, which a dying process lets go of, keeps a second run out. Another config, and other data, are refused.
 
 Remake it: `python -m benchmarks.faults` ({minutes:.0f} minutes). {machine}.
 
@@ -54,6 +54,7 @@ FAULTS = {
     "a file of a checkpoint cut short": Trial.cut_a_file,
     "a bit of a checkpoint flipped": Trial.flip_a_bit,
     "another config": Trial.change_the_config,
+    "other data": Trial.change_the_data,
     "the clock jumps": Trial.jump_in_time,
     "two runs in one workdir": Trial.run_twice,
 }

@@ -147,6 +147,18 @@ class Trial:
         assert "another config (optimizer.learning_rate" in child.said
         self.settings.optimizer.learning_rate /= 2
 
+    def change_the_data(self) -> None:
+        texts, source = Path(self.settings.data.source).read_text(), self.workdir.with_suffix(".jsonl")
+        source.write_text(texts)
+        self.settings = self.settings.copy_and_resolve_references()
+        self.settings.data.source = str(source)
+        self.kill_in_a_step()
+        source.write_text(texts.replace(self.draw.choice(WORDS[1]), "odd"))
+        child = self.start()
+        self.end(child, 1)
+        assert "began with other data" in child.said
+        source.write_text(texts)
+
     def jump_in_time(self) -> None:
         clock, kill = jump(self.draw.choice([-1000, -1, 1, 1000]) * DAY), self.in_a_step(signal.SIGKILL)
         self.end(self.start(lambda: (clock(), kill())[1]), -signal.SIGKILL)
