@@ -37,7 +37,7 @@ newest that is not, and has to say so.
   it is moved to the workdir's folder `damaged`. What nothing reads, such as times, may change unnoticed.
 - If the best checkpoint is damaged after later ones were saved, it is lost: training goes on from the newest,
   and the best of those that are left is tested.
-- A lock, which a dying process lets go of, keeps a second run out. Another config, and other data, are refused.
+- A lock, which a dying process lets go of, keeps a second run out. Another config and other data are refused.
 
 Remake it: `python -m benchmarks.faults` ({minutes:.0f} minutes). {machine}.
 

@@ -11,11 +11,13 @@ from configs import imdb_t3
 
 def get_config() -> ConfigDict:
     config = imdb_t3.get_config()
+    config.text.max_length = 400
+    config.batch.buckets = 6
     config.model.embedding_dim = 192
     config.model.hidden = 96
     config.model.embedding_dropout = 0.1
     config.model.dropout = 0.2
     config.embedding.epochs = 6
-    config.optimizer.schedule = "slanted_triangular"
+    config.train.adversarial = 3.5
     config.train.epochs = 4
     return config

@@ -6,14 +6,26 @@ Cost, result: docs/imdb.md
 
 from ml_collections import ConfigDict
 
-from configs import imdb_t3
+from configs import lstm
 
 
 def get_config() -> ConfigDict:
-    config = imdb_t3.get_config()
+    config = lstm.get_config()
+    config.data.source = "stanfordnlp/imdb"
+    config.text.vocab_size = 30_000
+    config.text.max_length = 400
+    config.batch = ConfigDict({"size": 64, "buckets": 6})
     config.model.embedding_dim = 128
+    config.model.cell = "gru"  # 90.4 after 3 epochs of a trial, LSTM 89.9, and three quarters of its cost
     config.model.hidden = 128
-    config.model.dtype = "float32"
-    config.text.vocabulary_source = ""
+    config.model.bidirectional = True
+    config.model.pooling = "concat"
+    config.model.embedding_dropout = 0.3
+    config.model.dropout = 0.5
+    config.embedding.vectors = "word2vec"
     config.embedding.epochs = 15
+    config.train.freeze = ("embedding",)
+    config.train.adversarial = 3.5
+    config.train.average = 0.99
+    config.train.epochs = 8
     return config
