@@ -22,7 +22,7 @@ from benchmarks.report import machine, replace_section
 from benchmarks.trial import EVERY, STEPS, Trial, job, outcome
 from rnn_jax.host import cores
 
-PAGE = Path("docs", "reliability.md")
+PAGE, SECTION = Path("docs", "reliability.md"), "faults"
 HEADER = """## Faults
 
 Each trial is a training run of {steps} steps, with a checkpoint every {every}, in processes of its own; a
@@ -51,6 +51,7 @@ FAULTS = {
     "SIGTERM in a step": Trial.terminate_in_a_step,
     "SIGTERM while it saves": Trial.terminate_in_a_save,
     "no room while it saves": Trial.fill_the_disk,
+    "the workdir becomes read-only": Trial.forbid_writing,
     "a file of a checkpoint cut short": Trial.cut_a_file,
     "a bit of a checkpoint flipped": Trial.flip_a_bit,
     "another config": Trial.change_the_config,
@@ -96,7 +97,7 @@ def main() -> None:
     minutes = (time.perf_counter() - began) / 60
     rows = "".join(f"| {name} | {counts[name]} | {lost[name]} |\n" for name in counts)
     text = HEADER.format(steps=STEPS, every=EVERY, minutes=minutes, machine=machine()) + rows
-    PAGE.write_text(replace_section(PAGE.read_text(), "faults", text.rstrip()))
+    PAGE.write_text(replace_section(PAGE.read_text(), SECTION, text.rstrip()))
 
 
 if __name__ == "__main__":

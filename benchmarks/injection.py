@@ -1,5 +1,6 @@
-"""Processes that train, and what is done to them: signals, a full disk, a clock that jumps."""
+"""Processes that train, and what is done to them: signals, a full or read-only disk, a clock that jumps."""
 
+import ctypes
 import os
 import resource
 import socket
@@ -127,6 +128,25 @@ def send(number: int) -> Act:
 def fill_disk(size: int) -> Act:
     """Returns a function after which no file of this process can grow beyond `size` bytes."""
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+def obey_modes() -> None:
+    """From now on this thread, and those it starts, may write where the modes of files say so, as root too.
+
+    Linux alone: capset(2) takes CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH and CAP_FOWNER away.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    header, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    libc.capget(header, sets)
+    sets[0] &= ~0b1110  # of the effective set
+    if libc.capset(header, sets):
+        raise OSError(ctypes.get_errno(), "capset failed")
+
+
+def lock_folder(folder: Path, locked: bool) -> None:
+    """Makes all that is in a folder, and the folder, read-only, or writable again."""
+    for path in (folder, *folder.rglob("*")):
+        path.chmod((0o555 if path.is_dir() else 0o444) if locked else (0o755 if path.is_dir() else 0o644))
 
 
 def jump(seconds: float) -> Act:

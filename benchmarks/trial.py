@@ -3,10 +3,12 @@
 import json
 import random
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.injection import Act, Child, at_save, at_step, fill_disk, jump, later, send
+from benchmarks import injection
+from benchmarks.injection import Act, Child
 from configs import smoke
 from rnn_jax.checkpoint import DAMAGED, FOLDER
 from rnn_jax.workdir import RESULTS
@@ -96,36 +98,52 @@ class Trial:
     def in_a_step(self, number: int) -> Act:
         """Returns a fault: a signal in a step after the second checkpoint."""
         self.reached = self.draw.randint(2 * EVERY + 2, STEPS - 1)
-        return at_step(self.reached, send(number))
+        return injection.at_step(self.reached, injection.send(number))
 
     def in_a_save(self, act: Act, delay: float) -> Act:
         """Returns a fault: `act` after a save that is not the first has begun."""
         save = self.draw.randint(2, STEPS // EVERY)
         self.reached = save * EVERY
-        return at_save(save, self.draw.uniform(0, delay), act)
+        return injection.at_save(save, self.draw.uniform(0, delay), act)
 
     def kill_in_a_step(self) -> None:
         self.end(self.start(self.in_a_step(signal.SIGKILL)), -signal.SIGKILL)
 
     def kill_at_any_time(self) -> None:
-        self.end(self.start(later(self.draw.uniform(0, 8), send(signal.SIGKILL))), -signal.SIGKILL, 0)
+        kill = injection.later(self.draw.uniform(0, 8), injection.send(signal.SIGKILL))
+        self.end(self.start(kill), -signal.SIGKILL, 0)
 
     def kill_in_a_save(self) -> None:
-        self.end(self.start(self.in_a_save(send(signal.SIGKILL), 0.1)), -signal.SIGKILL, 0)
+        self.end(self.start(self.in_a_save(injection.send(signal.SIGKILL), 0.1)), -signal.SIGKILL, 0)
 
     def terminate_in_a_step(self) -> None:
         self.end(self.start(self.in_a_step(signal.SIGTERM)), 128 + signal.SIGTERM)
         self.terminated = self.reached
 
     def terminate_in_a_save(self) -> None:
-        self.end(self.start(self.in_a_save(send(signal.SIGTERM), 0.1)), 128 + signal.SIGTERM, 0)
+        self.end(self.start(self.in_a_save(injection.send(signal.SIGTERM), 0.1)), 128 + signal.SIGTERM, 0)
         self.terminated = self.reached
 
     def fill_the_disk(self) -> None:
-        child = self.start(self.in_a_save(fill_disk(self.draw.randint(0, 2000)), 0))
+        child = self.start(self.in_a_save(injection.fill_disk(self.draw.randint(0, 2000)), 0))
         self.end(child, 1)
         said = ("SaveError: a checkpoint cannot be written", "metrics cannot be written")
         assert any(each in child.said for each in said), child.said[-2000:]
+
+    def forbid_writing(self) -> None:
+        fault = self.in_a_save(partial(injection.lock_folder, self.workdir, True), 0)
+
+        def arm() -> None:
+            injection.obey_modes()
+            fault()
+
+        forbidden = self.start(arm)
+        self.end(forbidden, 1)
+        assert "SaveError: a checkpoint cannot be written" in forbidden.said, forbidden.said[-2000:]
+        again = self.start(injection.obey_modes)
+        self.end(again, 1)
+        assert "cannot be written to; give another --workdir" in again.said, again.said[-2000:]
+        injection.lock_folder(self.workdir, False)
 
     def cut_a_file(self) -> None:
         self.kill_in_a_step()
@@ -160,7 +178,8 @@ class Trial:
         source.write_text(texts)
 
     def jump_in_time(self) -> None:
-        clock, kill = jump(self.draw.choice([-1000, -1, 1, 1000]) * DAY), self.in_a_step(signal.SIGKILL)
+        clock = injection.jump(self.draw.choice([-1000, -1, 1, 1000]) * DAY)
+        kill = self.in_a_step(signal.SIGKILL)
         self.end(self.start(lambda: (clock(), kill())[1]), -signal.SIGKILL)
 
     def run_twice(self) -> None:

@@ -25,6 +25,7 @@ CONFIG, TOKENIZER, TASK, METRICS, RESULTS = (
     "metrics.jsonl",
     "results.json",
 )
+EFFECTIVE = os.access in os.supports_effective_ids  # asked for the rights that opening a file has
 LOCK = "lock"  # held by the process that trains; it stays in the folder, and says nothing there
 
 
@@ -46,14 +47,19 @@ def check_run(argument: str, workdir: Path) -> None:
 def check_workdir(workdir: Path, config: Mapping[str, Any]) -> None:
     """Raises InputError unless the folder is new, empty, or that of a run with the same config.
 
-    A folder that cannot be written, or in which a run is under way, is refused too.
+    A folder that cannot be written, or in which a run is under way, is refused too, unless that of a finished
+    run, to which nothing is added.
     """
+    _check_config(workdir, config)
+    if (workdir / RESULTS).exists():
+        return
     there = next(folder for folder in (workdir, *workdir.absolute().parents) if folder.exists())
-    require(os.access(there, os.W_OK), f"workdir is {workdir}, but {there} cannot be written to")
+    for folder in (there, workdir / FOLDER):
+        writable = not folder.exists() or os.access(folder, os.W_OK | os.X_OK, effective_ids=EFFECTIVE)
+        require(writable, f"workdir is {workdir}, but {folder} cannot be written to; give another --workdir")
     if (workdir / LOCK).exists():
         with _hold(workdir):
             pass
-    _check_config(workdir, config)
 
 
 def _check_config(workdir: Path, config: Mapping[str, Any]) -> None:

@@ -149,9 +149,18 @@ def test_process_that_is_killed_lets_go_of_its_workdir(tmp_path):
 
 
 def test_folder_that_cannot_be_written_is_refused_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
+    monkeypatch.setattr("os.access", lambda path, mode, **_: Path(path) != tmp_path)
     with pytest.raises(InputError, match=rf"workdir is .*deep, but {tmp_path} cannot be written to"):
         check_workdir(tmp_path / "run" / "deep", KNOWN)
+
+
+def test_folder_of_a_finished_run_need_not_be_written(tmp_path, monkeypatch):
+    make(tmp_path, KNOWN)
+    monkeypatch.setattr("os.access", lambda path, mode, **_: False)
+    with pytest.raises(InputError, match="cannot be written to"):
+        check_workdir(tmp_path, KNOWN)
+    (tmp_path / "results.json").write_text("{}")
+    check_workdir(tmp_path, KNOWN)
 
 
 @pytest.mark.parametrize("content", ["", "{", b"\xff\xfe".decode("latin-1")])
