@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import theilslopes
 
 WARM_UP = 1 / 3  # of the run, which no slope is fitted to
-BOUNDS = {"resident": 5.0, "allocated": 2.0, "array_size": 0.1}  # MiB an hour
+BOUNDS = {"resident": 15.0, "allocated": 2.0, "array_size": 0.1}  # MiB an hour
 LINES = {  # of the table: the name, what it is, how it is written
     "resident": ("resident memory, MiB", ".0f"),
     "heap": ("heap of malloc, MiB", ".0f"),
