@@ -33,10 +33,10 @@ The first third is warm-up.
 ![memory of the process over time](health.png)
 
 What malloc has given out may grow by at most {allocated} MiB an hour, the size of live JAX arrays by
-{array_size}, resident memory by {resident}. Two causes of growth were found. glibc has an arena for a few threads
-each, which keeps the most that it ever held: 66 MiB an hour, until `rnn_jax/host.py` asked for one arena. And
-tensorstore 0.1.86, with which Orbax writes, loses 322 bytes in each `Spec.to_json`: 34 KiB a checkpoint of a
-bidirectional LSTM, of which the classifier writes five a minute here. That is what is left of the growth.
+{array_size}, resident memory by {resident}. Two causes of growth were found. glibc has an arena for a few
+threads each, which keeps the most that it ever held: 66 MiB an hour, until `rnn_jax/host.py` asked for one.
+And tensorstore 0.1.86, with which Orbax writes, loses 322 bytes in each `Spec.to_json`: 34 KiB a checkpoint
+of a bidirectional LSTM, of which the classifier writes five a minute here. That is all that is left.
 
 By design grow the metrics, a line each in the file and in memory, and the list of evaluations, which is in
 every checkpoint.
