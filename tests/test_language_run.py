@@ -10,9 +10,8 @@ import train_loop
 from rnn_jax.corpus import hold_out
 from rnn_jax.errors import InputError
 from rnn_jax.sources import read_texts
-from rnn_jax.trainer import Trainer
+from tests.cut import assert_same_run, lines_of, train_until_killed
 from tests.jobs import CHAIN, LATER, NEXT, tiny_language_config, write_documents
-from tests.test_train_loop import Killed, assert_same_last_checkpoint
 
 ENTROPY = -(NEXT * np.log(NEXT) + LATER * np.log(LATER))  # of a word, in nats, but for the first of a text
 
@@ -28,11 +27,6 @@ def run(request, source, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("run") / request.param
     config = tiny_language_config(source, train__epochs=6, direction=request.param)
     return workdir, train_loop.train_and_evaluate(config, workdir)
-
-
-def lines_of(workdir, split):
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in lines if line["split"] == split]
 
 
 def held_out(source):
@@ -119,31 +113,15 @@ EVERYTHING = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("parts_done", "changes"), [(1, {}), (4, {}), (1, EVERYTHING), (3, EVERYTHING)])
-def test_resumed_run_equals_uninterrupted_one(tmp_path, source, monkeypatch, parts_done, changes):
+def test_resumed_run_equals_uninterrupted_one(tmp_path, source, parts_done, changes):
     """Also where the cut is inside an epoch, and so inside documents: the state goes on."""
     config = tiny_language_config(source, train__evaluate_every=0.3, **changes)
     whole = train_loop.train_and_evaluate(config, tmp_path / "whole")
-    train_until, calls = Trainer.train_until, []
-
-    def killed_later(*arguments):
-        calls.append(arguments)
-        if len(calls) > parts_done:
-            raise Killed
-        return train_until(*arguments)
-
-    monkeypatch.setattr(Trainer, "train_until", killed_later)
-    with pytest.raises(Killed):
-        train_loop.train_and_evaluate(config, tmp_path / "cut")
-    monkeypatch.setattr(Trainer, "train_until", train_until)
+    train_until_killed(config, tmp_path / "cut", parts_done)
     resumed = train_loop.train_and_evaluate(config, tmp_path / "cut")
     assert resumed["resumed_at"] == parts_done * round(0.3 * whole["steps"] / 2) > 0
     assert resumed["loss"] == whole["loss"]
-    assert_same_last_checkpoint(tmp_path / "whole", tmp_path / "cut", whole["steps"])
-    for split in ("train", "validation"):
-        ours, theirs = (lines_of(tmp_path / name, split) for name in ("whole", "cut"))
-        assert [(line["step"], line["loss"]) for line in ours] == [
-            (line["step"], line["loss"]) for line in theirs
-        ]
+    assert_same_run(tmp_path / "whole", tmp_path / "cut", whole["steps"])
 
 
 @pytest.mark.slow

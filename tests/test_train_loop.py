@@ -10,15 +10,15 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from jobs import tiny_config, tiny_language_config, write_reviews
 
 import rnn_jax
 import train_loop
 from configs import smoke
-from rnn_jax.checkpoint import Checkpoints
 from rnn_jax.errors import InputError
 from rnn_jax.meter import NonFiniteLossError
 from rnn_jax.trainer import Trainer
+from tests.cut import assert_same_run, train_until_killed
+from tests.jobs import tiny_config, tiny_language_config, write_reviews
 
 ROOT = Path(__file__).parent.parent
 
@@ -63,10 +63,6 @@ def test_best_checkpoint_is_that_of_the_best_validation(tmp_path, reviews):
     assert rnn_jax.load(workdir, which="last").step == results["steps"]
 
 
-class Killed(Exception):
-    pass
-
-
 UNFREEZING = {
     "train__freeze": (("embedding", 2), ("encoder", 1)),
     "optimizer__rates": (("encoder", 0.5),),
@@ -79,7 +75,7 @@ UNFREEZING = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("epochs_done", "changes"), [(1, {}), (3, {}), (1, UNFREEZING), (2, UNFREEZING)])
-def test_resumed_run_equals_uninterrupted_one(tmp_path, reviews, monkeypatch, epochs_done, changes):
+def test_resumed_run_equals_uninterrupted_one(tmp_path, reviews, epochs_done, changes):
     config = tiny_config(
         reviews,
         train__epochs=4,
@@ -89,32 +85,13 @@ def test_resumed_run_equals_uninterrupted_one(tmp_path, reviews, monkeypatch, ep
         **changes,
     )
     whole = train_loop.train_and_evaluate(config, tmp_path / "whole")
-    train_until, calls = Trainer.train_until, []
-
-    def killed_later(*arguments):
-        calls.append(arguments)
-        if len(calls) > 2 * epochs_done:
-            raise Killed
-        return train_until(*arguments)
-
-    monkeypatch.setattr(Trainer, "train_until", killed_later)
-    with pytest.raises(Killed):
-        train_loop.train_and_evaluate(config, tmp_path / "cut")
-    monkeypatch.setattr(Trainer, "train_until", train_until)
+    train_until_killed(config, tmp_path / "cut", 2 * epochs_done)
     resumed = train_loop.train_and_evaluate(config, tmp_path / "cut")
     interval = round(0.5 * whole["steps"] / 4)
     assert resumed["resumed_at"] == 2 * epochs_done * interval > 0
     assert resumed["confusion_matrix"] == whole["confusion_matrix"]
     assert resumed["loss"] == whole["loss"]
-    assert_same_last_checkpoint(tmp_path / "whole", tmp_path / "cut", whole["steps"])
-    lines = [
-        [
-            (line["step"], line["split"], line["loss"])
-            for line in map(json.loads, path.read_text().splitlines())
-        ]
-        for path in (tmp_path / "whole" / "metrics.jsonl", tmp_path / "cut" / "metrics.jsonl")
-    ]
-    assert lines[0] == lines[1]
+    assert_same_run(tmp_path / "whole", tmp_path / "cut", whole["steps"])
 
 
 @pytest.mark.slow
@@ -158,36 +135,11 @@ def test_what_cannot_be_pretrained_or_frozen_is_said_before_training(tmp_path, r
         train_loop.train_and_evaluate(tiny_config(reviews, **changes), tmp_path / "run")
 
 
-def assert_same_last_checkpoint(first, second, step):
-    """Parameters, optimiser state and step are equal bit for bit."""
-    stored = []
-    for workdir in (first, second):
-        with Checkpoints(workdir) as checkpoints:
-            assert checkpoints.latest == step
-            progress = checkpoints.restore_item(step, "progress")
-            stored.append({"params": checkpoints.restore_params(step), "progress": progress})
-    leaves = [jax.tree_util.tree_leaves_with_path(tree) for tree in stored]
-    assert len(leaves[0]) == len(leaves[1]) > 10
-    for (path, ours), (_, theirs) in zip(*leaves, strict=True):
-        assert np.asarray(ours).tobytes() == np.asarray(theirs).tobytes(), jax.tree_util.keystr(path)
-
-
 @pytest.mark.parametrize("kind", ["classifier", "language model"])
-def test_a_run_does_not_go_on_with_other_data(tmp_path, monkeypatch, kind):
+def test_a_run_does_not_go_on_with_other_data(tmp_path, kind):
     reviews = write_reviews(tmp_path / "reviews.jsonl", 40)
     config = tiny_config(reviews) if kind == "classifier" else tiny_language_config(reviews)
-    train_until, calls = Trainer.train_until, []
-
-    def killed_later(*arguments):
-        calls.append(arguments)
-        if len(calls) > 1:
-            raise Killed
-        return train_until(*arguments)
-
-    monkeypatch.setattr(Trainer, "train_until", killed_later)
-    with pytest.raises(Killed):
-        train_loop.train_and_evaluate(config, tmp_path / "run")
-    monkeypatch.setattr(Trainer, "train_until", train_until)
+    train_until_killed(config, tmp_path / "run", 1)
     before, kept = reviews.read_text(), (tmp_path / "run" / "tokenizer.json").read_bytes()
     reviews.write_text(before.replace("moving", "clever"))
     message = r"began with other data.*\(data: '\w+' -> '\w+'\).* another --workdir"
@@ -224,7 +176,7 @@ def test_run_killed_with_sigkill_resumes_to_the_same_bits(tmp_path):
     assert not (tmp_path / "cut" / "results.json").exists()
     resumed = train_loop.train_and_evaluate(config, tmp_path / "cut")
     assert resumed["loss"] == whole["loss"]
-    assert_same_last_checkpoint(tmp_path / "whole", tmp_path / "cut", whole["steps"])
+    assert_same_run(tmp_path / "whole", tmp_path / "cut", whole["steps"])
 
 
 def test_finished_run_is_returned_and_not_repeated(tmp_path, reviews, monkeypatch):
