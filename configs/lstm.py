@@ -11,6 +11,7 @@ LEAST = {  # the smallest value of each setting that has one
     "seed": 0,
     "data.split_seed": 0,
     "text.max_length": 1,
+    "text.train_length": 0,
     "text.vocab_size": 3,  # padding, the unknown word, and a word
     "batch.size": 1,
     "batch.buckets": 1,
@@ -52,6 +53,7 @@ def get_config() -> ConfigDict:
             "lowercase": True,
             "strip_html": True,  # <br /> becomes a space
             "max_length": 500,  # words
+            "train_length": 0,  # of texts to train on, if fewer; 0 is max_length
             "truncate": "head_tail",  # of a longer text: "head", "tail", or "head_tail", a quarter and three
         }
     )

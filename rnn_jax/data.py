@@ -1,6 +1,6 @@
 """The data of a run: a corpus, tokenised and truncated, as batches of each split."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,8 +10,11 @@ from rnn_jax.batches import WHOLE, Batches, bucket_lengths
 from rnn_jax.corpus import Corpus, load_corpus
 from rnn_jax.digest import digest_of_arrays, digest_of_json
 from rnn_jax.encoding import encode_splits
+from rnn_jax.errors import require
 from rnn_jax.sources import read_texts
 from rnn_jax.text import Tokenizer, truncate
+
+LONGER = 2  # padded lengths for texts that are longer than those to train on
 
 
 class Data(NamedTuple):
@@ -71,12 +74,13 @@ def load_data(
 
     Args:
       corpus: the arguments of `load_corpus`.
-      text: those of `Tokenizer.train`; max_length and truncate, as in `text.truncate`; and vocabulary_source,
-        the source to choose the words from, "" for the training split.
+      text: those of `Tokenizer.train`; max_length and truncate, as in `text.truncate`; train_length, to which
+        texts to train on are cut instead, 0 for the same; and vocabulary_source, the source to choose the
+        words from, "" for the training split.
       share: the rows of each batch that are wanted, as in `Batches`.
 
     Raises:
-      InputError: as `load_corpus`, `Tokenizer.train`, `truncate` and `Batches` do.
+      InputError: as `load_corpus`, `Tokenizer.train`, `cut_and_padded` and `Batches` do.
     """
     loaded = load_corpus(**corpus)
     splits = {"train": loaded.train, "validation": loaded.validation, "test": loaded.test}
@@ -91,9 +95,27 @@ def load_data(
         **{name: text[name] for name in ("vocab_size", "lowercase", "strip_html")},
         cache=cache,
     )
-    rows = {name: truncate(encoded[name], text["max_length"], text["truncate"]) for name in splits}
-    lengths = bucket_lengths([len(row) for row in rows["train"]], text["max_length"], buckets)
+    rows, lengths = cut_and_padded(encoded, text, buckets)
     batches = {
         name: Batches(rows[name], split.labels, lengths, batch_size, share) for name, split in splits.items()
     }
     return Data(**batches, tokenizer=tokenizer, corpus=loaded, texts=texts)
+
+
+def cut_and_padded(
+    encoded: Mapping[str, Sequence[np.ndarray]], text: Mapping[str, Any], buckets: int
+) -> tuple[dict[str, list[np.ndarray]], tuple[int, ...]]:
+    """Returns the rows of each split, cut, and the padded lengths: `buckets`, and LONGER above train_length.
+
+    Raises:
+      InputError: train_length is more than max_length; and as `truncate` and `bucket_lengths` do.
+    """
+    most, keep = text["max_length"], text["truncate"]
+    trained = text["train_length"] or most
+    require(trained <= most, f"text.train_length is {trained}, more than text.max_length, {most}")
+    rows = {name: truncate(encoded[name], trained if name == "train" else most, keep) for name in encoded}
+    lengths = bucket_lengths([len(row) for row in rows["train"]], trained, buckets)
+    if trained < most:
+        longer = [len(row) for row in encoded["train"] if len(row) > trained]
+        lengths += bucket_lengths(longer or [most], most, LONGER)
+    return rows, lengths
