@@ -109,5 +109,5 @@ def draw(found: dict[str, Any], path: Path) -> None:
         axes.axvspan(0, 60 * WARM_UP * series.hours, alpha=0.1, color="grey")
         axes.set(xlabel="minutes", ylabel="MiB", ylim=(0, None), title=describe(run, samples))
         axes.grid(alpha=0.3)
-        axes.legend(loc="lower right")
+    figure.legend(*places[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     figure.savefig(path, dpi=110)
