@@ -35,6 +35,8 @@ def check_classifier(config: ConfigDict) -> None:
             "rows alone; set train.row_sparse to False",
         )
     choose("text.truncate", config.text.truncate, TRUNCATIONS)
+    trained, most = config.text.train_length, config.text.max_length
+    require(trained <= most, f"text.train_length is {trained}, more than text.max_length, {most}")
     if jax.process_count() > 1:  # one alone adds rows
         check_rows("batch.size", config.batch.size, batch_mesh(config.devices))
 

@@ -10,7 +10,6 @@ from rnn_jax.batches import WHOLE, Batches, bucket_lengths
 from rnn_jax.corpus import Corpus, load_corpus
 from rnn_jax.digest import digest_of_arrays, digest_of_json
 from rnn_jax.encoding import encode_splits
-from rnn_jax.errors import require
 from rnn_jax.sources import read_texts
 from rnn_jax.text import Tokenizer, truncate
 
@@ -75,12 +74,12 @@ def load_data(
     Args:
       corpus: the arguments of `load_corpus`.
       text: those of `Tokenizer.train`; max_length and truncate, as in `text.truncate`; train_length, to which
-        texts to train on are cut instead, 0 for the same; and vocabulary_source, the source to choose the
+        texts to train on are cut, if fewer, 0 for the same; and vocabulary_source, the source to choose the
         words from, "" for the training split.
       share: the rows of each batch that are wanted, as in `Batches`.
 
     Raises:
-      InputError: as `load_corpus`, `Tokenizer.train`, `cut_and_padded` and `Batches` do.
+      InputError: as `load_corpus`, `Tokenizer.train`, `truncate`, `bucket_lengths` and `Batches` do.
     """
     loaded = load_corpus(**corpus)
     splits = {"train": loaded.train, "validation": loaded.validation, "test": loaded.test}
@@ -105,14 +104,9 @@ def load_data(
 def cut_and_padded(
     encoded: Mapping[str, Sequence[np.ndarray]], text: Mapping[str, Any], buckets: int
 ) -> tuple[dict[str, list[np.ndarray]], tuple[int, ...]]:
-    """Returns the rows of each split, cut, and the padded lengths: `buckets`, and LONGER above train_length.
-
-    Raises:
-      InputError: train_length is more than max_length; and as `truncate` and `bucket_lengths` do.
-    """
+    """Returns the cut rows of each split, and the padded lengths: `buckets`, and LONGER beyond train_length."""
     most, keep = text["max_length"], text["truncate"]
     trained = text["train_length"] or most
-    require(trained <= most, f"text.train_length is {trained}, more than text.max_length, {most}")
     rows = {name: truncate(encoded[name], trained if name == "train" else most, keep) for name in encoded}
     lengths = bucket_lengths([len(row) for row in rows["train"]], trained, buckets)
     if trained < most:

@@ -119,7 +119,9 @@ def save_task(workdir: Path, tokenizer: Tokenizer, begun: bool = False, **task: 
       InputError: the run has `begun` with another task: the rest of it would be trained on other data.
     """
     if begun and (workdir / TASK).exists():
-        changed = "; ".join(changes(read_json(workdir / TASK), json.loads(json.dumps(task))))
+        found = read_json(workdir / TASK)
+        require(isinstance(found, dict), f"{workdir / TASK} is no task of rnn_jax; give another --workdir")
+        changed = "; ".join(changes(found, json.loads(json.dumps(task))))
         require(
             not changed,
             f"the run in {workdir} began with other data, or with another version of rnn_jax ({changed}); "

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+import train_loop
 from rnn_jax.data import load_data
 from rnn_jax.errors import InputError
 from rnn_jax.text import truncate
@@ -62,6 +63,7 @@ def test_there_is_a_padded_length_for_texts_longer_than_any_to_train_on(tmp_path
     assert sum(len(rows.rows[rows.rows >= 0]) for rows in data.test.in_order()) == len(TEST)
 
 
-def test_a_length_for_training_beyond_that_for_all_is_refused(tmp_path):
+def test_a_length_for_training_beyond_that_for_all_is_refused_before_anything_is_read(tmp_path):
+    config = tiny_config(tmp_path / "nowhere", text__max_length=48, text__train_length=49)
     with pytest.raises(InputError, match=r"text\.train_length is 49, more than text\.max_length, 48"):
-        load(tmp_path / "data", TRAIN, TEST, max_length=48, train_length=49)
+        train_loop.train_and_evaluate(config, tmp_path / "run")

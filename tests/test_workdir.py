@@ -9,7 +9,8 @@ import pytest
 
 from rnn_jax.errors import InputError
 from rnn_jax.settings import changes, check_settings, flatten
-from rnn_jax.workdir import check_workdir, fresh_workdir, open_workdir, read_json, write_text
+from rnn_jax.text import Tokenizer
+from rnn_jax.workdir import check_workdir, fresh_workdir, open_workdir, read_json, save_task, write_text
 
 KNOWN = {"model": {"hidden": 32, "dropout": 0.5, "cell": "lstm"}, "names": ("a",), "seed": 0}
 
@@ -79,6 +80,21 @@ def test_workdir_is_made_once_and_opened_again_with_the_same_config(tmp_path):
     with pytest.raises(InputError, match=r"another config \(seed: 0 -> 1\)"):
         make(workdir, KNOWN | {"seed": 1})
     assert (workdir / "config.json").read_bytes() == saved
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"data": "1"}', '{"data": "1", "buckets": [6], "more": 0}'])
+def test_the_task_of_a_begun_run_has_to_be_the_same(tmp_path, content):
+    tokenizer, task = Tokenizer.train(["a b"], 9, True, True), {"data": "1", "buckets": (6,)}
+    save_task(tmp_path, tokenizer, **task)
+    save_task(tmp_path, tokenizer, True, **task)
+    (tmp_path / "task.json").write_text(content)
+    with pytest.raises(InputError, match="another --workdir"):
+        save_task(tmp_path, tokenizer, True, **task)
+    assert (tmp_path / "task.json").read_text() == content
+    save_task(tmp_path, tokenizer, **task)
+    (tmp_path / "task.json").unlink()
+    save_task(tmp_path, tokenizer, True, **task)
+    assert json.loads((tmp_path / "task.json").read_text()) == {"data": "1", "buckets": [6]}
 
 
 def test_check_writes_nothing(tmp_path):
