@@ -104,7 +104,7 @@ def load_data(
 def cut_and_padded(
     encoded: Mapping[str, Sequence[np.ndarray]], text: Mapping[str, Any], buckets: int
 ) -> tuple[dict[str, list[np.ndarray]], tuple[int, ...]]:
-    """Returns the cut rows of each split, and the padded lengths: `buckets`, and LONGER beyond train_length."""
+    """Returns the cut rows of each split, and the padded lengths: `buckets`, and LONGER for longer texts."""
     most, keep = text["max_length"], text["truncate"]
     trained = text["train_length"] or most
     rows = {name: truncate(encoded[name], trained if name == "train" else most, keep) for name in encoded}
