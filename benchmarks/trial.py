@@ -96,8 +96,8 @@ class Trial:
         return 0 if finished else max(0, self.reached - first)
 
     def in_a_step(self, number: int) -> Act:
-        """Returns a fault: a signal in a step after the second checkpoint."""
-        self.reached = self.draw.randint(2 * EVERY + 2, STEPS - 1)
+        """Returns a fault: a signal in a step after the third save began: two checkpoints are complete."""
+        self.reached = self.draw.randint(3 * EVERY + 2, STEPS - 1)
         return injection.at_step(self.reached, injection.send(number))
 
     def in_a_save(self, act: Act, delay: float) -> Act:
