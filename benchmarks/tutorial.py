@@ -3,21 +3,23 @@
 Run `python -m benchmarks.tutorial`; needs the extras `reviews` and `vectors`. It trains the tutorial's plain,
 stacked and bidirectional LSTM and a stacked bidirectional one, each with a learned embedding and with three
 pretrained ones, frozen and fine-tuned, three seeds each, and writes docs/tutorial.md and docs/tutorial.png.
+Frozen vectors want less dropout than a table that overfits: dropout and rate are chosen for each kind first.
 What finished runs measured is kept in docs/tutorial.json: it can be stopped and started; `--seeds 0` runs
 the first seed.
 """
 
 import argparse
+import itertools
 import statistics
-from functools import partial
 from pathlib import Path
 
+import jax
 from matplotlib.figure import Figure
 
 from benchmarks.records import Records, recipe, summary
 from benchmarks.results import run, spread
 from configs import bilstm, lstm, pretrain_embedding, stacked_bilstm, stacked_lstm
-from rnn_jax.host import restart
+from rnn_jax.host import cores, restart
 
 NETWORKS = {
     "plain": lstm,
@@ -25,7 +27,16 @@ NETWORKS = {
     "bidirectional": bilstm,
     "stacked bidirectional": stacked_bilstm,
 }
-EMBEDDINGS = ("learned", "transferred", "GloVe", "in-domain")
+KINDS = {  # of embedding: where it comes from, and whether it is frozen
+    "learned": ("learned", False),
+    "transferred, frozen": ("transferred", True),
+    "transferred, fine-tuned": ("transferred", False),
+    "GloVe, frozen": ("GloVe", True),
+    "GloVe, fine-tuned": ("GloVe", False),
+    "in-domain, frozen": ("in-domain", True),
+    "in-domain, fine-tuned": ("in-domain", False),
+}
+CHOICES = tuple(itertools.product((0.3, 0.0), (0.003, 0.01)))  # embedding dropout, learning rate
 RUNS, DOCS = Path("runs", "tutorial"), Path("docs")
 HEADER = """# The tutorial's experiment
 
@@ -34,18 +45,30 @@ vocabulary of 10,000; the best epoch chosen on 2,500 reviews, {test:,} to test, 
 standard deviation of several seeds. One standard error of an accuracy on {test:,} reviews is 0.6 points.
 Embeddings: learned; transferred from `configs/pretrain_embedding.py`, a GRU with 20,000 words; GloVe 6B, with
 50 numbers a word where the others have 32; in-domain, word2vec of the 20,000 training reviews. The gap is
-train accuracy, dropout on, less test accuracy.
+train accuracy, dropout on, less test accuracy. Seconds are those of the steps.
 
 Remake it: `python -m benchmarks.tutorial`.
 
-| network | embedding | seeds | test, % | train - test, points | parameters trained | seconds |
-|---|---|---|---|---|---|---|
+| network | embedding | seeds | test, % | train - test, points | parameters trained | seconds | cores |
+|---|---|---|---|---|---|---|---|
+"""
+CHOICE = """
+![train and test accuracy of every run](tutorial.png)
+
+## Dropout and learning rate
+
+Both were chosen for each embedding, by the validation accuracy (%) of the plain network, seed 0: dropout of
+the embedding that keeps a learned table from overfitting takes from a frozen one what little it says.
+
+| embedding | {choices} |
+|---|{rule}
 """
 
 
-def settings(network, embedding, frozen, seed):
+def settings(network, kind, choice, seed):
     """Returns the config of one run."""
-    config = NETWORKS[network].get_config()
+    (embedding, frozen), config = KINDS[kind], NETWORKS[network].get_config()
+    config.model.embedding_dropout, config.optimizer.learning_rate = choice
     config.train.freeze = ("embedding",) if frozen else ()
     if embedding == "transferred":
         config.embedding.from_workdir = str(RUNS / f"pretrain-{seed}")
@@ -56,27 +79,52 @@ def settings(network, embedding, frozen, seed):
     return config
 
 
-def cases():
-    """Yields (network, embedding, frozen), one for each line of the table."""
-    for network in NETWORKS:
-        for embedding in EMBEDDINGS:
-            for frozen in (False,) if embedding == "learned" else (True, False):
-                yield network, embedding, frozen
+def stem(network, kind, seed):
+    """Returns the name of one run."""
+    return f"{network} {kind}-{seed}".replace(", ", "_").replace(" ", "_")
 
 
-def name(embedding, frozen):
-    """Returns what the table calls an embedding."""
-    return embedding if embedding == "learned" else f"{embedding}, {'frozen' if frozen else 'fine-tuned'}"
+def measure(records, network, kind, choice, seed, beginning=""):
+    """Measures one run, if there is no record of it; a transferred embedding is trained first."""
+    config, key = settings(network, kind, choice, seed), beginning + stem(network, kind, seed)
+
+    def numbers():
+        if config.embedding.from_workdir:
+            run(pretrain_embedding.get_config(), seed, RUNS / f"pretrain-{seed}")
+        return summary(run(config, seed, RUNS / key)) | {"cores": cores()}
+
+    records.measure(key, recipe(config), numbers)
 
 
-def row(case, runs):
-    """Returns the table's line of one case."""
-    network, *embedding = case
+def attempt(choice):
+    """Returns how the names of runs begin that try a dropout and a rate."""
+    return "trial_{}_{}_".format(*choice)
+
+
+def attempts(records, kind):
+    """Returns the validation accuracy of every choice that was tried for a kind of embedding."""
+    keys = {choice: attempt(choice) + stem("plain", kind, 0) for choice in CHOICES}
+    return {
+        choice: records.lines[key]["validation"]
+        for choice, key in keys.items()
+        if records.has(key, recipe(settings("plain", kind, choice, 0)))
+    }
+
+
+def chosen(records, kind):
+    """Returns the dropout and the rate of the best plain network."""
+    found = attempts(records, kind)
+    return max(found, key=found.get)
+
+
+def row(network, kind, runs):
+    """Returns the table's line of one network with one kind of embedding."""
     gap = statistics.mean(run["train_accuracy"] - run["accuracy"] for run in runs)
-    seconds = statistics.mean(sum(run["seconds"].values()) for run in runs)
+    seconds = statistics.mean(run["seconds"]["train"] for run in runs)
+    used = " or ".join(str(count) for count in sorted({run["cores"] for run in runs}))
     return (
-        f"| {network} | {name(*embedding)} | {len(runs)} | {spread([run['accuracy'] for run in runs])} "
-        f"| {100 * gap:.1f} | {runs[0]['trained_parameters']:,} | {seconds:.0f} |\n"
+        f"| {network} | {kind} | {len(runs)} | {spread([run['accuracy'] for run in runs])} "
+        f"| {100 * gap:.1f} | {runs[0]['trained_parameters']:,} | {seconds:.0f} | {used} |\n"
     )
 
 
@@ -86,8 +134,8 @@ def draw(results):
     for axes, network in zip(figure.subplots(1, len(NETWORKS), sharey=True), NETWORKS, strict=True):
         for key, marker, label in (("train_accuracy", "^", "train, last epoch"), ("accuracy", "o", "test")):
             points = [
-                (name(*embedding), 100 * run[key])
-                for (of, *embedding), runs in results.items()
+                (kind, 100 * run[key])
+                for (of, kind), runs in results.items()
                 if of == network
                 for run in runs
             ]
@@ -101,29 +149,31 @@ def draw(results):
     figure.savefig(DOCS / "tutorial.png", dpi=120)
 
 
-def measure(case, config, seed):
-    """Returns what one run measured; a transferred embedding is trained first, where it is missing."""
-    if case[1] == "transferred":
-        run(pretrain_embedding.get_config(), seed, RUNS / f"pretrain-{seed}")
-    return summary(run(config, seed, RUNS / stem(case, seed)))
-
-
-def stem(case, seed):
-    """Returns the name of one run."""
-    return "-".join((case[0].replace(" ", "_"), name(*case[1:]).replace(", ", "_"), str(seed)))
+def finished(records):
+    """Returns the records of all finished runs, by network and kind of embedding."""
+    results = {}
+    for network, kind in itertools.product(NETWORKS, KINDS):
+        choice = chosen(records, kind)
+        keys = {seed: stem(network, kind, seed) for seed in records.seeds()}
+        wanted = {seed: recipe(settings(network, kind, choice, seed)) for seed in keys}
+        runs = [records.lines[key] for seed, key in keys.items() if records.has(key, wanted[seed])]
+        results |= {(network, kind): runs} if runs else {}
+    return results
 
 
 def write(records):
     """Writes the page and the picture of all that is measured."""
-    results = {}
-    for case in cases():
-        keys = [(stem(case, seed), recipe(settings(*case, seed))) for seed in records.seeds()]
-        runs = [records.lines[key] for key, wanted in keys if records.has(key, wanted)]
-        results |= {case: runs} if runs else {}
+    results = finished(records)
+    table = "".join(row(*case, runs) for case, runs in results.items())
+    names = " | ".join("dropout {}, rate {}".format(*choice) for choice in CHOICES)
+    choice = CHOICE.format(choices=names, rule="---|" * len(CHOICES))
+    for kind in KINDS:
+        best, found = chosen(records, kind), attempts(records, kind)
+        cells = (f"{100 * found[each]:.1f}" for each in CHOICES)
+        marked = (f"**{cell}**" if each == best else cell for each, cell in zip(CHOICES, cells, strict=True))
+        choice += f"| {kind} | {' | '.join(marked)} |\n"
     header = HEADER.format(test=next(iter(results.values()))[0]["examples"])
-    table = "".join(row(case, runs) for case, runs in results.items())
-    picture = "\n![train and test accuracy of every run](tutorial.png)\n"
-    (DOCS / "tutorial.md").write_text(header + table + picture)
+    (DOCS / "tutorial.md").write_text(header + table + choice)
     draw(results)
 
 
@@ -133,12 +183,13 @@ def main():
     parser.add_argument("--seeds", default="0,1,2", help="comma-separated")
     seeds = [int(seed) for seed in parser.parse_args().seeds.split(",")]
     restart(0, 32)
+    jax.config.update("jax_compilation_cache_dir", str(RUNS / "compiled"))  # runs share their programs
     records = Records(DOCS / "tutorial.json")
-    for seed in seeds:
-        for case in cases():
-            config = settings(*case, seed)
-            records.measure(stem(case, seed), recipe(config), partial(measure, case, config, seed))
-            write(records)
+    for kind, choice in itertools.product(KINDS, CHOICES):
+        measure(records, "plain", kind, choice, 0, attempt(choice))
+    for seed, network, kind in itertools.product(seeds, NETWORKS, KINDS):
+        measure(records, network, kind, chosen(records, kind), seed)
+        write(records)
 
 
 if __name__ == "__main__":

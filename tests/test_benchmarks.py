@@ -1,5 +1,6 @@
 """The arithmetic and the tables of the benchmarks; what they measure is not tested."""
 
+import itertools
 import json
 
 import pytest
@@ -63,20 +64,37 @@ def test_every_case_is_another_and_the_page_shows_what_there_is():
     assert "| uni S | 4.0 | - | 6.0 | - | - | - | **1.50** |" in page
 
 
-def test_the_tutorials_table_has_every_network_with_every_embedding():
-    every = list(tutorial.cases())
-    assert len(set(every)) == len(every) == 4 * 7
-    config = tutorial.settings("stacked bidirectional", "GloVe", True, 2)
+def test_the_tutorials_settings():
+    assert len(tutorial.NETWORKS) * len(tutorial.KINDS) == 4 * 7
+    config = tutorial.settings("stacked bidirectional", "GloVe, frozen", (0.0, 0.01), 2)
     check_config(config)
     assert (config.model.layers, config.model.bidirectional, config.model.embedding_dim) == (3, True, 50)
     assert config.train.freeze == ("embedding",)
-    assert tutorial.settings("plain", "transferred", False, 2).embedding.from_workdir.endswith("pretrain-2")
-    runs = [
-        {"accuracy": accuracy, "train_accuracy": 0.95, "trained_parameters": 8353, "seconds": {"train": 60.0}}
-        for accuracy in (0.88, 0.90)
-    ]
-    line = tutorial.row(("plain", "GloVe", True), runs)
-    assert line == "| plain | GloVe, frozen | 2 | 89.0 ± 1.4 | 6.0 | 8,353 | 60 |\n"
+    assert (config.model.embedding_dropout, config.optimizer.learning_rate) == (0.0, 0.01)
+    config = tutorial.settings("plain", "transferred, fine-tuned", (0.0, 0.01), 2)
+    assert config.train.freeze == ()
+    assert config.embedding.from_workdir.endswith("pretrain-2")
+
+
+def test_the_tutorials_page_is_of_the_dropout_and_rate_that_validation_chose(tmp_path, monkeypatch):
+    monkeypatch.setattr(tutorial, "DOCS", tmp_path)
+    records = Records(tmp_path / "tutorial.json")
+    numbers = {"train_accuracy": 0.95, "trained_parameters": 8353, "seconds": {"train": 60.0}, "cores": 1}
+    for kind, choice in itertools.product(tutorial.KINDS, tutorial.CHOICES):
+        key = tutorial.attempt(choice) + tutorial.stem("plain", kind, 0)
+        validation = 0.9 if choice == (0.0, 0.003) else 0.8
+        wanted = recipe(tutorial.settings("plain", kind, choice, 0))
+        records.measure(key, wanted, lambda validation=validation: {"validation": validation})
+    for choice, seed, accuracy in (((0.0, 0.003), 0, 0.88), ((0.0, 0.003), 1, 0.90), ((0.3, 0.003), 2, 0.99)):
+        wanted = recipe(tutorial.settings("plain", "transferred, frozen", choice, seed))
+        key = tutorial.stem("plain", "transferred, frozen", seed)
+        line = numbers | {"accuracy": accuracy, "examples": 9}
+        records.measure(key, wanted, lambda line=line: line)
+    tutorial.write(records)
+    page = (tmp_path / "tutorial.md").read_text()
+    assert "| plain | transferred, frozen | 2 | 89.0 ± 1.4 | 6.0 | 8,353 | 60 | 1 |\n" in page
+    assert "| learned | 80.0 | 80.0 | **90.0** | 80.0 |\n" in page
+    assert (tmp_path / "tutorial.png").exists()
 
 
 def test_a_record_is_kept_until_its_recipe_changes(tmp_path):
