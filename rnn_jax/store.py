@@ -138,11 +138,11 @@ class Store:
         self._writing(self.manager.wait_until_finished)
 
     def close(self) -> None:
-        """Waits, as `wait`, and closes the folder."""
+        """Waits, as `wait`, and closes the folder. Raises SaveError where either failed."""
         try:
             self.wait()
         finally:
-            self.manager.close()
+            self._writing(self.manager.close)  # it writes what it notes of a step, and may fail with that
 
     def _restore_args(self, step: int, name: str, like: Any) -> Any:
         if name not in self.arrays:

@@ -200,6 +200,21 @@ def test_failed_save_is_told_with_the_last_good_one(tmp_path, monkeypatch):
     checkpoints.store.close()
 
 
+def test_failure_of_closing_is_told_likewise(tmp_path, monkeypatch):
+    """Orbax notes when a step was saved in the background: a disk that fills up then is found in `close`."""
+    save_all(tmp_path, [0.5])
+    checkpoints = Checkpoints(tmp_path)
+    close = checkpoints.store.manager.close
+
+    def full():
+        close()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints.store.manager, "close", full)
+    with pytest.raises(SaveError, match=r"No space left.*the last one is .*checkpoints/1"):
+        checkpoints.store.close()
+
+
 def test_save_that_was_killed_is_no_checkpoint(tmp_path):
     save_all(tmp_path, [0.5])
     shutil.copytree(tmp_path / "checkpoints" / "1", tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp")
