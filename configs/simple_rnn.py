@@ -1,8 +1,8 @@
 """One layer of simple (Elman) units. Settings: configs/lstm.py.
 
 Command:  python train_loop.py --config configs/simple_rnn.py
-Cost:     about 1 minute on 2 cores
-Result:   84.2 % test accuracy, mean of 3 seeds (docs/results.md)
+Cost:     about 40 seconds on 2 cores
+Result:   84.4 % test accuracy, mean of 3 seeds (docs/results.md)
 """
 
 from ml_collections import ConfigDict

@@ -1,8 +1,8 @@
 """Three bidirectional LSTM layers. Settings: configs/lstm.py.
 
 Command:  python train_loop.py --config configs/stacked_bilstm.py
-Cost:     not measured to the end
-Result:   not measured
+Cost:     about 5 minutes on one core
+Result:   with rate 0.01, 88.5 % test accuracy, one seed (docs/tutorial.md)
 """
 
 from ml_collections import ConfigDict
