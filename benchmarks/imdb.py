@@ -18,10 +18,9 @@ import time
 from functools import partial
 from pathlib import Path
 
-from benchmarks.records import Records, recipe, summary
+from benchmarks.records import Records, cores_of, recipe, summary
 from benchmarks.report import machine, replace_section
 from benchmarks.results import spread
-from rnn_jax.host import cores
 
 RECIPES = {
     "imdb_t0": "at most 10 minutes",
@@ -59,16 +58,15 @@ def run(name, seed, source):
     subprocess.run(command, check=True, env=os.environ | {"RNN_JAX_CACHE": str(cache)})
     wall = time.perf_counter() - began
     results = summary(json.loads((workdir / "results.json").read_text()))
-    return results | {"wall": round(wall, 1), "cores": cores()}
+    return results | {"wall": round(wall, 1)}
 
 
 def row(name, runs):
     """Returns the table's line of one recipe."""
-    used = " or ".join(str(count) for count in sorted({run["cores"] for run in runs}))
     return (
         f"| `{name}`: {RECIPES[name]} | {len(runs)} | **{spread([run['accuracy'] for run in runs])}** "
         f"| {spread([run['validation'] for run in runs])} | {runs[0]['trained_parameters']:,} "
-        f"| {statistics.mean(run['wall'] for run in runs):,.0f} | {used} |\n"
+        f"| {statistics.mean(run['wall'] for run in runs):,.0f} | {cores_of(runs)} |\n"
     )
 
 

@@ -9,6 +9,7 @@ import json
 
 from benchmarks.report import processor
 from configs import lstm
+from rnn_jax.host import cores
 
 KEPT = ("accuracy", "train_accuracy", "examples", "parameters", "trained_parameters", "examples_per_second")
 
@@ -40,6 +41,11 @@ def summary(results):
     return kept | {"validation": results["validation"]["accuracy"], "seconds": results["seconds"]}
 
 
+def cores_of(runs):
+    """Returns on how many cores they ran: "2", or "1 or 2"."""
+    return " or ".join(str(count) for count in sorted({run["cores"] for run in runs}))
+
+
 class Records:
     """The records of one file: `records.measure(name, settings, run)`."""
 
@@ -60,7 +66,8 @@ class Records:
         if not self.has(name, settings):
             date = str(datetime.datetime.now(tz=datetime.UTC).date())
             numbers = run()
-            self.lines[name] = {"settings": settings, "date": date, "processor": processor(), **numbers}
+            ran_on = {"date": date, "processor": processor(), "cores": cores()}
+            self.lines[name] = {"settings": settings, **ran_on, **numbers}
             lines = (f"{json.dumps(key)}: {json.dumps(line)}" for key, line in sorted(self.lines.items()))
             self.path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
         return self.lines[name]

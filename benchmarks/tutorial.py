@@ -16,10 +16,10 @@ from pathlib import Path
 import jax
 from matplotlib.figure import Figure
 
-from benchmarks.records import Records, recipe, summary
+from benchmarks.records import Records, cores_of, recipe, summary
 from benchmarks.results import run, spread
 from configs import bilstm, lstm, pretrain_embedding, stacked_bilstm, stacked_lstm
-from rnn_jax.host import cores, restart
+from rnn_jax.host import restart
 
 NETWORKS = {
     "plain": lstm,
@@ -79,36 +79,36 @@ def settings(network, kind, choice, seed):
     return config
 
 
-def stem(network, kind, seed):
+def stem(network, kind, choice, seed):
     """Returns the name of one run."""
-    return f"{network} {kind}-{seed}".replace(", ", "_").replace(" ", "_")
+    return f"{network} {kind} {choice[0]} {choice[1]}-{seed}".replace(", ", "_").replace(" ", "_")
 
 
-def measure(records, network, kind, choice, seed, beginning=""):
+def measure(records, *case):
     """Measures one run, if there is no record of it; a transferred embedding is trained first."""
-    config, key = settings(network, kind, choice, seed), beginning + stem(network, kind, seed)
+    config, key, seed = settings(*case), stem(*case), case[-1]
 
     def numbers():
         if config.embedding.from_workdir:
             run(pretrain_embedding.get_config(), seed, RUNS / f"pretrain-{seed}")
-        return summary(run(config, seed, RUNS / key)) | {"cores": cores()}
+        return summary(run(config, seed, RUNS / key))
 
     records.measure(key, recipe(config), numbers)
 
 
-def attempt(choice):
-    """Returns how the names of runs begin that try a dropout and a rate."""
-    return "trial_{}_{}_".format(*choice)
+def measured(records, cases):
+    """Returns the records of those of the cases that have one."""
+    return {
+        case: records.lines[stem(*case)]
+        for case in cases
+        if records.has(stem(*case), recipe(settings(*case)))
+    }
 
 
 def attempts(records, kind):
     """Returns the validation accuracy of every choice that was tried for a kind of embedding."""
-    keys = {choice: attempt(choice) + stem("plain", kind, 0) for choice in CHOICES}
-    return {
-        choice: records.lines[key]["validation"]
-        for choice, key in keys.items()
-        if records.has(key, recipe(settings("plain", kind, choice, 0)))
-    }
+    runs = measured(records, [("plain", kind, choice, 0) for choice in CHOICES])
+    return {choice: run["validation"] for (_, _, choice, _), run in runs.items()}
 
 
 def chosen(records, kind):
@@ -121,10 +121,9 @@ def row(network, kind, runs):
     """Returns the table's line of one network with one kind of embedding."""
     gap = statistics.mean(run["train_accuracy"] - run["accuracy"] for run in runs)
     seconds = statistics.mean(run["seconds"]["train"] for run in runs)
-    used = " or ".join(str(count) for count in sorted({run["cores"] for run in runs}))
     return (
         f"| {network} | {kind} | {len(runs)} | {spread([run['accuracy'] for run in runs])} "
-        f"| {100 * gap:.1f} | {runs[0]['trained_parameters']:,} | {seconds:.0f} | {used} |\n"
+        f"| {100 * gap:.1f} | {runs[0]['trained_parameters']:,} | {seconds:.0f} | {cores_of(runs)} |\n"
     )
 
 
@@ -154,10 +153,8 @@ def finished(records):
     results = {}
     for network, kind in itertools.product(NETWORKS, KINDS):
         choice = chosen(records, kind)
-        keys = {seed: stem(network, kind, seed) for seed in records.seeds()}
-        wanted = {seed: recipe(settings(network, kind, choice, seed)) for seed in keys}
-        runs = [records.lines[key] for seed, key in keys.items() if records.has(key, wanted[seed])]
-        results |= {(network, kind): runs} if runs else {}
+        runs = measured(records, [(network, kind, choice, seed) for seed in records.seeds()])
+        results |= {(network, kind): list(runs.values())} if runs else {}
     return results
 
 
@@ -168,10 +165,10 @@ def write(records):
     names = " | ".join("dropout {}, rate {}".format(*choice) for choice in CHOICES)
     choice = CHOICE.format(choices=names, rule="---|" * len(CHOICES))
     for kind in KINDS:
-        best, found = chosen(records, kind), attempts(records, kind)
-        cells = (f"{100 * found[each]:.1f}" for each in CHOICES)
-        marked = (f"**{cell}**" if each == best else cell for each, cell in zip(CHOICES, cells, strict=True))
-        choice += f"| {kind} | {' | '.join(marked)} |\n"
+        found, best = attempts(records, kind), chosen(records, kind)
+        cells = {each: f"{100 * accuracy:.1f}" for each, accuracy in found.items()}
+        cells[best] = f"**{cells[best]}**"
+        choice += f"| {kind} | {' | '.join(cells.values())} |\n"
     header = HEADER.format(test=next(iter(results.values()))[0]["examples"])
     (DOCS / "tutorial.md").write_text(header + table + choice)
     draw(results)
@@ -186,7 +183,7 @@ def main():
     jax.config.update("jax_compilation_cache_dir", str(RUNS / "compiled"))  # runs of one seed share programs
     records = Records(DOCS / "tutorial.json")
     for kind, choice in itertools.product(KINDS, CHOICES):
-        measure(records, "plain", kind, choice, 0, attempt(choice))
+        measure(records, "plain", kind, choice, 0)
     for seed, network, kind in itertools.product(seeds, NETWORKS, KINDS):
         measure(records, network, kind, chosen(records, kind), seed)
         write(records)

@@ -142,7 +142,7 @@ class Store:
         try:
             self.wait()
         finally:
-            self._writing(self.manager.close)  # it writes what it notes of a step, and may fail with that
+            self._writing(self.manager.close)  # Orbax tells here what failed beside what `wait` told
 
     def _restore_args(self, step: int, name: str, like: Any) -> Any:
         if name not in self.arrays:

@@ -201,7 +201,7 @@ def test_failed_save_is_told_with_the_last_good_one(tmp_path, monkeypatch):
 
 
 def test_failure_of_closing_is_told_likewise(tmp_path, monkeypatch):
-    """Orbax notes when a step was saved in the background: a disk that fills up then is found in `close`."""
+    """Of several items that could not be written Orbax tells one in waiting, and another in `close`."""
     save_all(tmp_path, [0.5])
     checkpoints = Checkpoints(tmp_path)
     close = checkpoints.store.manager.close
