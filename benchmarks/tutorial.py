@@ -180,7 +180,7 @@ def main():
     parser.add_argument("--seeds", default="0,1,2", help="comma-separated")
     seeds = [int(seed) for seed in parser.parse_args().seeds.split(",")]
     restart(0, 32)
-    jax.config.update("jax_compilation_cache_dir", str(RUNS / "compiled"))  # runs of one seed share programs
+    jax.config.update("jax_compilation_cache_dir", str(RUNS / "compiled"))  # runs share programs
     records = Records(DOCS / "tutorial.json")
     for kind, choice in itertools.product(KINDS, CHOICES):
         measure(records, "plain", kind, choice, 0)

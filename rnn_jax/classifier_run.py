@@ -64,14 +64,14 @@ def build_classifier_run(
         return model.clone(vocab_size=words).apply(variables, *arguments, **keywords)
 
     def make_step(optimizer, trained):
-        return make_train_step(apply_fn, optimizer, dropout_key, mesh, rows, trained, options)
+        return make_train_step(apply_fn, optimizer, mesh, rows, trained, options)
 
     state = init_state(params, plan.optimizer_at(0), options)
     state = on_every_device(rows.init(state) if rows else state, mesh)
     eval_step = CompiledByShape(make_eval_step(apply_fn, mesh), mesh)
     return Run(
         state=state,
-        trainer=Trainer(plan.groups, plan.optimizer_at, make_step, mesh),
+        trainer=Trainer(plan.groups, plan.optimizer_at, make_step, mesh, dropout_key),
         settle=jax.jit(rows.settle, donate_argnums=0) if rows else lambda state: state,
         eval_step=eval_step,
         eval_input=lambda params: params,

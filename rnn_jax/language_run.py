@@ -59,14 +59,14 @@ def build_language_run(
     carry = jax.tree.map(jnp.copy, model.initial_carry(config.batch.lanes))  # of an LSTM one array twice
 
     def make_step(optimizer, trained):
-        return make_window_step(loss_fn, optimizer, dropout_key, mesh, trained, options.average)
+        return make_window_step(loss_fn, optimizer, mesh, trained, options.average)
 
     whole = on_every_device(init_state(params, plan.optimizer_at(0), options), mesh)
     eval_carry = parts_of(carry, mesh)
     eval_step = CompiledByShape(make_window_measure(make_measure(model), mesh), mesh)
     return Run(
         state=WindowState(whole.step, whole.params, whole.opt_state, split_rows(carry, mesh)),
-        trainer=Trainer(plan.groups, plan.optimizer_at, make_step, mesh),
+        trainer=Trainer(plan.groups, plan.optimizer_at, make_step, mesh, dropout_key),
         settle=lambda state: state,
         eval_step=eval_step,
         eval_input=lambda params: (params, eval_carry),

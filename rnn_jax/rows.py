@@ -45,11 +45,11 @@ class RowAdam(NamedTuple):
         return state._replace(opt_state=RowState(state.opt_state, jnp.full(rows, state.step)))
 
     def step(self, train_step: Callable[..., Any]) -> Callable[..., Any]:
-        """Returns `train_step` of (state, batch) on the batch's rows alone."""
+        """Returns `train_step` of (state, batch, key) on the batch's rows alone."""
 
-        def row_step(state: Any, batch: Batch) -> Any:
+        def row_step(state: Any, batch: Batch, key: jax.Array) -> Any:
             small, batch, ids = self.take(state, batch)
-            small, metrics = train_step(small, batch)
+            small, metrics = train_step(small, batch, key)
             return self.put(state, small, ids), metrics
 
         return row_step

@@ -28,12 +28,11 @@ class WindowState(NamedTuple):
 def make_window_step(
     loss_fn: Callable[..., Any],
     optimizer: optax.GradientTransformation,
-    key: jax.Array,
     mesh: Mesh,
     trained: Any,
     average: float,
-) -> Callable[[WindowState, Window], tuple[WindowState, Any]]:
-    """Returns the jitted `state, metrics = train_step(state, window)`; it takes over the memory of `state`.
+) -> Callable[[WindowState, Window, jax.Array], tuple[WindowState, Any]]:
+    """Returns the jitted `state, metrics = train_step(state, window, key)`; it takes over `state`'s memory.
 
     The loss is the mean over the window's words; step s draws from `fold_in(key, s)`. Lanes are split over
     the devices of `mesh`, their carry stays where they are, and the number of devices changes only rounding.
@@ -44,17 +43,17 @@ def make_window_step(
       average: decay of the average of the weights, as in `Regularisers`.
     """
 
-    def gradient_fn(moving, frozen, step, carry_and_window):
+    def gradient_fn(moving, frozen, key, carry_and_window):
         def loss(moving):
-            return loss_fn(join(moving, frozen), *carry_and_window, jax.random.fold_in(key, step))
+            return loss_fn(join(moving, frozen), *carry_and_window, key)
 
         gradients, (metrics, carry) = jax.grad(loss, has_aux=True)(moving)
         return (gradients, metrics), carry
 
-    def train_step(state: WindowState, window: Window) -> tuple[WindowState, Any]:
+    def train_step(state: WindowState, window: Window, key: jax.Array) -> tuple[WindowState, Any]:
         parts = select(state.params, trained)
         (gradients, metrics), carry = sum_and_rows(gradient_fn, mesh)(
-            *parts, state.step, (state.carry, window)
+            *parts, jax.random.fold_in(key, state.step), (state.carry, window)
         )
         gradients = jax.tree.map(lambda gradient: gradient / metrics.words, gradients)
         return updated(state, gradients, optimizer, trained, average)._replace(carry=carry), metrics

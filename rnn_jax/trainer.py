@@ -18,7 +18,7 @@ from rnn_jax.training import TrainState
 
 
 class CompiledByShape:
-    """A jitted function of (state, batch) compiled ahead, once for each [B, T] of the batch, and timed.
+    """A jitted function of (state, batch, ...) compiled ahead, once for each [B, T] of the batch, and timed.
 
     A batch has the rows of this process, and the function gets those of all. `seconds` maps the shapes of
     whole batches to the time that tracing and compiling took.
@@ -29,19 +29,19 @@ class CompiledByShape:
         self.executables: dict[tuple[int, ...], Any] = {}
         self.seconds: dict[tuple[int, ...], float] = {}
 
-    def __call__(self, state: Any, batch: Any) -> Any:
+    def __call__(self, state: Any, batch: Any, *rest: Any) -> Any:
         batch = joined_rows(batch, self.mesh)
-        return self._executable(state, batch)(state, batch)
+        return self._executable(state, batch, *rest)(state, batch, *rest)
 
-    def compile(self, state: Any, batch: Any) -> None:
+    def compile(self, state: Any, batch: Any, *rest: Any) -> None:
         """Compiles the function for the batch's shape."""
-        self._executable(state, joined_rows(batch, self.mesh))
+        self._executable(state, joined_rows(batch, self.mesh), *rest)
 
-    def _executable(self, state: Any, batch: Any) -> Any:
+    def _executable(self, state: Any, batch: Any, *rest: Any) -> Any:
         shape = batch.token_ids.shape
         if shape not in self.executables:
             began = time.perf_counter()
-            self.executables[shape] = self.function.lower(state, batch).compile()
+            self.executables[shape] = self.function.lower(state, batch, *rest).compile()
             self.seconds[shape] = time.perf_counter() - began
         return self.executables[shape]
 
@@ -59,9 +59,13 @@ class Trainer:
         optimizer_at: Callable[[int], optax.GradientTransformation],
         make_step: Callable[[optax.GradientTransformation, Any], Any],
         mesh: Mesh,
+        key: jax.Array,
     ):
-        """`make_step(optimizer, trained)` gives a phase's jitted step, as `training.make_train_step` does."""
-        self.groups, self.mesh = groups, mesh
+        """`make_step(optimizer, trained)` gives a phase's jitted step, as `training.make_train_step` does.
+
+        `key` is the step's argument and no part of it, so that runs of other seeds share what is compiled.
+        """
+        self.groups, self.mesh, self.key = groups, mesh, key
         self.optimizers = {start: optimizer_at(start) for start in groups.starts()}
         self.steps = {
             start: CompiledByShape(make_step(optimizer, groups.trained(start)), mesh)
@@ -90,7 +94,7 @@ class Trainer:
             if interruption.due(step):
                 break
             batch = batches(seed, step)
-            state, metrics = self.steps[self.groups.phase(step)](state, batch)
+            state, metrics = self.steps[self.groups.phase(step)](state, batch, self.key)
             meter.push(step + 1, batch, metrics)
             if step + 1 in self.steps:
                 state = self._enter(step + 1, state)
@@ -103,7 +107,7 @@ class Trainer:
         for start in (start for start in self.steps if now <= start < total):
             entered = state if start == now else self._enter(start, state)
             for batch in batches:
-                self.steps[start].compile(entered, batch)
+                self.steps[start].compile(entered, batch, self.key)
             for shape, value in self.steps[start].seconds.items():
                 seconds[shape] = seconds.get(shape, 0) + value
         return seconds

@@ -90,13 +90,12 @@ def init_state(
 def make_train_step(
     apply_fn: ApplyFn,
     optimizer: optax.GradientTransformation,
-    key: jax.Array,
     mesh: Mesh | None = None,
     rows: RowAdam | None = None,
     trained: Any = None,
     regularisers: Regularisers = PLAIN,
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """Returns the jitted `state, metrics = train_step(state, batch)`; it takes over the memory of `state`.
+) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]:
+    """Returns the jitted `state, metrics = train_step(state, batch, key)`; it takes over `state`'s memory.
 
     The loss is the mean over the batch's real examples; dropout at step s draws from `fold_in(key, s)`. The
     batch is split over the devices of `mesh` (None: one device); their number changes only the rounding.
@@ -108,12 +107,13 @@ def make_train_step(
         are, to the bit. None trains all.
     """
     mesh = mesh or batch_mesh(1)
-    gradient_fn = make_gradient(apply_fn, key, regularisers)
+    gradient_fn = make_gradient(apply_fn, regularisers)
 
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def train_step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
         chosen = jax.tree.map(lambda _: True, state.params) if trained is None else trained
         parts = select(state.params, chosen)
-        gradients, (metrics, count) = sum_over_batch(gradient_fn, mesh)(*parts, state.step, batch)
+        key = jax.random.fold_in(key, state.step)
+        gradients, (metrics, count) = sum_over_batch(gradient_fn, mesh)(*parts, key, batch)
         gradients = jax.tree.map(lambda gradient: gradient / count, gradients)
         return updated(state, gradients, optimizer, chosen, regularisers.average), metrics
 
@@ -138,32 +138,32 @@ def updated(state: Any, gradients: Any, optimizer: Any, chosen: Any, decay: floa
     return state._replace(step=state.step + 1, params=join(moving, frozen), opt_state=opt_state)
 
 
-def make_gradient(apply_fn: ApplyFn, key: jax.Array, regularisers: Regularisers) -> Callable[..., Any]:
-    """Returns `gradient, (metrics, count) = gradient_fn(trained, frozen, step, batch)` of the summed loss."""
+def make_gradient(apply_fn: ApplyFn, regularisers: Regularisers) -> Callable[..., Any]:
+    """Returns `gradient, (metrics, count) = gradient_fn(trained, frozen, key, batch)` of the summed loss."""
 
-    def loss_fn(trained, change, frozen, step, batch: Batch):
+    def loss_fn(trained, change, frozen, key, batch: Batch):
         params = join(trained, frozen)
         logits = apply_fn(
             {"params": params},
             batch.token_ids,
             batch.lengths,
             deterministic=False,
-            rngs={"dropout": jax.random.fold_in(key, step)},
+            rngs={"dropout": key},
             **({} if change is None else {"perturbation": change}),
         )
         metrics = batch_metrics(logits, batch, regularisers.label_smoothing)
         return metrics.loss, (metrics, batch.weights.sum())
 
-    def gradient_fn(trained, frozen, *step_and_batch):
+    def gradient_fn(trained, frozen, *key_and_batch):
         if not regularisers.adversarial:
-            return jax.grad(loss_fn, has_aux=True)(trained, None, frozen, *step_and_batch)
+            return jax.grad(loss_fn, has_aux=True)(trained, None, frozen, *key_and_batch)
         table = join(trained, frozen)[TABLE[0]][TABLE[1]]
-        none = jnp.zeros((*step_and_batch[1].token_ids.shape, table.shape[1]))
+        none = jnp.zeros((*key_and_batch[1].token_ids.shape, table.shape[1]))
         (clean, slope), measured = jax.grad(loss_fn, (0, 1), has_aux=True)(
-            trained, none, frozen, *step_and_batch
+            trained, none, frozen, *key_and_batch
         )
         change = adversary(slope, regularisers.adversarial * jax.lax.stop_gradient(table).std())
-        worse, _ = jax.grad(loss_fn, has_aux=True)(trained, change, frozen, *step_and_batch)
+        worse, _ = jax.grad(loss_fn, has_aux=True)(trained, change, frozen, *key_and_batch)
         return jax.tree.map(jnp.add, clean, worse), measured
 
     return gradient_fn

@@ -41,10 +41,9 @@ def trained(freeze=(), rates=(), steps=6, epoch=2, state=None, **changes):
     trainer = Trainer(
         groups,
         lambda step: build_optimizer(8, groups, step, **(SETTINGS | changes))[0],
-        lambda optimizer, chosen: make_train_step(
-            model.apply, optimizer, jax.random.key(0), None, None, chosen
-        ),
+        lambda optimizer, chosen: make_train_step(model.apply, optimizer, trained=chosen),
         batch_mesh(1),
+        jax.random.key(0),
     )
     before = jax.tree.map(np.asarray, params)
     state = state or init_state(params, trainer.optimizers[0])
@@ -125,8 +124,8 @@ def test_frozen_parameters_get_no_gradient():
     programs = []
     for freeze in ([], ["embedding"]):
         chosen = group_parameters(params, freeze, (), 1).trained(0)
-        step = make_train_step(model.apply, optimizer, jax.random.key(0), trained=chosen)
-        programs.append(step.lower(init_state(params, optimizer), batch).as_text())
+        step = make_train_step(model.apply, optimizer, trained=chosen)
+        programs.append(step.lower(init_state(params, optimizer), batch, jax.random.key(0)).as_text())
     counts = [program.count("stablehlo.scatter") for program in programs]
     assert counts[1] < counts[0]
 

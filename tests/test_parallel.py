@@ -41,10 +41,10 @@ ends = {}
 for devices in (1, 2, 4):
     mesh = batch_mesh(devices)
     state = on_every_device(init_state(init_params(model, jax.random.key(0)), optimizer), mesh)
-    step = make_train_step(model.apply, optimizer, jax.random.key(1), mesh)
+    step = make_train_step(model.apply, optimizer, mesh)
     metrics = []
     for batch in batches:
-        state, found = step(state, batch)
+        state, found = step(state, batch, jax.random.key(1))
         metrics.append(found)
     assert state.step.sharding.num_devices == devices
     tested = evaluate(make_eval_step(model.apply, mesh), state.params, batches)
@@ -53,8 +53,9 @@ for devices in (1, 2, 4):
 for devices in (2, 4):
     assert_trees_close(ends[devices], ends[1], rtol=2e-4, atol=1e-6)
     assert ends[devices][1][-1].summary()["examples"] == 5
-program = make_train_step(model.apply, optimizer, jax.random.key(1), batch_mesh(2)).lower(
-    on_every_device(init_state(init_params(model, jax.random.key(0)), optimizer), batch_mesh(2)), batches[0]
+program = make_train_step(model.apply, optimizer, batch_mesh(2)).lower(
+    on_every_device(init_state(init_params(model, jax.random.key(0)), optimizer), batch_mesh(2)), batches[0],
+    jax.random.key(1),
 ).compile().as_text()
 assert program.count(" all-reduce(") == 1, program.count(" all-reduce(")
 """

@@ -33,10 +33,10 @@ def losses(dtype, seed=0):
     model = TextClassifier(22, 8, 2, RNN(LSTMCell(16, dtype=dtype)), pooling="last", dropout=0.0, dtype=dtype)
     optimizer = optax.sgd(0.02, momentum=0.9)
     state = init_state(init_params(model, jax.random.key(seed)), optimizer)
-    step = make_train_step(model.apply, optimizer, jax.random.key(0))
+    step = make_train_step(model.apply, optimizer)
     found = []
     for number in range(STEPS):
-        state, metrics = step(state, a_batch(number, seed))
+        state, metrics = step(state, a_batch(number, seed), jax.random.key(0))
         found.append(float(metrics.loss) / ROWS)
     return np.array(found)
 

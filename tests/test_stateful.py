@@ -85,7 +85,7 @@ def optimizer():
 
 def a_step(freeze=()):
     trained = group_parameters(a_state().params, freeze, (), 1).trained(0)
-    return make_window_step(make_loss(MODEL), optimizer(), KEY, batch_mesh(1), trained, 0.0)
+    return make_window_step(make_loss(MODEL), optimizer(), batch_mesh(1), trained, 0.0)
 
 
 def test_a_step_is_the_gradient_of_the_mean_over_words_and_hands_the_carry_on():
@@ -98,7 +98,7 @@ def test_a_step_is_the_gradient_of_the_mean_over_words_and_hands_the_carry_on():
             params, carry, window, jax.random.fold_in(KEY, number)
         )
         params = jax.tree.map(lambda p, g, words=metrics.words: p - 0.1 * g / words, params, expected)
-        state, found = step(state, window)
+        state, found = step(state, window, KEY)
         assert_trees_close(found, metrics, rtol=1e-5, atol=1e-6)
     assert int(state.step) == 3
     assert_trees_close(state.params, params, rtol=1e-4, atol=1e-6)
@@ -107,7 +107,7 @@ def test_a_step_is_the_gradient_of_the_mean_over_words_and_hands_the_carry_on():
 
 def test_frozen_parameters_keep_their_bits():
     before = jax.tree.map(np.asarray, a_state().params)
-    state, _ = a_step(("embedding",))(a_state(), Windows(DOCUMENTS, LANES, STEPS)(0, 0))
+    state, _ = a_step(("embedding",))(a_state(), Windows(DOCUMENTS, LANES, STEPS)(0, 0), KEY)
     assert np.asarray(state.params["embedding"]["embedding"]).tobytes() == (
         before["embedding"]["embedding"].tobytes()
     )

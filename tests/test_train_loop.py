@@ -16,9 +16,9 @@ import train_loop
 from configs import smoke
 from rnn_jax.errors import InputError
 from rnn_jax.meter import NonFiniteLossError
-from rnn_jax.trainer import Trainer
+from rnn_jax.trainer import CompiledByShape, Trainer
 from tests.cut import assert_same_run, train_until_killed
-from tests.jobs import tiny_config, tiny_language_config, write_reviews
+from tests.jobs import tiny_config, tiny_language_config, write_documents, write_reviews
 
 ROOT = Path(__file__).parent.parent
 
@@ -262,14 +262,33 @@ def test_words_come_from_the_named_corpus(tmp_path, reviews):
     assert rnn_jax.load(tmp_path / "run").tokenizer.words == ["[PAD]", "[UNK]", "zebra", "great"]
 
 
+def classifier(folder):
+    return tiny_config(write_reviews(folder / "reviews.jsonl", 120), train__epochs=1, model__dropout=0.2)
+
+
+def language_model(folder):
+    changes = {"train__epochs": 1, "model__output_dropout": 0.2, "objective__negatives": 5}
+    return tiny_language_config(write_documents(folder / "texts.jsonl", 60), **changes)
+
+
 @pytest.mark.slow
-def test_seeds_differ_and_repeat(tmp_path, reviews):
-    losses = []
+@pytest.mark.parametrize("make_config", [classifier, language_model])
+def test_seeds_differ_and_repeat_and_share_the_compiled_steps(tmp_path, monkeypatch, make_config):
+    losses, programs, compile_step = [], [], CompiledByShape.compile
+
+    def spied(step, *arguments):
+        programs[-1].append(step.function.lower(*arguments).as_text())
+        compile_step(step, *arguments)
+
+    monkeypatch.setattr(CompiledByShape, "compile", spied)
     for run, seed in enumerate((0, 0, 1)):
-        config = tiny_config(reviews, train__epochs=1)
+        config = make_config(tmp_path)
         config.seed = seed
+        programs.append([])
         losses.append(train_loop.train_and_evaluate(config, tmp_path / f"run{run}")["loss"])
     assert losses[0] == losses[1] != losses[2]
+    assert len(programs[0]) >= 2
+    assert programs[0] == programs[1] == programs[2]
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,8 @@ from rnn_jax.training import (
 )
 from tests.oracle import assert_trees_close, random_like
 
+KEY = jax.random.key(1)
+
 
 def small_model(classes=2, dropout=0.0):
     return TextClassifier(20, 4, classes, RNN(SimpleCell(4)), pooling="mean", dropout=dropout)
@@ -109,8 +111,8 @@ def test_rows_of_weight_zero_change_neither_loss_nor_gradient():
     noisy.token_ids[real:], noisy.labels[real:] = 7, 1
     noisy = noisy._replace(lengths=np.where(batch.weights > 0, batch.lengths, batch.token_ids.shape[1]))
     fewer = Batch(*(field[:real] for field in batch))
-    train_step = make_train_step(model.apply, optimizer, jax.random.key(1))
-    clean, *others = (train_step(start(optimizer), each) for each in (batch, noisy, fewer))
+    train_step = make_train_step(model.apply, optimizer)
+    clean, *others = (train_step(start(optimizer), each, KEY) for each in (batch, noisy, fewer))
     assert not np.allclose(clean[0].params["head"]["kernel"], parameters()["head"]["kernel"])
     for other in others:
         assert_trees_close(other, clean)
@@ -118,7 +120,7 @@ def test_rows_of_weight_zero_change_neither_loss_nor_gradient():
 
 def test_update_is_a_step_down_the_mean_loss_of_the_batch():
     model, optimizer, batch = small_model(), optax.sgd(1.0), small_batches(5)(0, 0)
-    state, metrics = make_train_step(model.apply, optimizer, jax.random.key(1))(start(optimizer), batch)
+    state, metrics = make_train_step(model.apply, optimizer)(start(optimizer), batch, KEY)
     real, apply = int(batch.weights.sum()), jax.jit(model.apply)
 
     def mean_loss(bias):
@@ -134,10 +136,10 @@ def test_update_is_a_step_down_the_mean_loss_of_the_batch():
 
 def test_step_is_pure_and_takes_over_the_memory_of_its_state():
     model, optimizer, batch = small_model(dropout=0.5), optax.adam(0.01), small_batches()(0, 0)
-    train_step = make_train_step(model.apply, optimizer, jax.random.key(1))
+    train_step = make_train_step(model.apply, optimizer)
     first, second = start(optimizer), start(optimizer)
-    one, _ = train_step(first, batch)
-    two, _ = train_step(second, batch)
+    one, _ = train_step(first, batch, KEY)
+    two, _ = train_step(second, batch, KEY)
     assert bits(one) == bits(two)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(first.params))
 
@@ -145,12 +147,12 @@ def test_step_is_pure_and_takes_over_the_memory_of_its_state():
 @pytest.mark.slow
 def test_dropout_is_drawn_from_the_key_and_the_step():
     model, optimizer, batch = small_model(dropout=0.5), optax.sgd(0.0), small_batches()(0, 0)
-    steps = {key: make_train_step(model.apply, optimizer, jax.random.key(key)) for key in (1, 2)}
+    train_step = make_train_step(model.apply, optimizer)
 
     def losses(key):
         state, found = start(optimizer), []
         for _ in range(2):
-            state, metrics = steps[key](state, batch)
+            state, metrics = train_step(state, batch, jax.random.key(key))
             found.append(float(metrics.loss))
         return found
 
@@ -177,13 +179,13 @@ def test_each_shape_is_compiled_once():
         if event == "/jax/core/compile/backend_compile_duration":
             compiled.append(event)
 
-    train_step = CompiledByShape(make_train_step(model.apply, optimizer, jax.random.key(0)), batch_mesh(1))
+    train_step = CompiledByShape(make_train_step(model.apply, optimizer), batch_mesh(1))
     eval_step = CompiledByShape(make_eval_step(model.apply), batch_mesh(1))
     state = start(optimizer)
     jax.monitoring.register_event_duration_secs_listener(count)
     try:
         for index in range(3 * batches.steps_per_epoch):
-            state, _ = train_step(state, batches(0, index))
+            state, _ = train_step(state, batches(0, index), KEY)
         for _ in range(2):
             evaluate(eval_step, jax.tree.map(np.asarray, state.params), batches.in_order())
     finally:
@@ -216,8 +218,9 @@ def test_training_learns_the_examples_and_shows_each_step_to_the_meter():
     trainer = Trainer(
         group_parameters(state.params, (), (), 1),
         lambda step: optimizer,
-        lambda optimizer, trained: make_train_step(model.apply, optimizer, jax.random.key(0)),
+        lambda optimizer, trained: make_train_step(model.apply, optimizer),
         batch_mesh(1),
+        KEY,
     )
     state = trainer.train_until(80, state, batches, 0, meter, Interruption())
     assert meter.steps == list(range(1, 81))
