@@ -24,6 +24,7 @@ def get_config() -> ConfigDict:
     config.model.embedding_dim = 256
     config.model.hidden = 256
     config.model.bidirectional = True
+    config.model.merge_at = "top"  # so that models of more layers fit: give all three --config.model.layers=2
     config.model.pooling = "concat"
     config.model.dropout = 0.5
     config.embedding.from_workdir = "runs/lm_forward"

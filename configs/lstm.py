@@ -66,6 +66,7 @@ def get_config() -> ConfigDict:
             "layers": 1,
             "bidirectional": False,
             "merge": "concat",  # of the two directions: "concat", "sum", "mul" or "ave"
+            "merge_at": "layer",  # or "top": two whole stacks, merged once, as two language models are
             "residual": False,  # add a layer's input to its output where the widths are equal
             "layer_norm": False,  # inside the LSTM
             "pooling": "last",  # "last", "mean", "max", "concat" of the three, or "attention"

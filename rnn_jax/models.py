@@ -141,24 +141,39 @@ def build_encoder(
     recurrent_dropout: float,
     layer_dropout: float,
     dtype: jnp.dtype,
+    merge_at: str = "layer",
 ) -> nn.Module:
     """Returns `layers` equal recurrent layers, as in `config.model`; raises as `build_classifier` does."""
-    make_cell = partial(choose("model.cell", cell, CELLS), features=hidden, dtype=dtype)
+    rnn = rnn_maker(cell, hidden, layer_norm, recurrent_dropout, dtype)
     choose("model.merge", merge, MERGES)
-    require(hidden > 0, f"model.hidden is {hidden}; give at least 1")
+    at_top = choose("model.merge_at", merge_at, {"layer": False, "top": True})
+    for name, value, plain in (("merge", merge, "concat"), ("merge_at", merge_at, "layer")):
+        require(
+            bidirectional or value == plain, f"model.{name} is {value!r}, but model.bidirectional is False"
+        )
     require(0 < layers <= DEEPEST, f"model.layers is {layers}; give at least 1, and at most {DEEPEST}")
-    check_rate("model.recurrent_dropout", recurrent_dropout)
     check_rate("model.layer_dropout", layer_dropout)
-    require(bidirectional or merge == "concat", f"model.merge is {merge!r}, but model.bidirectional is False")
     require(
         layers > 1 or not layer_dropout, f"model.layer_dropout is {layer_dropout}, but there is one layer"
     )
+
+    def stack(both: bool) -> nn.Module:
+        stacked = [Bidirectional(rnn(), rnn(), merge) if both else rnn() for _ in range(layers)]
+        return stacked[0] if layers == 1 and not residual else Stacked(stacked, layer_dropout, residual)
+
+    if bidirectional and at_top:
+        return Bidirectional(stack(both=False), stack(both=False), merge)
+    return stack(bidirectional)
+
+
+def rnn_maker(
+    cell: str, hidden: int, layer_norm: bool, recurrent_dropout: float, dtype: jnp.dtype
+) -> Callable[[], RNN]:
+    """Returns a function that makes one layer in one direction, another each time."""
+    make_cell = partial(choose("model.cell", cell, CELLS), features=hidden, dtype=dtype)
+    require(hidden > 0, f"model.hidden is {hidden}; give at least 1")
+    check_rate("model.recurrent_dropout", recurrent_dropout)
     if layer_norm:
         require(cell == "lstm", f"model.layer_norm is an option of the lstm, but model.cell is {cell!r}")
         make_cell = partial(make_cell, layer_norm=True)
-
-    def rnn() -> RNN:
-        return RNN(make_cell(), recurrent_dropout=recurrent_dropout)
-
-    stack = [Bidirectional(rnn(), rnn(), merge) if bidirectional else rnn() for _ in range(layers)]
-    return stack[0] if layers == 1 and not residual else Stacked(stack, layer_dropout, residual)
+    return lambda: RNN(make_cell(), recurrent_dropout=recurrent_dropout)

@@ -173,6 +173,25 @@ def test_only_words_that_occur_get_a_gradient():
     assert 0 not in occurring
 
 
+@pytest.mark.parametrize(("merge_at", "apart"), [("layer", False), ("top", True)])
+def test_directions_read_apart_only_if_they_merge_at_the_top(merge_at, apart):
+    model, _, params = built(bidirectional=True, merge_at=merge_at, layers=2, layer_dropout=0.5)
+    x, apply = random_like(jnp.zeros((1, 7, 6))), jax.jit(model.encoder.apply)
+    before, after = (
+        np.split(apply({"params": params["encoder"]}, words)[1][0], 2, axis=-1)
+        for words in (x, x + (np.arange(7) == 3)[:, None])
+    )
+    forward, backward = ((old != new).any(-1) for old, new in zip(before, after, strict=True))
+    assert forward[3:].all()
+    assert backward[:4].all()
+    assert (not forward[:3].any()) == (not backward[4:].any()) == apart
+
+
+def test_one_layer_merges_at_its_top():
+    kinds = [built(bidirectional=True, merge_at=merge_at, pooling="concat") for merge_at in ("layer", "top")]
+    np.testing.assert_array_equal(*map(logits_of, kinds))
+
+
 def test_residual_needs_a_layer_as_wide_as_its_input():
     built(layers=2, residual=True)
     with pytest.raises(InputError, match=r"residual is on.*\(6, 4\)"):
@@ -186,6 +205,8 @@ def test_residual_needs_a_layer_as_wide_as_its_input():
         ({"pooling": "men"}, "model.pooling is 'men'.*Did you mean 'mean'"),
         ({"merge": "cat", "bidirectional": True}, "model.merge is 'cat'"),
         ({"merge": "sum"}, "model.merge is 'sum', but model.bidirectional is False"),
+        ({"merge_at": "top"}, "model.merge_at is 'top', but model.bidirectional is False"),
+        ({"merge_at": "tip", "bidirectional": True}, "model.merge_at is 'tip'.*Did you mean 'top'"),
         ({"dtype": "float16"}, "model.dtype is 'float16'.*float32, bfloat16"),
         ({"hidden": 0}, "model.hidden is 0"),
         ({"layers": 0}, "model.layers is 0"),

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from rnn_jax import RNN, Bidirectional, GRUCell, Stacked, TextClassifier
 from rnn_jax.checkpoint import Checkpoints
 from rnn_jax.errors import InputError
 from rnn_jax.models import build_classifier
@@ -204,10 +203,11 @@ def test_halves_that_share_an_embedding_are_taken_without_a_note(tmp_path, monke
 
 def test_a_stack_of_a_language_model_becomes_a_half_of_a_bidirectional_one(tmp_path):
     source = flat(make_language_run(tmp_path / "forward", cell="gru", layers=2)[2])
-    stacks = (Stacked([RNN(GRUCell(4)), RNN(GRUCell(4))]) for _ in range(2))
-    params = init_params(TextClassifier(10, 5, 2, Bidirectional(*stacks)), jax.random.key(9))
-    words = [*SPECIAL_WORDS, *"abcdefgh"]
-    moved, _ = transferred(params, words, tmp_path / "forward", [("encoder", "encoder/backward_rnn")])
+    tokenizer = tokenizer_of(TEXTS[:2])
+    params = params_of(tokenizer, layers=2, bidirectional=True, merge_at="top")
+    moved, _ = transferred(
+        params, tokenizer.words, tmp_path / "forward", [("encoder", "encoder/backward_rnn")]
+    )
     for path, array in flat(moved).items():
         there = path.replace("encoder/backward_rnn", "encoder")
         assert same(array, source[there] if there != path else flat(params)[path]), path
