@@ -2,10 +2,12 @@
 
 import itertools
 import json
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from benchmarks import imdb, many_devices, tutorial
+from benchmarks import equality, imdb, many_devices, tutorial
 from benchmarks.epoch import later_epoch, table, time_to
 from benchmarks.performance import performance_page, ratio, train_flop
 from benchmarks.records import Records, recipe
@@ -152,3 +154,26 @@ def test_the_model_of_scaling_counts_what_is_reduced_and_how_long_that_takes():
 
 def test_the_machine_is_named_without_its_address():
     assert "cores of a shared" in machine()
+
+
+def test_distances_are_absolute_and_shares_of_the_tolerance():
+    assert equality.distance([1.0, 2.0], [1.0, 4.0], rtol=0.5, atol=2.0) == (2.0, 0.5)
+    assert equality.distance([], []) == equality.distance(0, 0, 0, 0) == (0, 0)
+    assert equality.Distance(1, 0.1).farther(equality.Distance(0, 0.2)) == (1, 0.2)
+
+
+def test_what_a_test_compares_is_noted_by_case_and_still_compared():
+    watch, item = equality.Watch(), SimpleNamespace(nodeid="tests/test_export.py::test_one_is_two[1]")
+
+    def compare():
+        np.testing.assert_allclose(1.0, 1.5, 0, atol=1)
+        np.testing.assert_allclose(1.0, 2.0, rtol=0.1)
+
+    call = watch.pytest_runtest_call(item)
+    next(call)
+    with pytest.raises(AssertionError):
+        compare()
+    with pytest.raises(StopIteration):
+        call.send(None)
+    assert watch.found == {"tests/test_export.py::test_one_is_two": {item.nodeid: (1.0, pytest.approx(5))}}
+    assert "| one is two | 1 | 1 | 500% |" in equality.table(watch)
