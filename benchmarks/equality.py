@@ -1,7 +1,7 @@
 """How far apart results are that have to be equal: other frameworks, layouts, transformations, exports.
 
 Run `python -m benchmarks.equality`; needs the extras `test`, `interop` and `bench`. It runs the tests of
-these promises, with everything they compare through numpy's `assert_allclose` measured, and writes the section
+these promises, with everything they compare through numpy's `assert_allclose` measured, and writes a section
 of docs/reliability.md: the figures are the tests' own.
 """
 
