@@ -44,10 +44,10 @@ def build(vocab_size, embedding_dim, row_sparse):
         words = len(variables["params"]["embedding"]["embedding"])
         return model.clone(vocab_size=words).apply(variables, *arguments, **options)
 
-    train_step = make_train_step(apply_fn, optimizer, mesh, rows)
+    train_step, key = make_train_step(apply_fn, optimizer, mesh, rows), jax.random.key(1)
 
     def run(batch):
-        holder[0], metrics = train_step(holder[0], batch, jax.random.key(1))
+        holder[0], metrics = train_step(holder[0], batch, key)
         jax.block_until_ready(metrics)
 
     return run

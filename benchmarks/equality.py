@@ -6,6 +6,7 @@ of docs/reliability.md: the figures are the tests' own.
 """
 
 import argparse
+import itertools
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,10 +17,10 @@ from benchmarks.report import machine, replace_section
 
 PAGE = Path("docs", "reliability.md")
 FILES = {
-    "Other frameworks": ("torch", "flax", "convert"),
-    "Every state, transformations": ("carries", "transformations"),
-    "Word by word, which words decide": ("streaming", "attribution"),
-    "Exports": ("export",),
+    "Other frameworks": ("tests/test_torch.py", "tests/test_flax.py", "tests/test_convert.py"),
+    "Every state, transformations": ("tests/test_carries.py", "tests/test_transformations.py"),
+    "Word by word, which words decide": ("tests/test_streaming.py", "tests/test_attribution.py"),
+    "Exports": ("tests/test_export.py",),
 }
 HEADER = """## Equality
 
@@ -40,12 +41,8 @@ class Distance(NamedTuple):
     apart: float
     share: float
 
-    def farther(self, other: "Distance") -> "Distance":
-        """Returns the larger of each."""
-        return Distance(*map(max, self, other))
 
-
-def distance(actual, desired, rtol=1e-7, atol=0.0) -> Distance:
+def distance(actual, desired, rtol: float, atol: float) -> Distance:
     """Returns how far apart the arguments of `assert_allclose` are."""
     actual, desired = np.broadcast_arrays(*(np.asarray(each, np.float64) for each in (actual, desired)))
     apart = np.abs(actual - desired)
@@ -55,24 +52,20 @@ def distance(actual, desired, rtol=1e-7, atol=0.0) -> Distance:
 
 
 class Watch:
-    """A plugin of pytest that notes what each test compares, and the seconds of all."""
+    """A plugin of pytest that notes what each test compares, the seconds of all, and how many are skipped."""
 
     def __init__(self):
-        self.found: dict[str, dict[str, Distance]] = {}  # by test function, by case
-        self.seconds = 0.0
+        self.found: dict[str, dict[str, list[Distance]]] = {}  # by test function, by case
+        self.seconds, self.skipped = 0.0, 0
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item):
         """Runs one test with `assert_allclose` watched."""
         compare, notes = np.testing.assert_allclose, self.found.setdefault(item.nodeid.split("[")[0], {})
 
-        def watched(actual, desired, *rest, **named):
-            limits = dict(zip(("rtol", "atol"), rest, strict=False)) | {
-                name: named[name] for name in ("rtol", "atol") if name in named
-            }
-            new = distance(actual, desired, **limits)
-            notes[item.nodeid] = new.farther(notes.get(item.nodeid, new))
-            return compare(actual, desired, *rest, **named)
+        def watched(actual, desired, rtol=1e-7, atol=0, **options):
+            notes.setdefault(item.nodeid, []).append(distance(actual, desired, rtol, atol))
+            compare(actual, desired, rtol, atol, **options)
 
         np.testing.assert_allclose = watched
         try:
@@ -81,25 +74,24 @@ class Watch:
             np.testing.assert_allclose = compare
 
     def pytest_runtest_logreport(self, report):
-        """Adds up the time."""
+        """Adds up the time and the skips."""
         self.seconds += report.duration
+        self.skipped += report.skipped
 
 
-def row(name: str, cases: dict[str, Distance]) -> str:
+def row(name: str, cases: dict[str, list[Distance]]) -> str:
     """Returns the table's line of one test."""
     sentence = name.split("::test_")[1].replace("_", " ")
-    most = Distance(*map(max, zip(*cases.values(), strict=True)))
-    return f"| {sentence} | {len(cases)} | {most.apart:.1g} | {most.share:.0%} |\n"
+    apart, share = map(max, zip(*itertools.chain(*cases.values()), strict=True))
+    return f"| {sentence} | {len(cases)} | {apart:.1g} | {share:.0%} |\n"
 
 
 def table(watch: Watch) -> str:
     """Returns the section."""
     text = HEADER.format(minutes=max(1, watch.seconds / 60), machine=machine())
-    for title, names in FILES.items():
+    for title, files in FILES.items():
         rows = [
-            row(name, cases)
-            for name, cases in watch.found.items()
-            if cases and name.split("::")[0] in {f"tests/test_{each}.py" for each in names}
+            row(name, cases) for name, cases in watch.found.items() if cases and name.split("::")[0] in files
         ]
         text += f"| **{title}** | | | |\n{''.join(rows)}"
     return text.rstrip("\n")
@@ -108,10 +100,12 @@ def table(watch: Watch) -> str:
 def main():
     """Runs the tests and, if they pass, writes the section."""
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
-    files, watch = [f"tests/test_{name}.py" for names in FILES.values() for name in names], Watch()
-    code = pytest.main(["-q", "-n", "0", *files], plugins=[watch])
+    watch = Watch()
+    code = pytest.main(["-q", "-n", "0", *itertools.chain(*FILES.values())], plugins=[watch])
     if code:
         raise SystemExit(f"the tests failed (pytest ended with {int(code)}); {PAGE} is as it was")
+    if watch.skipped:
+        raise SystemExit(f"{watch.skipped} tests were skipped; install the extras. {PAGE} is as it was")
     PAGE.write_text(replace_section(PAGE.read_text(), "equality", table(watch)))
 
 

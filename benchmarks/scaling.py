@@ -82,13 +82,13 @@ def timed(function: Callable[[int], Any]) -> list[float]:
 
 def measure() -> dict[str, Any]:
     """Returns what this process measures, together with the others."""
-    mesh, found = batch_mesh(), dict[str, Any]()
+    mesh, key, found = batch_mesh(), jax.random.key(1), dict[str, Any]()
     for kind, size in [*((kind, BATCH) for kind in KINDS), ("frozen", BATCH // 4)]:
         step, state, found["head"] = build(kind, mesh)
         holder, batches = [state], [joined_rows(a_batch(seed, size), mesh) for seed in range(4)]
 
         def run(turn, step=step, holder=holder, batches=batches):
-            holder[0], metrics = step(holder[0], batches[turn % 4], jax.random.key(1))
+            holder[0], metrics = step(holder[0], batches[turn % 4], key)
             return metrics
 
         found[kind if size == BATCH else "quarter"] = timed(run)

@@ -141,7 +141,7 @@ def build_encoder(
     recurrent_dropout: float,
     layer_dropout: float,
     dtype: jnp.dtype,
-    merge_at: str = "layer",
+    merge_at: str = "layer",  # what runs have that were saved before it was a setting
 ) -> nn.Module:
     """Returns `layers` equal recurrent layers, as in `config.model`; raises as `build_classifier` does."""
     rnn = rnn_maker(cell, hidden, layer_norm, recurrent_dropout, dtype)
