@@ -85,7 +85,7 @@ class Cell(nn.RNNCellBase):
     @property
     def gating(self) -> Gating | None:
         """The step as the fused backend takes it, or None: a cell with a step of its own is scanned."""
-        return FUSED_STEPS.get(type(self).step)
+        return FUSED_STEPS.get(type(self).step) if is_stepped(self) else None
 
     def _input(self, name: str, size: int, **others) -> tuple[jax.Array, ...]:
         return self._leaves(name, kernel=(self.kernel_init, (size, self.features)), **others)
@@ -192,6 +192,14 @@ class LSTMCell(Cell):
         """Returns zeros [..., H] twice, float32 or wider, for inputs [..., E]; `rng` is unused."""
         zeros = super().initialize_carry(rng, input_shape)
         return LSTMCarry(zeros, zeros)
+
+
+def is_stepped(cell: nn.RNNCellBase) -> bool:
+    """Returns whether layers run the cell by its `weights` and `step`, so that masks can reach inside.
+
+    They call any other cell, as Flax's protocol has it: also a subclass of ours that has its own `__call__`.
+    """
+    return isinstance(cell, Cell) and type(cell).__call__ is Cell.__call__
 
 
 FUSED_STEPS = {SimpleCell.step: SIMPLE, GRUCell.step: GRU, LSTMCell.step: LSTM}

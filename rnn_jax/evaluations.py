@@ -10,12 +10,12 @@ from typing import Any
 from rnn_jax.errors import require
 
 
-def score(evaluation: Mapping[str, float]) -> float:
+def score(evaluation: Mapping[str, float]) -> tuple[float, float]:
     """Returns what the best checkpoint has most of: accuracy, and between equals the lower loss.
 
-    A language model has no accuracy, so that the loss decides: a run is read without knowing its kind.
+    A language model has no accuracy, so the loss decides. No caller has to know the kind of run.
     """
-    return evaluation.get("accuracy", 0.0) - 1e-6 * evaluation["loss"]
+    return evaluation.get("accuracy", 0.0), -evaluation["loss"]
 
 
 def best_step(evaluations: Sequence[Mapping[str, Any]], steps: Sequence[int]) -> int:

@@ -1,7 +1,8 @@
 """Layers that run cells over time: RNN, Bidirectional and Stacked.
 
 Every layer is called as `carry, outputs = layer(x, lengths=None, initial_carry=None, deterministic=True)`:
-x [B, T, E], lengths int[B], outputs [B, T, H], zero at padding. The carry is the state after the last valid
+x [B, T, E], lengths int[B], outputs [B, T, H], zero at padding; any axes may stand for B, also none, as long
+as lengths and the carry have them too. The carry is the state after the last valid
 step read, for a row of length 0 the initial one. `layer.final_hidden(carry)` is the [B, H] for a classifier.
 
 `layer.apply(params, x, lengths, method="carries")` returns the carry after every step, the LSTM's c too, in
@@ -10,6 +11,7 @@ reads forward the row's last one, in a layer that reads backward, where padding 
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -20,7 +22,7 @@ from rnn_jax.cells import Carry
 from rnn_jax.dropout import Dropout
 from rnn_jax.errors import check_rate, choose, require
 from rnn_jax.rnn import RNN
-from rnn_jax.sequence import zero_padding
+from rnn_jax.sequence import over_leading_axes, zero_padding
 
 MERGES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
     "concat": lambda forward, backward: jnp.concatenate([forward, backward], axis=-1),
@@ -55,7 +57,7 @@ class Bidirectional(nn.Module):
         initial_carry: tuple[Carry, Carry] | None = None,
         deterministic: bool = True,
     ) -> tuple[tuple[Carry, Carry], jax.Array]:
-        return self.run(x, lengths, initial_carry, deterministic)
+        return over_leading_axes(partial(self.run, deterministic=deterministic), x, lengths, initial_carry)
 
     def carries(
         self,
@@ -65,7 +67,9 @@ class Bidirectional(nn.Module):
         deterministic: bool = True,
     ) -> tuple[Carry, Carry]:
         """Returns the pair of both directions' carries after every step, each array [B, T, ...]."""
-        return self.trace(x, lengths, initial_carry, deterministic)[0]
+        return over_leading_axes(partial(self.trace, deterministic=deterministic), x, lengths, initial_carry)[
+            0
+        ]
 
     def run(self, x, lengths, initial_carry, deterministic, mirror: bool = False):
         """Calls the layer; with `mirror`, both directions are swapped."""
@@ -130,7 +134,7 @@ class Stacked(nn.Module):
         initial_carry: Sequence[Carry] | None = None,
         deterministic: bool = True,
     ) -> tuple[tuple[Carry, ...], jax.Array]:
-        return self.run(x, lengths, initial_carry, deterministic)
+        return over_leading_axes(partial(self.run, deterministic=deterministic), x, lengths, initial_carry)
 
     def carries(
         self,
@@ -140,7 +144,9 @@ class Stacked(nn.Module):
         deterministic: bool = True,
     ) -> tuple[Carry, ...]:
         """Returns the tuple of the layers' carries after every step, each array [B, T, ...]."""
-        return self.trace(x, lengths, initial_carry, deterministic)[0]
+        return over_leading_axes(partial(self.trace, deterministic=deterministic), x, lengths, initial_carry)[
+            0
+        ]
 
     def run(self, x, lengths, initial_carry, deterministic, mirror: bool = False):
         """Calls the layers in turn; with `mirror`, each in its other direction."""

@@ -8,13 +8,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.cells import Carry, Cell
+from rnn_jax.cells import Carry, Cell, is_stepped
 from rnn_jax.dropout import Dropout
 from rnn_jax.errors import check_rate, choose, require
 from rnn_jax.fused import run_fused
 from rnn_jax.host import chunk_length, keeps_gates, unrolled
 from rnn_jax.recurrence import project_inputs
-from rnn_jax.sequence import check_batch, keep_valid, valid_steps, zero_padding
+from rnn_jax.sequence import keep_valid, over_leading_axes, valid_steps, zero_padding
 
 BACKENDS = {"auto": "fused where it applies, else scan", "fused": "our cells", "scan": "any cell"}
 
@@ -34,9 +34,9 @@ class RNN(nn.Module):
         mask for the whole sequence, from the rng stream "dropout" (Gal & Ghahramani 2016). Our cells only.
 
     Raises:
-      InputError: x is not [B, T, E], lengths is not int[B], initial_carry has other shapes than the cell's,
-        an unknown backend, "fused" on a cell it does not take, `remat` where the backend is "scan",
-        recurrent_dropout outside [0, 1) or on a cell that is not ours.
+      InputError: x is not [..., T, E], lengths is not int[...], initial_carry has other shapes than the
+        cell's, an unknown backend, "fused" on a cell it does not take, `remat` where the backend is "scan",
+        recurrent_dropout outside [0, 1) or on a cell that is not ours or has its own `__call__`.
     """
 
     cell: nn.RNNCellBase
@@ -52,7 +52,7 @@ class RNN(nn.Module):
         initial_carry: Carry | None = None,
         deterministic: bool = True,
     ) -> tuple[Carry, jax.Array]:
-        return self.run(x, lengths, initial_carry, deterministic)
+        return over_leading_axes(partial(self.run, deterministic=deterministic), x, lengths, initial_carry)
 
     def carries(
         self,
@@ -62,7 +62,9 @@ class RNN(nn.Module):
         deterministic: bool = True,
     ) -> Carry:
         """Returns the carry after every step, each array [B, T, ...], from the scan whatever the backend."""
-        return self.trace(x, lengths, initial_carry, deterministic)[0]
+        return over_leading_axes(partial(self.trace, deterministic=deterministic), x, lengths, initial_carry)[
+            0
+        ]
 
     def run(self, x, lengths, initial_carry, deterministic, mirror: bool = False) -> tuple[Carry, jax.Array]:
         """Calls the layer; with `mirror`, in the other direction."""
@@ -82,7 +84,6 @@ class RNN(nn.Module):
     @nn.compact
     def _over_time(self, run, x, lengths, initial_carry, deterministic, mirror) -> tuple[Carry, Any]:
         """Returns the last carry and what `run` keeps of every step, [B, T, ...]."""
-        check_batch(x, lengths)
         batch, time, size = x.shape
         carry = self._initial_carry(initial_carry, (batch, size))
         hidden_mask = self._hidden_mask(batch, deterministic)
@@ -132,7 +133,7 @@ class RNN(nn.Module):
 
     def _step(self, size: int, hidden_mask: jax.Array | None) -> Callable:
         """Returns one step of the scan, `carry, output = step(cell, carry, x_BE)`."""
-        if not isinstance(self.cell, Cell):
+        if not is_stepped(self.cell):
             return lambda cell, carry, x_BE: cell(carry, x_BE)
         weights = self.cell.weights(size)
         # Projecting inside the loop is the faster unless E far exceeds H: see benchmarks/projection.py.
@@ -142,12 +143,11 @@ class RNN(nn.Module):
         """Returns "fused" or "scan"; raises where "fused" or `remat` is asked for and cannot be had."""
         choose("backend", self.backend, BACKENDS)
         cell = type(self.cell).__name__
-        can_fuse = isinstance(self.cell, Cell) and self.cell.gating is not None
-        reason = (
-            f"{cell} with layer_norm=True normalises inside every step"
-            if getattr(self.cell, "layer_norm", False)
-            else f"{cell} has a step of its own"
-        )
+        can_fuse = is_stepped(self.cell) and self.cell.gating is not None
+        called = isinstance(self.cell, Cell) and not is_stepped(self.cell)
+        reason = f"{cell} has a {'__call__' if called else 'step'} of its own"
+        if is_stepped(self.cell) and getattr(self.cell, "layer_norm", False):
+            reason = f"{cell} with layer_norm=True normalises inside every step"
         require(
             can_fuse or self.backend != "fused",
             f'backend is "fused", but {reason}; use backend "auto" or "scan"',
@@ -164,9 +164,11 @@ class RNN(nn.Module):
         """Returns the dropout mask [B, H] on h inside the recurrent product, or None."""
         check_rate("recurrent_dropout", self.recurrent_dropout)
         require(
-            self.recurrent_dropout == 0 or isinstance(self.cell, Cell),
+            self.recurrent_dropout == 0 or is_stepped(self.cell),
             f"recurrent_dropout is {self.recurrent_dropout}, but it reaches inside the cell, and "
-            f"{type(self.cell).__name__} is not one of rnn_jax's; set it to 0 or use rnn_jax's cell",
+            f"{type(self.cell).__name__} "
+            + ("has a __call__ of its own" if isinstance(self.cell, Cell) else "is not one of rnn_jax's")
+            + "; set it to 0, or use rnn_jax's cell, or a subclass that overrides its step alone",
         )
         if not self.recurrent_dropout or deterministic:
             return None

@@ -1,5 +1,9 @@
 """Padded batches: masks and pooling over valid steps. Pure functions on [B, T, ...], padded on the right."""
 
+import math
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -28,19 +32,45 @@ def keep_valid(valid_B: jax.Array | None, new: jax.Array, old: jax.Array) -> jax
     return new if valid_B is None else jnp.where(valid_B[:, None], new, old)
 
 
-def check_batch(x_BTF: jax.Array, lengths: jax.Array | None) -> None:
-    """Raises InputError unless x is [B, T, features] and lengths is None or int[B]."""
-    require(x_BTF.ndim == 3, f"x has shape {x_BTF.shape}; a recurrent layer reads [batch, time, features]")
+def check_batch(x: jax.Array, lengths: jax.Array | None) -> None:
+    """Raises InputError unless x is [..., T, features] and lengths is None or int[...]."""
+    require(
+        x.ndim >= 2,
+        f"x has shape {x.shape}; a recurrent layer reads [batch, time, features], or [..., time, features]",
+    )
     if lengths is None:
         return
     require(
-        lengths.shape == x_BTF.shape[:1],
-        f"lengths has shape {lengths.shape}, but x has {x_BTF.shape[0]} rows; give one length for each row",
+        lengths.shape == x.shape[:-2],
+        f"lengths has shape {lengths.shape}, but x has rows of shape {x.shape[:-2]}; give one length a row",
     )
     require(
         jnp.issubdtype(lengths.dtype, jnp.integer),
         f"lengths has dtype {lengths.dtype}; give integers that count the valid steps of each row",
     )
+
+
+def over_leading_axes(
+    run: Callable[..., tuple[Any, jax.Array]], x: jax.Array, lengths: jax.Array | None, initial_carry: Any
+) -> tuple[Any, jax.Array]:
+    """Returns `run(x, lengths, initial_carry)`, which reads [B, T, F], for x of any leading axes [..., T, F].
+
+    The leading axes are one batch to `run`; lengths [...], the carries and the outputs have them all.
+    """
+    check_batch(x, lengths)
+    leading = x.shape[:-2]
+    if len(leading) == 1:
+        return run(x, lengths, initial_carry)
+    for leaf in jax.tree.leaves(initial_carry):
+        require(
+            jnp.shape(leaf)[: len(leading)] == leading,
+            f"initial_carry has shape {jnp.shape(leaf)}, but x has rows of shape {leading}; begin with those",
+        )
+    rows = math.prod(leading)
+    flat = jax.tree.map(
+        lambda leaf: jnp.reshape(leaf, (rows, *jnp.shape(leaf)[len(leading) :])), (x, lengths, initial_carry)
+    )
+    return jax.tree.map(lambda leaf: leaf.reshape(*leading, *leaf.shape[1:]), run(*flat))
 
 
 def mean_over_time(x_BTF: jax.Array, lengths: jax.Array) -> jax.Array:

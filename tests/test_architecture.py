@@ -41,7 +41,7 @@ LEVELS = [
     {"generation", "printing", "export"},
     {"cli"},
 ]
-FILE_BUDGET, FUNCTION_BUDGET, LOOP_BUDGET, PUBLIC_BUDGET = 200, 40, 60, 30
+FILE_BUDGET, FUNCTION_BUDGET, LOOP_BUDGET, PUBLIC_BUDGET = 400, 40, 60, 40
 OVER_BUDGET: dict[str, str] = {}  # name: the reason
 SOURCES = sorted(
     [*(ROOT / "rnn_jax").glob("*.py"), *(ROOT / "benchmarks").glob("*.py"), ROOT / "train_loop.py"]

@@ -170,7 +170,7 @@ x_BTE, int_B = jnp.zeros((2, 5, 3)), jnp.array([1, 2])
 ONE = rnn()
 CELL = LSTMCell(2)
 ERRORS = {
-    "x has shape": (ONE, {"x": jnp.zeros((5, 3))}),
+    "x has shape": (ONE, {"x": jnp.zeros(3)}),
     "lengths has shape": (ONE, {"lengths": jnp.array([1, 2, 3])}),
     "lengths has dtype": (ONE, {"lengths": jnp.array([1.0, 2.0])}),
     "initial_carry has shapes": (ONE, {"initial_carry": jnp.zeros((2, UNITS))}),
