@@ -15,24 +15,22 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from configs import language_model, lstm
-from rnn_jax.agreement import first, in_turn, require_same, say
-from rnn_jax.classifier_run import build_classifier_run, check_classifier, load_classifier_data
-from rnn_jax.encoding import default_cache
+from rnn_jax.checkpoints.checkpoints import out_of_patience
+from rnn_jax.checkpoints.workdir import CLASSIFY, LANGUAGE, fresh_workdir, save_task
+from rnn_jax.data.encoding import default_cache
+from rnn_jax.distributed.broadcast import first, in_turn, require_same, say
+from rnn_jax.distributed.host import restart
+from rnn_jax.distributed.preemption import Interrupted, Interruption
+from rnn_jax.distributed.processes import joined, membership
 from rnn_jax.errors import InputError, choose, require
-from rnn_jax.evaluations import out_of_patience
-from rnn_jax.host import restart
-from rnn_jax.interruption import Interrupted, Interruption
-from rnn_jax.journal import check_tensorboard
-from rnn_jax.language_run import build_language_run, check_language, load_language_data
-from rnn_jax.membership import membership
-from rnn_jax.meter import Meter, NonFiniteLossError, Stopwatch
-from rnn_jax.processes import joined
-from rnn_jax.regularisers import exchange
-from rnn_jax.report import measurements, report_confusion, write_report
-from rnn_jax.run import Run, compile_ahead, results_of
 from rnn_jax.settings import check_settings, flatten
-from rnn_jax.shared import SharedRun
-from rnn_jax.workdir import CLASSIFY, LANGUAGE, fresh_workdir, save_task
+from rnn_jax.training.classification import build_classifier_run, check_classifier, load_classifier_data
+from rnn_jax.training.language_modelling import build_language_run, check_language, load_language_data
+from rnn_jax.training.logger import Meter, NonFiniteLossError, Stopwatch, check_tensorboard
+from rnn_jax.training.regularisers import exchange
+from rnn_jax.training.report import measurements, report_confusion, write_report
+from rnn_jax.training.run_folder import SharedRun
+from rnn_jax.training.trainer import Run, compile_ahead, results_of
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/.", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; a run in it is resumed. Default: runs/...")
@@ -155,7 +153,7 @@ def prepare_data(config: ConfigDict) -> Any:
 
 
 def parse_flags(arguments: list[str]) -> list[str]:
-    """Returns what is left of the command line, restarted as rnn_jax.host says; exits if no such setting."""
+    """Returns what is left of the command line, restarted as `host` says; exits if no such setting."""
     try:
         rest = app.parse_flags_with_usage(arguments)
         model = CONFIG.value.get("model", {})

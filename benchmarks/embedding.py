@@ -13,11 +13,11 @@ import optax
 
 from benchmarks.report import machine, write_section
 from configs import bilstm
-from rnn_jax.batches import Batch
-from rnn_jax.models import build_classifier
-from rnn_jax.parallel import batch_mesh, on_every_device
-from rnn_jax.rows import RowAdam
-from rnn_jax.training import init_params, init_state, make_train_step
+from rnn_jax.data.batches import Batch
+from rnn_jax.distributed.data_parallel import batch_mesh, on_every_device
+from rnn_jax.models.classifier import build_classifier
+from rnn_jax.training.row_sparse import RowAdam
+from rnn_jax.training.steps import init_params, init_state, make_train_step
 
 BATCH, TIME, WARM_UP, ROUNDS = 32, 256, 150, 50
 

@@ -120,7 +120,7 @@ def build_jax(engine, case):
     import jax.numpy as jnp
     from jax.sharding import PartitionSpec as P
 
-    from rnn_jax.parallel import batch_mesh, on_every_device
+    from rnn_jax.distributed.data_parallel import batch_mesh, on_every_device
 
     init, apply = model_of(engine, case)
     x = jax.random.normal(jax.random.key(0), (case["B"], case["T"], case["E"]))
@@ -161,7 +161,7 @@ def product_rate(case):
     import jax
     from jax.sharding import PartitionSpec as P
 
-    from rnn_jax.parallel import batch_mesh
+    from rnn_jax.distributed.data_parallel import batch_mesh
 
     mesh, size = batch_mesh(), case["H"]
     a = jax.random.normal(jax.random.key(0), (mesh.size, size, size))

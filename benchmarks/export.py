@@ -15,10 +15,10 @@ import numpy as np
 import rnn_jax
 from benchmarks.report import machine, write_section
 from configs import bilstm, lstm
-from rnn_jax.batches import bucket_lengths
-from rnn_jax.models import build_classifier
-from rnn_jax.text import Tokenizer
-from rnn_jax.training import init_params
+from rnn_jax.data.batches import bucket_lengths
+from rnn_jax.data.tokenizer import Tokenizer
+from rnn_jax.models.classifier import build_classifier
+from rnn_jax.training.steps import init_params
 
 TEXTS, WORDS, ROUNDS = 1024, 10_000, 7
 PAGE = Path(__file__).parents[1] / "docs" / "export.md"

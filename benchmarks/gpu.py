@@ -14,7 +14,7 @@ import jax
 from benchmarks.performance import cell
 from benchmarks.recurrence import SHAPES, Worker, a_case, in_turn, product_rate
 from benchmarks.report import machine, write_section
-from rnn_jax.host import cores
+from rnn_jax.distributed.host import cores
 
 ENGINES = ("ours", "flax", "torch", "cudnn")
 LIMIT, ROUNDS = 180, 15  # seconds to build a layer beside others; runs of each

@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from benchmarks.report import machine
-from rnn_jax.host import cores, cpu_devices
+from rnn_jax.distributed.host import cores, cpu_devices
 
 OURS = ("ours", "ours, 1 device")
 PEERS = ("torch", "flax", "flax, split", "keras")

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 
 from rnn_jax import RNN, GRUCell, LSTMCell
-from rnn_jax.recurrence import project_inputs
+from rnn_jax.layers.recurrence import project_inputs
 
 SHAPES = {"S": (32, 500, 32, 32), "M": (64, 256, 100, 128), "wide": (32, 200, 512, 32)}  # B, T, E, H
 CELLS = {"LSTM": (LSTMCell, nn.OptimizedLSTMCell), "GRU": (GRUCell, nn.GRUCell)}

@@ -9,7 +9,7 @@ import json
 
 from benchmarks.report import processor
 from configs import lstm
-from rnn_jax.host import cores
+from rnn_jax.distributed.host import cores
 
 KEPT = ("accuracy", "train_accuracy", "examples", "parameters", "trained_parameters", "examples_per_second")
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.performance import draw_curves, performance_page
 from benchmarks.report import write_section
-from rnn_jax.host import DEVICE_COUNT_FLAG, cores, environment
+from rnn_jax.distributed.host import DEVICE_COUNT_FLAG, cores, environment
 
 STORE = Path("runs/benchmarks/recurrence.json")
 ENGINES = ("ours", "ours, 1 device", "torch", "flax", "flax, split", "keras")

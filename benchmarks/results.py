@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from benchmarks.records import Records, recipe, summary
 from benchmarks.report import machine
 from configs import bilstm, gru, lstm, simple_rnn, stacked_lstm
-from rnn_jax.host import restart
+from rnn_jax.distributed.host import restart
 from train_loop import train_and_evaluate
 
 CONFIGS = {

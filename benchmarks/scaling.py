@@ -24,15 +24,20 @@ from flax.traverse_util import path_aware_map
 from benchmarks.many_devices import BATCH, KINDS, TIME, WIDTH, WORDS, predicted
 from benchmarks.report import machine, replace_section
 from configs import bilstm
-from rnn_jax.batches import Batch
-from rnn_jax.host import DEVICE_COUNT_FLAG, cores
-from rnn_jax.interruption import Interruption
-from rnn_jax.membership import Membership
-from rnn_jax.models import build_classifier
-from rnn_jax.parallel import batch_mesh, joined_rows, on_every_device, own_rows, sum_over_batch
-from rnn_jax.processes import joined
-from rnn_jax.rows import RowAdam
-from rnn_jax.training import init_params, init_state, make_train_step
+from rnn_jax.data.batches import Batch
+from rnn_jax.distributed.data_parallel import (
+    batch_mesh,
+    joined_rows,
+    on_every_device,
+    own_rows,
+    sum_over_batch,
+)
+from rnn_jax.distributed.host import DEVICE_COUNT_FLAG, cores
+from rnn_jax.distributed.preemption import Interruption
+from rnn_jax.distributed.processes import Membership, joined
+from rnn_jax.models.classifier import build_classifier
+from rnn_jax.training.row_sparse import RowAdam
+from rnn_jax.training.steps import init_params, init_state, make_train_step
 
 PAGE = Path("docs", "scaling.md")
 WARM_UP, STEPS = 4, 12

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from benchmarks.records import Records, cores_of, recipe, summary
 from benchmarks.results import run, spread
 from configs import bilstm, lstm, pretrain_embedding, stacked_bilstm, stacked_lstm
-from rnn_jax.host import restart
+from rnn_jax.distributed.host import restart
 
 NETWORKS = {
     "plain": lstm,

@@ -1,9 +1,20 @@
-"""Keeps the caches of a test run in its own temporary folder: ours, that of `datasets`, and XLA's."""
+"""Which tests run, and their caches: those of the library, `datasets` and XLA are in a temporary folder."""
 
 import sys
+from pathlib import Path
 
 import jax
 import pytest
+
+STRESS = Path(__file__).parent / "stress"
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Leaves the long suites out, unless they are asked for: `pytest tests/stress`."""
+    asked = any(
+        STRESS in (path := Path(argument.split("::")[0]).resolve(), *path.parents) for argument in config.args
+    )
+    return True if collection_path == STRESS and not asked else None
 
 
 @pytest.fixture(scope="session", autouse=True)

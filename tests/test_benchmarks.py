@@ -7,13 +7,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks import equality, imdb, many_devices, tutorial
+from benchmarks import imdb, many_devices, tutorial
 from benchmarks.epoch import later_epoch, table, time_to
 from benchmarks.performance import performance_page, ratio, train_flop
 from benchmarks.records import Records, recipe
 from benchmarks.recurrence import NETWORKS, SHAPES, a_case, cases, curve_cases
 from benchmarks.report import machine, replace_section
 from configs import bilstm
+from tests.stress import equality
 from train_loop import check_config
 
 EPOCHS = [(30.0, 0.8), (40.0, 0.88), (52.0, 0.87), (62.0, 0.9)]
@@ -49,7 +50,7 @@ def test_operations_of_a_training_step():
 
 
 def test_the_ratio_is_of_the_best_peer_and_our_choice_of_devices(monkeypatch):
-    for name in ("benchmarks.performance.cores", "rnn_jax.host.cores"):
+    for name in ("benchmarks.performance.cores", "rnn_jax.distributed.host.cores"):
         monkeypatch.setattr(name, lambda: 2)
     results = {"ours": {"ms": 4.0}, "ours, 1 device": {"ms": 2.0}, "torch": {"ms": 7.0}, "flax": {"ms": 5.0}}
     narrow, wide = a_case(SHAPES["S"]), a_case(SHAPES["L"])
@@ -162,7 +163,10 @@ def test_distances_are_absolute_and_shares_of_the_tolerance():
 
 
 def test_what_a_test_compares_is_noted_by_case_and_still_compared():
-    watch, item = equality.Watch(), SimpleNamespace(nodeid="tests/test_export.py::test_one_is_two[1]")
+    watch, item = (
+        equality.Watch(),
+        SimpleNamespace(nodeid="tests/inference/test_export.py::test_one_is_two[1]"),
+    )
 
     def compare():
         np.testing.assert_allclose(1.0, 1.5, 0, atol=1)
@@ -174,5 +178,7 @@ def test_what_a_test_compares_is_noted_by_case_and_still_compared():
         compare()
     with pytest.raises(StopIteration):
         call.send(None)
-    assert watch.found == {"tests/test_export.py::test_one_is_two": {item.nodeid: [(0.5, 0.5), (1, 5)]}}
+    assert watch.found == {
+        "tests/inference/test_export.py::test_one_is_two": {item.nodeid: [(0.5, 0.5), (1, 5)]}
+    }
     assert "| one is two | 1 | 1 | 500% |" in equality.table(watch)

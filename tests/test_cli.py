@@ -16,8 +16,8 @@ import pytest
 
 import rnn_jax
 from rnn_jax.cli import main
-from rnn_jax.vectors import read_vectors
-from tests.runs import TEXTS, make_language_run, make_run
+from rnn_jax.vectors.lookup import read_vectors
+from tests.helpers.runs import TEXTS, make_language_run, make_run
 
 ROWS = [{"text": text, "label": index % 2} for index, text in enumerate([*TEXTS, 'two\nlines, and "quotes"'])]
 

@@ -1,0 +1,12 @@
+"""What a run keeps on disk: its folder and its checkpoints."""
+
+from rnn_jax.checkpoints.checkpoints import Checkpoints
+from rnn_jax.checkpoints.orbax_store import SaveError
+from rnn_jax.checkpoints.workdir import fresh_workdir, open_workdir
+
+__all__ = [
+    "Checkpoints",
+    "SaveError",
+    "fresh_workdir",
+    "open_workdir",
+]

@@ -1,0 +1,121 @@
+"""A saved run, read for use: its config and the parameters of a checkpoint."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from rnn_jax.checkpoints.checkpoints import Checkpoints
+from rnn_jax.checkpoints.workdir import CLASSIFY, CONFIG, LANGUAGE, check_run, read_json
+from rnn_jax.errors import InputError, choose, require
+from rnn_jax.settings import flatten
+
+USES = {  # what a run of each kind is, and how it is used
+    CLASSIFY: "a classifier: use rnn_jax.load, rnn-jax predict, rnn-jax evaluate and rnn-jax export",
+    LANGUAGE: "a language model, which has no labels: use rnn_jax.load_language_model and rnn-jax sample, or "
+    "start a classifier from it with config.embedding.from_workdir; rnn-jax export takes classifiers alone",
+}
+
+TASK_KEYS = ("label_names", "label_values", "buckets")
+# Of the sizes in a config: a hostile one could fill the memory before it is compared with the parameters.
+LARGEST = {
+    "model.embedding_dim": 2**20,
+    "model.hidden": 2**20,
+    "model.layers": 2**8,
+    "text.max_length": 2**20,
+    "batch.size": 2**16,
+}
+
+
+def read_config(workdir: Path, task: str, needed: Sequence[str]) -> ConfigDict:
+    """Returns the config of a run.
+
+    Args:
+      task: the kind of run that it has to be, of `USES`.
+      needed: keys that it has to have.
+
+    Raises:
+      InputError: no run, or one of another kind or version; the message says how that kind is used.
+    """
+    check_run("workdir", workdir)
+    config = read_json(workdir / CONFIG)
+    found = config.get("task", CLASSIFY) if isinstance(config, dict) else task  # there was one kind at first
+    require(found == task, f"{workdir} holds {choose('config.task', found, USES)}")
+    settings = read_settings(workdir / CONFIG, needed)
+    _check_sizes(workdir / CONFIG, settings)
+    try:
+        return ConfigDict(settings)
+    except (KeyError, ValueError, AttributeError) as error:
+        raise InputError(f"{workdir / CONFIG} has a name that no setting has: {error}") from error
+
+
+def restored(workdir: Path, model: nn.Module, which: str | int, fallback: bool) -> tuple[Any, int]:
+    """Returns the parameters of a checkpoint, on the default device, and its step; raises as `load` does."""
+    problems = []
+    with Checkpoints(workdir) as checkpoints:
+        for step in checkpoints.steps(which, fallback):
+            try:
+                params = checkpoints.restore_params(step)
+                _check_shapes(params, model, workdir)
+                return jax.device_put(params), step
+            except InputError as error:
+                problems.append(str(error))
+    raise InputError("; ".join(problems))
+
+
+def read_settings(path: Path, needed: Sequence[str]) -> dict[str, Any]:
+    """Returns a JSON file of a run. Raises InputError unless it has the keys that are needed."""
+    settings = read_json(path)
+    found = flatten(settings) if isinstance(settings, dict) else {}
+    missing = [key for key in needed if key not in found]
+    require(not missing, f"{path} is not of this version of rnn_jax: it has no {', '.join(missing)}")
+    return settings
+
+
+def read_task(path: Path, config: ConfigDict) -> dict[str, Any]:
+    """Returns the labels and buckets of a run. Raises InputError where they cannot be."""
+    task = read_settings(path, TASK_KEYS)
+    names, values, buckets = (task[key] for key in TASK_KEYS)
+    texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    require(texts and len(set(names)) == len(names) > 1, f"{path}: label_names are no names, each once")
+    plain = isinstance(values, list) and all(isinstance(value, int | str) for value in values)
+    require(
+        plain and len(set(values)) == len(values) == len(names),
+        f"{path}: label_values are not {len(names)} integers, strings or booleans, each once",
+    )
+    whole = isinstance(buckets, list) and all(type(size) is int and size > 0 for size in buckets)
+    last = config.text.max_length
+    require(
+        whole and bool(buckets) and buckets == sorted(set(buckets)) and buckets[-1] == last,
+        f"{path}: buckets are not numbers of words that grow to config.text.max_length, {last}",
+    )
+    return task
+
+
+def _check_sizes(path: Path, settings: dict[str, Any]) -> None:
+    """Raises InputError for a size that is none, or so large that nothing of it could be built."""
+    flat = flatten(settings)
+    for key, most in LARGEST.items():
+        fits = key not in flat or (type(flat[key]) is int and 0 < flat[key] <= most)
+        require(fits, f"{path}: {key} is {str(flat.get(key))[:100]}; it is an integer from 1 to {most:,}")
+
+
+def _check_shapes(params: Any, model: nn.Module, workdir: Path) -> None:
+    arguments = jnp.zeros((1, 1), jnp.int32), jnp.ones(1, jnp.int32)
+    expected = jax.eval_shape(model.init, jax.random.key(0), *arguments)["params"]
+    found_shapes, expected_shapes = (
+        {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+        for tree in (params, expected)
+    )
+    wrong = sorted(
+        path
+        for path in found_shapes.keys() | expected_shapes.keys()
+        if found_shapes.get(path) != expected_shapes.get(path)
+    )
+    require(
+        not wrong, f"the checkpoint in {workdir} is of another network than its config: {wrong[:5]} differ"
+    )

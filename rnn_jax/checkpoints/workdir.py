@@ -1,0 +1,173 @@
+"""The folder of one run: its name, and the files that make it readable without the training code."""
+
+import itertools
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from rnn_jax.checkpoints.checkpoints import FOLDER
+from rnn_jax.data.tokenizer import Tokenizer
+from rnn_jax.errors import InputError, require
+from rnn_jax.files import read_text
+from rnn_jax.settings import changes
+
+CLASSIFY, LANGUAGE = "classify", "language"  # the kinds of runs: config.task
+CONFIG, TOKENIZER, TASK, METRICS, RESULTS = (
+    "config.json",
+    "tokenizer.json",
+    "task.json",
+    "metrics.jsonl",
+    "results.json",
+)
+EFFECTIVE = os.access in os.supports_effective_ids  # asked for the rights that opening a file has
+LOCK = "lock"  # held by the process that trains; it stays in the folder, and says nothing there
+
+
+def fresh_workdir(name: str) -> Path:
+    """Returns a path under runs/ that does not exist yet, named after `name` and the time."""
+    stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(1)))
+    return next(path for path in (Path("runs", name) for name in names) if not path.exists())
+
+
+def check_run(argument: str, workdir: Path) -> None:
+    """Raises InputError unless the folder, given as `argument`, is that of a run."""
+    require(
+        (workdir / CONFIG).is_file() and (workdir / FOLDER).is_dir(),
+        f"{argument} is {str(workdir)!r}, which is not the folder of a run: it needs {CONFIG} and {FOLDER}/",
+    )
+
+
+def check_workdir(workdir: Path, config: Mapping[str, Any]) -> None:
+    """Raises InputError unless the folder is new, empty, or that of a run with the same config.
+
+    A folder that cannot be written, or in which a run is under way, is refused too, unless that of a finished
+    run, to which nothing is added.
+    """
+    _check_config(workdir, config)
+    if (workdir / RESULTS).exists():
+        return
+    there = next(folder for folder in (workdir, *workdir.absolute().parents) if folder.exists())
+    for folder in (there, workdir / FOLDER):
+        writable = not folder.exists() or os.access(folder, os.W_OK | os.X_OK, effective_ids=EFFECTIVE)
+        require(writable, f"workdir is {workdir}, but {folder} cannot be written to; give another --workdir")
+    if (workdir / LOCK).exists():
+        with _hold(workdir):
+            pass
+
+
+def _check_config(workdir: Path, config: Mapping[str, Any]) -> None:
+    saved = workdir / CONFIG
+    if saved.exists():
+        found = read_json(saved)
+        require(isinstance(found, dict), f"{saved} is no config of rnn_jax; give a new or empty folder")
+        different = changes(found, json.loads(json.dumps(config)))
+        require(
+            not different,
+            f"{workdir} holds a run with another config ({'; '.join(different)}); "
+            "give those values to resume it, or another --workdir to start a new run",
+        )
+        return
+    leftovers = {_temporary(saved), workdir / LOCK}  # of a run that was killed before it saved its config
+    empty = not workdir.exists() or (workdir.is_dir() and set(workdir.iterdir()) <= leftovers)
+    require(
+        empty, f"{workdir} exists and is no run of rnn_jax (it has no {CONFIG}); give a new or empty folder"
+    )
+
+
+@contextmanager
+def open_workdir(workdir: Path, config: Mapping[str, Any]) -> Iterator[None]:
+    """Makes the folder that of a run, with the config saved in it, and keeps other runs out while it is open.
+
+    A process that dies lets go.
+
+    Raises:
+      InputError: another run is under way in it, or it belongs to another config (the message names the
+        keys), or to something else.
+    """
+    _check_config(workdir, config)
+    workdir.mkdir(parents=True, exist_ok=True)
+    with _hold(workdir):
+        _check_config(workdir, config)  # again: another run may have come first
+        if not (workdir / CONFIG).exists():
+            write_json(workdir / CONFIG, config)
+        yield
+
+
+@contextmanager
+def _hold(workdir: Path) -> Iterator[None]:
+    try:
+        held = FileLock(workdir / LOCK, timeout=0).acquire()
+    except Timeout as error:
+        raise InputError(
+            f"another run is under way in {workdir}; wait for its end, or give another --workdir"
+        ) from error
+    with held:
+        yield
+
+
+def save_task(workdir: Path, tokenizer: Tokenizer, begun: bool = False, **task: Any) -> None:
+    """Saves what turns text into batches (tokenizer.json, buckets) and predictions into names (task.json).
+
+    Raises:
+      InputError: the run has `begun` with another task: the rest of it would be trained on other data.
+    """
+    if begun and (workdir / TASK).exists():
+        found = read_json(workdir / TASK)
+        require(isinstance(found, dict), f"{workdir / TASK} is no task of rnn_jax; give another --workdir")
+        changed = "; ".join(changes(found, json.loads(json.dumps(task))))
+        require(
+            not changed,
+            f"the run in {workdir} began with other data, or with another version of rnn_jax ({changed}); "
+            "give it the texts and labels that it began with, or another --workdir",
+        )
+    write_text(workdir / TOKENIZER, tokenizer.to_json())
+    write_json(workdir / TASK, task)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes indented JSON, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a UTF-8 file, whole or not at all."""
+    temporary = _temporary(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(path.name + ".tmp")
+
+
+def read_results(workdir: Path) -> dict[str, Any]:
+    """Returns what results.json holds. Raises InputError where that is no report of a run."""
+    path = workdir / RESULTS
+    results = read_json(path)
+    known = isinstance(results, dict) and isinstance(results.get("seconds"), dict)
+    measures = (("accuracy", "examples"), ("perplexity", "words"))  # of each kind of run, a mean and a count
+    measured = known and any(
+        all(isinstance(results.get(name), int | float) for name in names) for names in measures
+    )
+    require(measured, f"{path} is no report of a run; delete it, and the run is tested again")
+    return results
+
+
+def read_json(path: Path) -> Any:
+    """Returns the JSON value in a file. Raises InputError, naming the file, where it is missing or broken."""
+    try:
+        return json.loads(read_text(path))
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error

@@ -1,0 +1,27 @@
+"""From a source of texts to padded batches."""
+
+from rnn_jax.data.batches import Batch, Batches, bucket_lengths
+from rnn_jax.data.pipeline import Data, Documents, load_data, load_documents
+from rnn_jax.data.sources import read_source, read_texts
+from rnn_jax.data.splits import Corpus, Split, load_corpus
+from rnn_jax.data.tokenizer import Tokenizer, truncate
+from rnn_jax.data.windows import Window, Windows
+
+__all__ = [
+    "Batch",
+    "Batches",
+    "Corpus",
+    "Data",
+    "Documents",
+    "Split",
+    "Tokenizer",
+    "Window",
+    "Windows",
+    "bucket_lengths",
+    "load_corpus",
+    "load_data",
+    "load_documents",
+    "read_source",
+    "read_texts",
+    "truncate",
+]

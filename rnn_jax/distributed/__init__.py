@@ -1,0 +1,16 @@
+"""One network on many devices and in several processes."""
+
+from rnn_jax.distributed.data_parallel import batch_mesh, on_every_device
+from rnn_jax.distributed.preemption import Interrupted, Interruption
+from rnn_jax.distributed.processes import Membership, PeerLostError, joined, membership
+
+__all__ = [
+    "Interrupted",
+    "Interruption",
+    "Membership",
+    "PeerLostError",
+    "batch_mesh",
+    "joined",
+    "membership",
+    "on_every_device",
+]

@@ -1,0 +1,172 @@
+"""Data parallelism: parameters are on every device, a batch is split over them, gradients are added once."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jax.sharding import AxisType, Mesh, NamedSharding, Sharding
+from jax.sharding import PartitionSpec as P
+
+from rnn_jax.errors import require
+from rnn_jax.layers.dropout import BATCH_AXIS
+
+
+def batch_mesh(devices: int = 0) -> Mesh:
+    """Returns a mesh of the first `devices` of each process's devices; 0 takes all.
+
+    Raises:
+      InputError: a process has fewer, or another number than the others.
+    """
+    processes = [
+        [device for device in jax.devices() if device.process_index == index]
+        for index in range(jax.process_count())
+    ]
+    counts = sorted({len(own) for own in processes})
+    require(
+        0 <= devices <= counts[0],
+        f"devices is {devices}, but JAX has {counts[0]} ({jax.devices()[0].platform}); give 0 for all. "
+        "On a CPU their number is fixed when JAX starts: train_loop.py sets it, else set "
+        f"XLA_FLAGS=--xla_force_host_platform_device_count={devices}",
+    )
+    require(
+        len(counts) == 1,
+        f"the processes have {counts} devices, but need equal numbers of them; set XLA_FLAGS or "
+        "JAX_LOCAL_DEVICE_IDS so that they do",
+    )
+    chosen = [device for own in processes for device in own[: devices or None]]
+    if len(processes) > 1:  # in this order, so that the rows of a process lie side by side
+        return Mesh(np.array(chosen), (BATCH_AXIS,), (AxisType.Auto,))
+    return jax.make_mesh((len(chosen),), (BATCH_AXIS,), (AxisType.Auto,), devices=chosen)
+
+
+def on_every_device(tree: Any, mesh: Mesh) -> Any:
+    """Returns the tree with a copy of each array on every device of the mesh."""
+    return placed(tree, jax.tree.map(lambda _: NamedSharding(mesh, P()), tree))
+
+
+def split_rows(tree: Any, mesh: Mesh) -> Any:
+    """Returns the tree with the rows of each array split over the mesh, as those of a batch are."""
+    return placed(tree, jax.tree.map(lambda _: NamedSharding(mesh, P(BATCH_AXIS)), tree))
+
+
+def placed(tree: Any, shardings: Any) -> Any:
+    """Returns the tree with its arrays, whole and the same on all processes, laid out as `shardings` says.
+
+    Under `jax.eval_shape`, where there are no arrays yet, it returns the tree.
+    """
+
+    def place(leaf: Any, sharding: Sharding | None) -> jax.Array:
+        if isinstance(leaf, jax.core.Tracer):
+            return leaf
+        spread = isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
+        if sharding is None or sharding.is_fully_addressable or spread:
+            return jax.device_put(leaf, sharding)
+        whole = np.asarray(leaf)
+        return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+    return jax.tree.map(place, tree, shardings)
+
+
+def own_rows(count: int) -> slice:
+    """Returns which of the rows of a batch of so many are those of this process."""
+    index, processes = jax.process_index(), jax.process_count()
+    return slice(index * count // processes, (index + 1) * count // processes)
+
+
+def joined_rows(batch: Any, mesh: Mesh) -> Any:
+    """Returns a batch of all rows, split over the mesh, of each process's own rows."""
+    if jax.process_count() == 1:
+        return batch
+    sharding = NamedSharding(mesh, P(BATCH_AXIS))
+    return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, leaf), batch)
+
+
+def rows_here(array: jax.Array) -> np.ndarray:
+    """Returns the rows that this process has of an array whose rows are split over a mesh."""
+    if array.is_fully_addressable:
+        return np.asarray(array)
+    shards = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    return np.concatenate([np.asarray(shard.data) for shard in shards])
+
+
+def check_rows(argument: str, rows: int, mesh: Mesh) -> None:
+    """Raises InputError unless the devices can share so many rows equally."""
+    processes = jax.process_count()
+    whose = f"{mesh.size} devices{f' of {processes} processes' if processes > 1 else ''}"
+    require(
+        rows % mesh.size == 0,
+        f"{argument} is {rows}, which {whose} cannot share equally; give a multiple of {mesh.size}, or set "
+        "devices to 1",
+    )
+
+
+def sum_over_batch(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """Returns `function(*whole, batch)` computed on the parts of the batch and added up, in one reduction.
+
+    `function` returns sums over the rows it is given. A batch that the devices cannot share equally gets rows
+    of zeros: weight 0, length 0.
+
+    Calls that do not depend on each other must not be in flight together: XLA's CPU client has a thread for
+    each core, and two reductions that each wait for the other's would wait for ever. Train steps do depend
+    on each other. For what does not, use `part_by_part`.
+    """
+
+    def on_one_device(whole, batch):
+        flat, restore = ravel_pytree(function(*whole, batch))
+        return restore(jax.lax.psum(flat, BATCH_AXIS))
+
+    return _split(on_one_device, mesh, P())
+
+
+def sum_and_rows(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """Returns `sums, rows = function(*whole, batch)` computed on the parts of the batch.
+
+    The sums are added up, in one reduction, as those of `sum_over_batch`; the rows stay on the devices that
+    have those rows of the batch. No row is added: what comes back has the rows that went in.
+
+    Raises:
+      InputError: the devices cannot share the rows equally.
+    """
+
+    def on_one_device(whole, batch):
+        sums, rows = function(*whole, batch)
+        flat, restore = ravel_pytree(sums)
+        return restore(jax.lax.psum(flat, BATCH_AXIS)), rows
+
+    split = _split(on_one_device, mesh, (P(), P(BATCH_AXIS)))
+
+    def on_all_devices(*arguments):
+        for leaf in jax.tree.leaves(arguments[-1]):
+            check_rows("the number of rows", len(leaf), mesh)
+        return split(*arguments)
+
+    return on_all_devices
+
+
+def part_by_part(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """Returns `function(*whole, batch)` for each part of the batch, [devices, ...], and reduces nothing."""
+
+    def on_one_device(whole, batch):
+        return jax.tree.map(lambda leaf: leaf[None], function(*whole, batch))
+
+    return _split(on_one_device, mesh, P(BATCH_AXIS))
+
+
+def _split(on_one_device: Callable[..., Any], mesh: Mesh, out_specs: Any) -> Callable[..., Any]:
+    split = jax.shard_map(
+        on_one_device, mesh=mesh, in_specs=(P(), P(BATCH_AXIS)), out_specs=out_specs, check_vma=False
+    )
+
+    def on_all_devices(*arguments):
+        *whole, batch = arguments
+        return split(tuple(whole), jax.tree.map(lambda leaf: pad_rows(leaf, mesh.size), batch))
+
+    return on_all_devices
+
+
+def pad_rows(array: jax.Array, multiple: int) -> jax.Array:
+    """Returns the array with rows of zeros added up to a multiple of `multiple` rows."""
+    return jnp.pad(array, [(0, -len(array) % multiple), *[(0, 0)] * (array.ndim - 1)])

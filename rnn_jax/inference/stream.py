@@ -1,0 +1,107 @@
+"""Texts read word by word, as they come: the probabilities after each, in constant time and memory a word."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rnn_jax.data.tokenizer import Tokenizer
+from rnn_jax.errors import require
+from rnn_jax.layers.cells import Carry
+from rnn_jax.layers.pooling import Summary
+from rnn_jax.layers.rnn import read_from_the_end
+from rnn_jax.models.losses import class_log_probabilities
+
+
+class State(NamedTuple):
+    """All that is kept of the words read so far."""
+
+    carry: Carry
+    summary: Summary
+
+
+class Steps(NamedTuple):
+    """Jitted: `state, p = begin(variables)` and `state, p = read(variables, state, word)`, p [1, C]."""
+
+    begin: Callable[..., tuple[State, jax.Array]]
+    read: Callable[..., tuple[State, jax.Array]]
+
+
+class Reading(NamedTuple):
+    """`words[i]` is a word as the text writes it; `probabilities[i]`, float32[n, C], are those after it."""
+
+    words: list[str]
+    probabilities: np.ndarray
+
+
+class Stream:
+    """Reads one text from its first word on; `Predictor.stream` begins one.
+
+    After each word the probabilities are the model's for all words so far, as if it read them at once. They
+    are those of `predict` for up to config.text.max_length words. Of a longer text `predict` reads a part
+    (config.text.truncate), while a stream reads on: who follows a text wants to hear of its latest words.
+    """
+
+    def __init__(self, steps: Steps, params: Any, tokenizer: Tokenizer):
+        self.tokenizer, self.length = tokenizer, 0
+        self._read, self._variables = steps.read, {"params": params}
+        self._state, self._probabilities = steps.begin(self._variables)
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """float32[C], those after the `length` words read so far; before any, those of an empty text."""
+        return np.asarray(self._probabilities[0])
+
+    def feed(self, text: str) -> Reading:
+        """Reads a piece of text, and returns its words and the probabilities after each of them.
+
+        Words end where the piece does: "great" is one word, "gr" and then "eat" are two. So a text cut at
+        white space, but inside `<br />`, has the same words in pieces as at once.
+
+        Raises:
+          TypeError: the piece is not a string.
+        """
+        ids, words = self.tokenizer.spell(text)
+        rows = []
+        for word in ids:
+            self._state, self._probabilities = self._read(self._variables, self._state, word)
+            rows.append(self._probabilities)
+        self.length += len(words)
+        classes = self._probabilities.shape[1]
+        return Reading(words, np.concatenate([np.zeros((0, classes), np.float32), *jax.device_get(rows)]))
+
+
+def make_steps(model: nn.Module) -> Steps:
+    """Returns the steps of a stream over a TextClassifier; they are compiled once for all its streams.
+
+    Raises:
+      InputError: an encoder that does not read left to right; in `begin`, a pooling without a running form.
+    """
+    culprit = read_from_the_end(model.encoder)
+    require(
+        not culprit,
+        f"a stream reads words as they come, but the encoder has {culprit}, which begins at the last word: "
+        "each new word changes all that was read before. Use predict on whole texts, or a model with "
+        "model.bidirectional=False",
+    )
+    return Steps(jax.jit(nn.apply(_begin, model)), jax.jit(nn.apply(_read, model)))
+
+
+def _begin(model: Any) -> tuple[State, jax.Array]:
+    # A row of length 0: its final carry is the initial one of whatever cells there are.
+    nothing_BTE = model.embed(jnp.zeros((1, 1), jnp.int32))
+    carry, outputs_BTH = model.encoder(nothing_BTE, jnp.zeros(1, jnp.int32))
+    return _decided(model, State(carry, model.pool.begin(outputs_BTH[:, 0])))
+
+
+def _read(model: Any, state: State, word: jax.Array) -> tuple[State, jax.Array]:
+    carry, outputs_BTH = model.encoder(model.embed(word[None, None]), None, state.carry)
+    return _decided(model, State(carry, model.pool.advance(state.summary, outputs_BTH[:, 0])))
+
+
+def _decided(model: Any, state: State) -> tuple[State, jax.Array]:
+    pooled_BF = model.pool.read(state.summary, model.encoder.final_hidden(state.carry))
+    return state, jnp.exp(class_log_probabilities(model.decide(pooled_BF)))

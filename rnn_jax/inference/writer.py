@@ -1,0 +1,120 @@
+"""A trained language model in use: `load_language_model(workdir)` gives an object that writes."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from rnn_jax.checkpoints.restore import read_config, restored
+from rnn_jax.checkpoints.workdir import CONFIG, LANGUAGE, TOKENIZER
+from rnn_jax.data.tokenizer import PAD, Tokenizer
+from rnn_jax.errors import InputError, require
+from rnn_jax.files import path_of
+from rnn_jax.models.language_model import LanguageModel, build_language_model
+
+CONFIG_KEYS = ("model.cell", "model.tied", "direction")
+
+
+class Writer(NamedTuple):
+    """A trained language model.
+
+    Attributes:
+      config: the resolved config of its run.
+      model, params: `model.apply({"params": params}, token_ids, lengths)`, as LanguageModel says.
+      tokenizer: text to word ids.
+      step: the training step of the checkpoint.
+    """
+
+    config: ConfigDict
+    model: LanguageModel
+    params: Any
+    tokenizer: Tokenizer
+    step: int
+
+    def write(self, prompt: str, words: int, temperature: float, top_k: int, seed: int) -> str:
+        """Returns the prompt and `words` more; the arguments, and what is refused, are those of `sample`.
+
+        Raises:
+          InputError: also where the model reads backward: it knows what comes before a text, not after it.
+        """
+        direction = self.config.direction
+        require(
+            direction == "forward",
+            f"the run's direction is {direction!r}: it predicts the word before; sample from a forward one",
+        )
+        require(0 <= seed < 2**32, f"seed is {seed}; give a number from 0 to 2**32 - 1")
+        draw = partial(sample, self.model.apply, self.params, self.tokenizer)
+        return draw(prompt, words, temperature=temperature, top_k=top_k, key=jax.random.key(seed))
+
+
+def load_language_model(workdir: str | Path, which: str | int = "best", fallback: bool = False) -> Writer:
+    """Returns the language model that a run saved, on the default device; the arguments are those of `load`.
+
+    Raises:
+      InputError: no run of a language model, no such checkpoint, or one that cannot be read.
+    """
+    workdir = path_of(workdir)
+    config = read_config(workdir, LANGUAGE, CONFIG_KEYS)
+    tokenizer = Tokenizer.load(workdir / TOKENIZER)
+    try:
+        model = build_language_model(tokenizer.vocab_size, **config.model)
+    except TypeError as error:
+        raise InputError(f"{workdir / CONFIG} is not of this version of rnn_jax: {error}") from error
+    params, step = restored(workdir, model, which, fallback)
+    return Writer(config, model, params, tokenizer, step)
+
+
+def sample(
+    apply_fn: Callable[..., Any],
+    params: Any,
+    tokenizer: Tokenizer,
+    prompt: str,
+    words: int,
+    *,
+    temperature: float,
+    top_k: int,
+    key: jax.Array,
+) -> str:
+    """Returns the prompt and `words` more, each drawn from what a forward model predicts after those before.
+
+    Args:
+      apply_fn: `model.apply` of a LanguageModel; the step is compiled once for it.
+      temperature: divides the logits; near 0 the likeliest word is taken, above 1 unlikely ones come oftener.
+      top_k: draw from so many of the likeliest words; 0 draws from all. PAD is never drawn.
+
+    Raises:
+      InputError: a prompt of no words (nothing predicts a first word), or a number out of its range.
+    """
+    vocabulary = tokenizer.words
+    require(words > 0, f"words is {words}; give at least 1")
+    require(
+        0 < temperature < float("inf"),
+        f"temperature is {temperature}; it must be positive and finite (near 0: the likeliest word)",
+    )
+    require(
+        0 <= top_k < len(vocabulary), f"top_k is {top_k}; give 0 for all, or at most {len(vocabulary) - 1}"
+    )
+    ids = tokenizer.encode([prompt])[0].tolist()
+    require(len(ids) > 0, f"prompt is {prompt!r}, which has no words; nothing predicts a first word")
+    step = partial(_next_word, apply_fn, top_k, {"params": params}, temperature)
+    text = [jnp.asarray(word, jnp.int32) for word in ids]
+    carry = None
+    for place in range(len(ids) - 1 + words):
+        carry, word = step(carry, text[place], jax.random.fold_in(key, place))
+        if place >= len(ids) - 1:
+            text.append(word)
+    return " ".join([prompt, *(vocabulary[word] for word in jax.device_get(text[len(ids) :]))])
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _next_word(apply_fn, top_k, variables, temperature, carry, word, key):
+    carry, outputs = apply_fn(variables, word[None, None], None, carry)
+    logits_V = apply_fn(variables, outputs, method="logits")[0, 0].at[PAD].set(-jnp.inf) / temperature
+    if top_k:
+        least = jax.lax.top_k(logits_V, top_k)[0][-1]
+        logits_V = jnp.where(logits_V >= least, logits_V, -jnp.inf)
+    return carry, jax.random.categorical(key, logits_V).astype(jnp.int32)

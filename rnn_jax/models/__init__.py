@@ -1,0 +1,28 @@
+"""Networks over layers: a classifier, a language model, and what each is trained for."""
+
+from rnn_jax.models.classifier import TextClassifier, build_classifier, build_encoder
+from rnn_jax.models.language_model import LanguageModel, build_language_model
+from rnn_jax.models.losses import (
+    LanguageMetrics,
+    Metrics,
+    Objective,
+    batch_metrics,
+    class_log_probabilities,
+    make_loss,
+    make_measure,
+)
+
+__all__ = [
+    "LanguageMetrics",
+    "LanguageModel",
+    "Metrics",
+    "Objective",
+    "TextClassifier",
+    "batch_metrics",
+    "build_classifier",
+    "build_encoder",
+    "build_language_model",
+    "class_log_probabilities",
+    "make_loss",
+    "make_measure",
+]

@@ -1,0 +1,178 @@
+"""The text classifier: embedding -> recurrent layers -> pooling -> dropout -> logits, and its builder."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from rnn_jax.errors import check_rate, choose, require
+from rnn_jax.layers.cells import GRUCell, LSTMCell, SimpleCell
+from rnn_jax.layers.dropout import Dropout
+from rnn_jax.layers.pooling import POOLINGS, Pooling
+from rnn_jax.layers.rnn import MERGES, RNN, Bidirectional, Stacked
+
+CELLS: dict[str, Callable[..., nn.RNNCellBase]] = {"simple": SimpleCell, "lstm": LSTMCell, "gru": GRUCell}
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+DEEPEST = 256  # layers: each is an object before anything is compiled
+
+
+class TextClassifier(nn.Module):
+    """Classifies token ids: `logits = model.apply({"params": p}, token_ids, lengths, deterministic=True)`.
+
+    In two parts: `model.apply(variables, token_ids, method="embed")` gives the embedded words [B, T, E], and
+    `model.apply(variables, x, lengths, method="classify")` the logits of words so embedded, or of any others.
+
+    Attributes:
+      vocab_size, embedding_dim: shape of the embedding table; id 0 is padding and is never read.
+      num_classes: two classes give one logit, that of class 1; more give one logit each.
+      encoder: any layer of rnn_jax.layers.rnn.
+      pooling: "last", "mean", "max", "concat" or "attention".
+      word_dropout: rate at which whole words are left out (Iyyer et al. 2015).
+      embedding_dropout: rate on the embedded words, one mask [E] a text (Gal & Ghahramani 2016).
+      dropout: rate on the pooled vector. Dropout needs the rng stream "dropout".
+      dtype: compute type of the network; logits are float32.
+    """
+
+    vocab_size: int
+    embedding_dim: int
+    num_classes: int
+    encoder: nn.Module
+    pooling: str = "last"
+    word_dropout: float = 0.0
+    embedding_dropout: float = 0.0
+    dropout: float = 0.0
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self):
+        self.embedding = nn.Embed(self.vocab_size, self.embedding_dim, dtype=self.dtype)
+        # What Dropout draws depends on its name: a run that goes on has to draw as it did before.
+        self.drop_words = Dropout(self.word_dropout, whole_steps=True, name="words")
+        self.drop_embedded = Dropout(self.embedding_dropout, name="Dropout_0")
+        self.pool = Pooling(self.pooling, name="pooling")
+        self.drop_pooled = Dropout(self.dropout, name="Dropout_1")
+        self.head = nn.Dense(1 if self.num_classes == 2 else self.num_classes)
+
+    def __call__(
+        self,
+        token_ids: jax.Array,
+        lengths: jax.Array | None = None,
+        deterministic: bool = True,
+        perturbation: jax.Array | None = None,
+    ) -> jax.Array:
+        """Returns float32 logits [B, 1] or [B, C] for int token_ids [B, T] and lengths [B] (None: all T).
+
+        `perturbation` [B, T, E] is added to what the encoder reads.
+        """
+        x_BTE = self.embed(token_ids, deterministic)
+        if perturbation is not None:
+            x_BTE += perturbation.astype(self.dtype)
+        return self.classify(x_BTE, lengths, deterministic)
+
+    def embed(self, token_ids: jax.Array, deterministic: bool = True) -> jax.Array:
+        """Returns what the encoder reads, [B, T, E], for int token_ids [B, T]."""
+        x_BTE = self.drop_words(self.embedding(token_ids), deterministic)
+        return self.drop_embedded(x_BTE, deterministic)
+
+    def classify(
+        self, x_BTE: jax.Array, lengths: jax.Array | None = None, deterministic: bool = True
+    ) -> jax.Array:
+        """Returns float32 logits [B, 1] or [B, C] for embedded words."""
+        if lengths is None:
+            lengths = jnp.full(x_BTE.shape[:1], x_BTE.shape[1])
+        carry, outputs_BTH = self.encoder(x_BTE, lengths, deterministic=deterministic)
+        return self.decide(self.pool(self.encoder.final_hidden(carry), outputs_BTH, lengths), deterministic)
+
+    def decide(self, pooled_BF: jax.Array, deterministic: bool = True) -> jax.Array:
+        """Returns float32 logits for what the pooling gives."""
+        return self.head(self.drop_pooled(pooled_BF, deterministic).astype(jnp.float32))
+
+
+def build_classifier(
+    vocab_size: int,
+    num_classes: int,
+    *,
+    embedding_dim: int,
+    pooling: str,
+    word_dropout: float,
+    embedding_dropout: float,
+    dropout: float,
+    dtype: str,
+    **encoder: Any,
+) -> TextClassifier:
+    """Returns a classifier from the keys of `config.model`; the others are those of `build_encoder`.
+
+    Raises:
+      InputError: an unknown name, a size below 1, a rate outside [0, 1), or an option that cannot be used.
+    """
+    require(vocab_size > 0, f"vocab_size is {vocab_size}; give at least 1")
+    require(num_classes > 1, f"num_classes is {num_classes}; classification needs at least 2")
+    require(embedding_dim > 0, f"model.embedding_dim is {embedding_dim}; give at least 1")
+    choose("model.pooling", pooling, POOLINGS)
+    check_rate("model.word_dropout", word_dropout)
+    check_rate("model.embedding_dropout", embedding_dropout)
+    check_rate("model.dropout", dropout)
+    compute_dtype = choose("model.dtype", dtype, DTYPES)
+    return TextClassifier(
+        vocab_size=vocab_size,
+        embedding_dim=embedding_dim,
+        num_classes=num_classes,
+        encoder=build_encoder(dtype=compute_dtype, **encoder),
+        pooling=pooling,
+        word_dropout=word_dropout,
+        embedding_dropout=embedding_dropout,
+        dropout=dropout,
+        dtype=compute_dtype,
+    )
+
+
+def build_encoder(
+    *,
+    cell: str,
+    hidden: int,
+    layers: int,
+    bidirectional: bool,
+    merge: str,
+    residual: bool,
+    layer_norm: bool,
+    recurrent_dropout: float,
+    layer_dropout: float,
+    dtype: jnp.dtype,
+    merge_at: str = "layer",  # what runs have that were saved before it was a setting
+) -> nn.Module:
+    """Returns `layers` equal recurrent layers, as in `config.model`; raises as `build_classifier` does."""
+    rnn = rnn_maker(cell, hidden, layer_norm, recurrent_dropout, dtype)
+    choose("model.merge", merge, MERGES)
+    at_top = choose("model.merge_at", merge_at, {"layer": False, "top": True})
+    for name, value, plain in (("merge", merge, "concat"), ("merge_at", merge_at, "layer")):
+        require(
+            bidirectional or value == plain, f"model.{name} is {value!r}, but model.bidirectional is False"
+        )
+    require(0 < layers <= DEEPEST, f"model.layers is {layers}; give at least 1, and at most {DEEPEST}")
+    check_rate("model.layer_dropout", layer_dropout)
+    require(
+        layers > 1 or not layer_dropout, f"model.layer_dropout is {layer_dropout}, but there is one layer"
+    )
+
+    def stack(both: bool) -> nn.Module:
+        stacked = [Bidirectional(rnn(), rnn(), merge) if both else rnn() for _ in range(layers)]
+        return stacked[0] if layers == 1 and not residual else Stacked(stacked, layer_dropout, residual)
+
+    if bidirectional and at_top:
+        return Bidirectional(stack(both=False), stack(both=False), merge)
+    return stack(bidirectional)
+
+
+def rnn_maker(
+    cell: str, hidden: int, layer_norm: bool, recurrent_dropout: float, dtype: jnp.dtype
+) -> Callable[[], RNN]:
+    """Returns a function that makes one layer in one direction, another each time."""
+    make_cell = partial(choose("model.cell", cell, CELLS), features=hidden, dtype=dtype)
+    require(hidden > 0, f"model.hidden is {hidden}; give at least 1")
+    check_rate("model.recurrent_dropout", recurrent_dropout)
+    if layer_norm:
+        require(cell == "lstm", f"model.layer_norm is an option of the lstm, but model.cell is {cell!r}")
+        make_cell = partial(make_cell, layer_norm=True)
+    return lambda: RNN(make_cell(), recurrent_dropout=recurrent_dropout)

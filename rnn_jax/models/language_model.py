@@ -1,0 +1,165 @@
+"""The language model: embedding -> recurrent layers -> softmax over the next word; and its builder."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from rnn_jax.errors import check_rate, choose, require
+from rnn_jax.layers.cells import Carry
+from rnn_jax.layers.dropout import Dropout
+from rnn_jax.layers.matmul import contract
+from rnn_jax.layers.rnn import Stacked, read_from_the_end
+from rnn_jax.models.classifier import DTYPES, build_encoder
+from rnn_jax.models.softmax import logits_of
+
+# What a language model has no choice of, or no use for, among the settings of an encoder.
+CAUSAL: dict[str, Any] = {"bidirectional": False, "merge": "concat", "residual": False, "layer_norm": False}
+
+
+class LanguageModel(nn.Module):
+    """Predicts each next word: `carry, outputs = model.apply({"params": p}, token_ids, lengths)`.
+
+    `model.apply({"params": p}, outputs, method="logits")` scores all words; training computes losses from
+    `vectors` and `softmax` instead (rnn_jax.models.losses). The parameters `embedding` and `encoder` are
+    those of a TextClassifier of the same sizes.
+
+    Attributes:
+      vocab_size, embedding_dim: shape of the embedding table.
+      encoder: an RNN, or a Stacked of RNNs, that reads left to right. A backward model is the same one on
+        documents that are read reversed: `Windows(..., reverse=True)`.
+      tied: the softmax scores words with the embedding table (Press & Wolf 2017; Inan et al. 2017), where the
+        encoder has another width through `projection` [H, E]; else with a `softmax_table` [V, H] of its own.
+      type_dropout: rate at which words of the vocabulary are left out of all that is read, one mask [V] a
+        batch (Gal & Ghahramani 2016; "embedding dropout" of Merity et al. 2018).
+      embedding_dropout: rate on the embedded words, one mask [E] a row.
+      output_dropout: rate on the outputs, one mask [H] a row. Dropout needs the rng stream "dropout".
+      dtype: compute type of the network; the table and logits are float32.
+
+    Raises:
+      InputError: a layer that sees the word it predicts, or a rate outside [0, 1).
+    """
+
+    vocab_size: int
+    embedding_dim: int
+    encoder: nn.Module
+    tied: bool = True
+    type_dropout: float = 0.0
+    embedding_dropout: float = 0.0
+    output_dropout: float = 0.0
+    dtype: DTypeLike = jnp.float32
+
+    def setup(self):
+        check_causal(self.encoder)
+        for name in ("type_dropout", "embedding_dropout", "output_dropout"):
+            check_rate(name, getattr(self, name))
+        # float32 until words are looked up: so is the sum of a word's gradients.
+        self.embedding = nn.Embed(self.vocab_size, self.embedding_dim, dtype=jnp.float32)
+        self.drop_inputs, self.drop_outputs = Dropout(self.embedding_dropout), Dropout(self.output_dropout)
+        width, init = final_width(self.encoder), nn.initializers.lecun_normal()
+        self.softmax_bias = self.param("softmax_bias", nn.initializers.zeros_init(), (self.vocab_size,))
+        if not self.tied:
+            table_init = nn.initializers.variance_scaling(1.0, "fan_in", "normal", out_axis=0)
+            self.softmax_table = self.param("softmax_table", table_init, (self.vocab_size, width))
+        elif width != self.embedding_dim:
+            self.projection = self.param("projection", init, (width, self.embedding_dim))
+
+    def __call__(
+        self,
+        token_ids: jax.Array,
+        lengths: jax.Array | None = None,
+        initial_carry: Carry | None = None,
+        deterministic: bool = True,
+    ) -> tuple[Carry, jax.Array]:
+        """Returns the carry and the outputs [B, T, H] of the encoder for int token_ids [B, T]."""
+        x_BTE = self.embedding(token_ids)
+        if self.type_dropout and not deterministic:
+            keep = 1 - self.type_dropout
+            kept_V = jax.random.bernoulli(self.make_rng("dropout"), keep, (self.vocab_size,))
+            x_BTE = jnp.where(kept_V[token_ids][:, :, None], x_BTE / keep, 0)
+        x_BTE = self.drop_inputs(x_BTE.astype(self.dtype), deterministic)
+        return self.encoder(x_BTE, lengths, initial_carry, deterministic)
+
+    def drop(self, outputs_BTH: jax.Array, deterministic: bool = True) -> jax.Array:
+        """Returns the outputs with dropout."""
+        return self.drop_outputs(outputs_BTH, deterministic)
+
+    def vectors(self, outputs_BTH: jax.Array) -> jax.Array:
+        """Returns what the softmax scores words with, [B, T, E] where it is tied and [B, T, H] elsewhere."""
+        if not self.tied or outputs_BTH.shape[-1] == self.embedding_dim:
+            return outputs_BTH
+        rows = outputs_BTH.reshape(-1, outputs_BTH.shape[-1])
+        vectors = contract(rows, self.projection, (1, 0), outputs_BTH.dtype)
+        return vectors.reshape(*outputs_BTH.shape[:-1], -1).astype(outputs_BTH.dtype)
+
+    def softmax(self) -> tuple[jax.Array, jax.Array]:
+        """Returns the softmax's table, [V, E] where it is tied and [V, H] elsewhere, and its bias [V]."""
+        return self.embedding.embedding if self.tied else self.softmax_table, self.softmax_bias
+
+    def logits(self, outputs_BTH: jax.Array) -> jax.Array:
+        """Returns float32[B, T, V]: log p of the next word, PAD included, but for a constant."""
+        vectors = self.vectors(outputs_BTH)
+        rows = vectors.reshape(-1, vectors.shape[-1])
+        return logits_of(rows, *self.softmax()).reshape(*vectors.shape[:-1], -1)
+
+    @nn.nowrap
+    def initial_carry(self, rows: int) -> Carry:
+        """Returns the carry with which a document begins, for a batch of `rows`."""
+        return _initial_carry(self.encoder, (rows, self.embedding_dim))
+
+
+def check_causal(layer: Any) -> None:
+    """Raises InputError unless the layer is an RNN or Stacked of RNNs that all read left to right."""
+    culprit = read_from_the_end(layer)
+    require(
+        not culprit,
+        f"encoder has {culprit}, which may see the word that it predicts; give an RNN or a Stacked of RNNs "
+        "with reverse=False, and for a backward model reverse the documents: Windows(..., reverse=True)",
+    )
+
+
+def final_width(layer: Any) -> int:
+    """Returns H, the number of output features of an RNN or a Stacked of RNNs."""
+    return final_width(layer.layers[-1]) if isinstance(layer, Stacked) else layer.cell.features
+
+
+def _initial_carry(layer: Any, shape: tuple[int, int]) -> Carry:
+    if isinstance(layer, Stacked):
+        return tuple(_initial_carry(each, shape) for each in layer.layers)
+    return layer.cell.initialize_carry(jax.random.key(0), shape)
+
+
+def build_language_model(
+    vocab_size: int,
+    *,
+    embedding_dim: int,
+    tied: bool,
+    type_dropout: float,
+    embedding_dropout: float,
+    output_dropout: float,
+    dtype: str,
+    **encoder: Any,
+) -> LanguageModel:
+    """Returns a language model from the keys of `config.model`; the others are those of `build_encoder`.
+
+    Raises:
+      InputError: an unknown name, a size below 1, or a rate outside [0, 1).
+    """
+    require(embedding_dim > 0, f"model.embedding_dim is {embedding_dim}; give at least 1")
+    check_rate("model.type_dropout", type_dropout)
+    check_rate("model.embedding_dropout", embedding_dropout)
+    check_rate("model.output_dropout", output_dropout)
+    compute_dtype = choose("model.dtype", dtype, DTYPES)
+    layers = build_encoder(dtype=compute_dtype, **CAUSAL, **encoder)
+    return LanguageModel(
+        vocab_size=vocab_size,
+        embedding_dim=embedding_dim,
+        encoder=layers,
+        tied=tied,
+        type_dropout=type_dropout,
+        embedding_dropout=embedding_dropout,
+        output_dropout=output_dropout,
+        dtype=compute_dtype,
+    )

@@ -1,0 +1,265 @@
+"""Where training starts: with word vectors, or with parameters of an earlier run (transfer)."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from rnn_jax.checkpoints.checkpoints import Checkpoints
+from rnn_jax.checkpoints.workdir import TOKENIZER, check_run
+from rnn_jax.data.encoding import fingerprint
+from rnn_jax.data.tokenizer import SPECIAL_WORDS, Tokenizer
+from rnn_jax.errors import choose, require
+from rnn_jax.training.parameter_groups import matching
+from rnn_jax.vectors.lookup import (
+    FILLS,
+    Vectors,
+    coverage,
+    fill_missing,
+    load_vectors,
+    read_vectors,
+    save_vectors,
+)
+from rnn_jax.vectors.readers import locate
+from rnn_jax.vectors.word2vec import load_gensim, train_vectors
+
+WORD2VEC = "word2vec"  # stands for vectors that are trained on the run's own texts
+WINDOW = 5  # words on each side, of word2vec
+
+
+class Start(NamedTuple):
+    """What training starts from: the settings of `config.embedding`.
+
+    Attributes:
+      vectors: "" for none, "word2vec", or the source of `vectors.read_vectors`.
+      missing: what words without a vector get, as in `vectors.fill_missing`.
+      scale: the standard deviation that the entries of the vectors are scaled to; 0 leaves them.
+      epochs: of word2vec.
+      from_workdir, take: as in `transferred`; "" for none.
+    """
+
+    vectors: str
+    missing: str
+    scale: float
+    epochs: int
+    from_workdir: str
+    take: Sequence[Any]
+
+    def check(self) -> None:
+        """Raises InputError where `start_from` would need what is not there."""
+        choose("embedding.missing", self.missing, FILLS)
+        if self.vectors == WORD2VEC:
+            load_gensim()
+        elif self.vectors:
+            locate(self.vectors)
+        if self.from_workdir:
+            check_run("config.embedding.from_workdir", Path(self.from_workdir))
+            for entry in self.take:
+                check_run("config.embedding.take", take_of(entry, self.from_workdir).workdir)
+
+
+def start_from(
+    start: Start,
+    params: Any,
+    tokenizer: Tokenizer,
+    uses: np.ndarray,
+    texts: Callable[[], Sequence[str]],
+    say: Callable[[str], None],
+    seed: int,
+    cache: Path,
+) -> Any:
+    """Returns the parameters with what `start` says in their place.
+
+    Args:
+      uses: int[V], how often the training texts have each word.
+      texts: gives the texts to train word2vec on.
+      say: takes a line on what is done, and on what was found.
+
+    Raises:
+      InputError: as `read_vectors`, `train_vectors`, `with_vectors` and `transferred` do.
+    """
+    if start.vectors:
+        width = params["embedding"]["embedding"].shape[1]
+        if start.vectors == WORD2VEC:
+            say(f"word2vec: {start.epochs} epochs, {width} dimensions")
+            found = trained_vectors(tokenizer, texts(), width, start.epochs, seed, cache)
+        else:
+            found = read_vectors(start.vectors, tokenizer.words, cache)
+        table = fill_missing(found, start.missing, seed)
+        params = with_vectors(params, table * (start.scale / table[found.found].std() if start.scale else 1))
+        say(coverage(found, tokenizer.words, uses).describe())
+    if start.from_workdir:
+        params, lines = transferred(params, tokenizer.words, start.from_workdir, start.take)
+        say("\n".join(lines))
+    return params
+
+
+def trained_vectors(
+    tokenizer: Tokenizer, texts: Sequence[str], width: int, epochs: int, seed: int, cache: Path
+) -> Vectors:
+    """Returns word2vec vectors of the tokeniser's words; all others in the texts are one, the unknown word.
+
+    They are kept in `cache` under a hash of all that determines them.
+    """
+    settings = {"dim": width, "window": WINDOW, "epochs": epochs, "min_count": 1, "seed": seed}
+    path = cache / f"word2vec-{fingerprint({'': texts}, settings | {'words': tokenizer.words})}.npz"
+    with contextlib.suppress(Exception):  # a torn file raises one of a dozen errors: make it again
+        return load_vectors(path, WORD2VEC)
+    words, vectors = train_vectors(tokenizer.words_of(texts), **settings)
+    row_of = {word: row for row, word in enumerate(tokenizer.words)}
+    table, found = np.zeros((len(row_of), width), np.float32), np.zeros(len(row_of), bool)
+    rows = [row_of[word] for word in words]
+    table[rows], found[rows] = vectors, True
+    trained = Vectors(table, found, [], 0, 0, WORD2VEC)
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs minutes in the next run
+        save_vectors(path, trained)
+    return trained
+
+
+TABLE = "embedding/embedding"
+ARGUMENT = "embedding.take"
+
+
+class Take(NamedTuple):
+    """What to take, by a pattern of `groups` or, where it goes elsewhere, by the beginning of its path."""
+
+    there: str
+    here: str  # the beginning that takes the place of `there`; equal to it in a pattern
+    workdir: Path
+
+    @property
+    def moves(self) -> bool:
+        """Whether it goes to another place."""
+        return self.here != self.there
+
+
+def take_of(entry: Any, workdir: str | Path) -> Take:
+    """Returns an entry of `take` in full; `workdir` is the run that is meant where it names none.
+
+    Raises:
+      InputError: it is neither a pattern, nor a pair, nor a triple of paths and a folder; or a pair with a
+        wildcard.
+    """
+    if isinstance(entry, str):
+        return Take(entry, entry, Path(workdir))
+    parts = tuple(entry) if isinstance(entry, list | tuple) else ()
+    require(
+        len(parts) in (2, 3) and all(isinstance(part, str) and part for part in parts),
+        f"{ARGUMENT} holds {entry!r}; give a pattern, a pair (path there, path here), or a triple "
+        "(path there, path here, folder of another run)",
+    )
+    wild = [path for path in parts[:2] if set(path) & set("*?[")]
+    require(not wild, f"{ARGUMENT} holds {entry!r}; a path that goes elsewhere has no wildcards")
+    return Take(parts[0], parts[1], Path(parts[2] if len(parts) == 3 else workdir))
+
+
+def transferred(
+    params: Any, words: Sequence[str], workdir: str | Path, take: Sequence[Any]
+) -> tuple[Any, list[str]]:
+    """Returns the parameters with those of earlier runs in their place, and a line on each that was wanted.
+
+    Of the embedding, each word gets the row that it had in the earlier run, whatever its number there, and a
+    word that the run did not know the mean of all its rows. Other arrays are taken where the paths and the
+    shapes agree.
+
+    Args:
+      words: the vocabulary, in the order of its ids.
+      workdir: the earlier run; its best checkpoint is taken.
+      take: patterns of its parameters, as in `groups`: ("embedding",), or ("embedding", "encoder"). A pair
+        takes what begins with a path to another place, ("encoder", "encoder/forward_rnn"), and a triple that
+        from another run, ("encoder", "encoder/backward_rnn", "runs/backward").
+
+    Raises:
+      InputError: no such run, an entry that matches nothing in it or goes nowhere here, or an embedding of
+        another width.
+    """
+    flat, lines, table_of = flatten_dict(params, sep="/"), [], None
+    entries = [take_of(entry, workdir) for entry in take]
+    runs = {
+        folder: _parameters_and_words(folder) for folder in dict.fromkeys(entry.workdir for entry in entries)
+    }
+    for entry in entries:
+        found, old_words = runs[entry.workdir]
+        if entry.moves:
+            matching(ARGUMENT, entry.here, list(flat))  # a path that is written out has to be here
+        for there in matching(ARGUMENT, entry.there, list(found)):
+            here = entry.here + there[len(entry.there) :] if entry.moves else there
+            rows = (old_words, words) if here == TABLE else None
+            table_of = entry.workdir if rows else table_of
+            flat, line = _placed(flat, here, found[there], rows)
+            lines.append(line)
+    lines += _strangers({folder: found for folder, (found, _) in runs.items()}, table_of)
+    return unflatten_dict(flat, sep="/"), list(dict.fromkeys(lines))
+
+
+def _strangers(runs: dict[Path, dict[str, np.ndarray]], table_of: Path | None) -> list[str]:
+    """Returns a line on each run whose layers learned with another embedding than that of `table_of`."""
+    return [
+        f"note: what is taken of {folder} learned with an embedding of its own, and reads that of {table_of} "
+        "here; train it on that one, frozen, as configs/lm_backward.py does"
+        for folder, found in runs.items()
+        if table_of and TABLE in found and not np.array_equal(found[TABLE], runs[table_of][TABLE])
+    ]
+
+
+def _parameters_and_words(workdir: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Returns the parameters by path, and the vocabulary, of a run's best checkpoint."""
+    check_run("config.embedding.from_workdir", workdir)
+    with Checkpoints(workdir) as checkpoints:
+        best = checkpoints.steps("best", fallback=False)[0]
+        found = flatten_dict(checkpoints.restore_params(best), sep="/")
+    return found, Tokenizer.load(workdir / TOKENIZER).words
+
+
+def _placed(
+    flat: dict[str, Any], path: str, array: np.ndarray, words: tuple[Sequence[str], Sequence[str]] | None
+) -> tuple[dict[str, Any], str]:
+    """Returns the parameters with an array in its place, if it fits, and a line on that.
+
+    `words`, the old and the new vocabulary, says that its rows are those of words.
+    """
+    if path not in flat:
+        return flat, f"not taken, no such parameter here: {path}"
+    if words:
+        table, known = remapped(array, *words)
+        flat = flatten_dict(with_vectors(unflatten_dict(flat, sep="/"), table), sep="/")
+        return flat, f"taken: {path}, {known:,} of {len(words[1]) - len(SPECIAL_WORDS):,} words known"
+    if array.shape != flat[path].shape:
+        return flat, f"not taken, {array.shape} there and {flat[path].shape} here: {path}"
+    return flat | {path: jnp.asarray(array, flat[path].dtype)}, f"taken: {path}"
+
+
+def remapped(table: np.ndarray, old: Sequence[str], new: Sequence[str]) -> tuple[np.ndarray, int]:
+    """Returns the rows of a table [len(old), E] in the order of other words, and how many of them it knows.
+
+    The special words keep theirs and are not counted. A word that is not in `old` gets the mean of its words.
+
+    Raises:
+      InputError: the table has another number of rows than `old` has words.
+    """
+    require(len(old) == len(table), f"there are {len(table)} vectors for {len(old)} words of the earlier run")
+    row_of = {word: row for row, word in enumerate(old)}
+    rows = np.array([row_of.get(word, -1) for word in new])
+    mean = table[len(SPECIAL_WORDS) :].mean(axis=0, dtype=np.float64).astype(table.dtype)
+    moved = np.where((rows >= 0)[:, None], table[rows], mean)
+    return moved, int((rows[len(SPECIAL_WORDS) :] >= 0).sum())
+
+
+def with_vectors(params: Any, table: np.ndarray) -> Any:
+    """Returns the parameters with `table` [V, E] as their embedding.
+
+    Raises:
+      InputError: it has another width than the embedding.
+    """
+    flat = flatten_dict(params, sep="/")
+    width = flat[TABLE].shape[1]
+    require(
+        table.shape[1] == width,
+        f"vectors have {table.shape[1]} dimensions but config.model.embedding_dim is {width}; "
+        f"set it to {table.shape[1]}",
+    )
+    return unflatten_dict(flat | {TABLE: jnp.asarray(table, flat[TABLE].dtype)}, sep="/")

@@ -1,0 +1,139 @@
+"""Row-sparse training of the embedding: a step reads and changes the rows of its batch's words, no others.
+
+Dense Adam moves every row at every step, the untouched ones by what is left of their momentum: O(V E) a step.
+Here a row is left behind, and is brought up to date by the same formula before it is read again. The result
+is dense Adam's, to rounding; the optimiser sees a small table and does not know.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rnn_jax.data.batches import Batch
+
+TABLE = ("embedding", "embedding")  # its path in the parameters
+BLOCK = 256  # rows brought up to date together: with their moments they stay in cache
+NEGLIGIBLE = 5e-8  # share of a momentum that is left out
+
+
+class RowState(NamedTuple):
+    """The optimiser's state, of all rows, and the step that each row is up to date with, int32[V]."""
+
+    optimizer: Any
+    updated: jax.Array
+
+
+class RowAdam(NamedTuple):
+    """The Adam whose skipped steps are made good: the `optax.adam(rate, b1, b2, eps)` that trains the table.
+
+    `rate` is a schedule. The model must read its table by id alone, as TextClassifier does, and take the size
+    that it is given.
+    """
+
+    rate: Callable[[Any], Any]
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+
+    def init(self, state: Any) -> Any:
+        """Returns the train state with the rows' steps beside the optimiser's state."""
+        rows = state.params[TABLE[0]][TABLE[1]].shape[0]
+        return state._replace(opt_state=RowState(state.opt_state, jnp.full(rows, state.step)))
+
+    def step(self, train_step: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns `train_step` of (state, batch, key) on the batch's rows alone."""
+
+        def row_step(state: Any, batch: Batch, key: jax.Array) -> Any:
+            small, batch, ids = self.take(state, batch)
+            small, metrics = train_step(small, batch, key)
+            return self.put(state, small, ids), metrics
+
+        return row_step
+
+    def take(self, state: Any, batch: Batch) -> tuple[Any, Batch, jax.Array]:
+        """Returns a state whose table has the batch's rows alone, up to date; the batch in it; their ids."""
+        absent = len(state.opt_state.updated)  # stands for no row: reads as zeros, is not written
+        size = min(batch.token_ids.size, absent)
+        ids, places = jnp.unique(batch.token_ids, size=size, fill_value=absent, return_inverse=True)
+        dense = state._replace(opt_state=state.opt_state.optimizer)
+        small = map_table(lambda _, rows: rows.at[ids].get(mode="fill", fill_value=0), dense)
+        since = state.opt_state.updated.at[ids].get(mode="fill", fill_value=0)
+        places = places.reshape(batch.token_ids.shape).astype(jnp.int32)
+        return self.catch_up(small, since), batch._replace(token_ids=places), ids
+
+    def put(self, state: Any, small: Any, ids: jax.Array) -> Any:
+        """Returns `state` after the step that made `small` of what `take` gave."""
+        dense = state._replace(opt_state=state.opt_state.optimizer)
+        dense = map_table(lambda _, rows, new: rows.at[ids].set(new, mode="drop"), dense, small)
+        updated = state.opt_state.updated.at[ids].set(small.step, mode="drop")
+        return dense._replace(opt_state=RowState(dense.opt_state, updated))
+
+    def settle(self, state: Any) -> Any:
+        """Returns the state with every row up to date: what is evaluated and saved."""
+        dense = state._replace(opt_state=state.opt_state.optimizer)
+        dense = self.catch_up(dense, state.opt_state.updated)
+        updated = jnp.full_like(state.opt_state.updated, state.step)
+        return dense._replace(opt_state=RowState(dense.opt_state, updated))
+
+    def catch_up(self, state: Any, since: jax.Array) -> Any:
+        """Returns the state with the rows of its table moved on from the steps `since` [N] to its own."""
+        found: dict[str, jax.Array] = {}
+        map_table(found.setdefault, state)
+        lags = jnp.where((found["nu"] != 0).any(axis=1), state.step - since, 0)
+        moved = {
+            "table": self.replay_sorted(found, lags, state.step),
+            "mu": found["mu"] * self.b1 ** lags[:, None],
+            "nu": found["nu"] * self.b2 ** lags[:, None],
+        }
+        return map_table(lambda name, _: moved[name], state)
+
+    def replay_sorted(self, found: dict[str, jax.Array], lags: jax.Array, step: jax.Array) -> jax.Array:
+        """Returns the table's rows at `step`, block by block, those furthest behind first."""
+        count = len(lags)
+        order = jnp.pad(jnp.argsort(-lags), (0, -count % BLOCK), constant_values=count)
+        lags = lags.at[order].get(mode="fill", fill_value=0)
+
+        def replay_block(block_and_table):
+            block, table = block_and_table
+            rows = lax.dynamic_slice(order, [block * BLOCK], [BLOCK])
+            lag = lax.dynamic_slice(lags, [block * BLOCK], [BLOCK])
+            arrays = [array.at[rows].get(mode="fill") for array in (table, found["mu"], found["nu"])]
+            return block + 1, table.at[rows].set(self.replay(*arrays, step - lag, lag), mode="drop")
+
+        def behind(block_and_table):
+            at = block_and_table[0] * BLOCK
+            return (at < count) & (lags[jnp.minimum(at, count - 1)] > 0)
+
+        return lax.while_loop(behind, replay_block, (0, found["table"]))[1]
+
+    def replay(self, table, mu, nu, since, lags) -> jax.Array:
+        """Returns rows [BLOCK, E] after `lags` [BLOCK], falling, Adam steps whose gradients are zero."""
+        root, reach = jnp.sqrt(nu), math.ceil(math.log(NEGLIGIBLE) / math.log(self.b1)) if self.b1 else 0
+
+        def one_step(passed, table):
+            step = since + passed
+            rate = (
+                jnp.where(passed <= lags, jax.vmap(self.rate)(step - 1), 0)
+                * self.b1**passed
+                / (1 - self.b1**step)
+            )
+            scale = jnp.sqrt(self.b2**passed / (1 - self.b2**step))
+            return table - rate[:, None] * mu / (root * scale[:, None] + self.eps)
+
+        return lax.fori_loop(1, jnp.minimum(lags[0], reach) + 1, one_step, table)
+
+
+def map_table(function: Callable[..., Any], *states: Any) -> Any:
+    """Returns the last state with `function(name, *leaves)` for the table and its moments "mu" and "nu"."""
+
+    def at(path, *leaves):
+        keys = [getattr(key, "key", getattr(key, "name", None)) for key in path]
+        if tuple(keys[-2:]) != TABLE:
+            return leaves[-1]
+        return function(next((name for name in ("mu", "nu") if name in keys), "table"), *leaves)
+
+    return jax.tree_util.tree_map_with_path(at, *states)

@@ -1,0 +1,239 @@
+"""A run's training: its phases, in which different parameters train, and a step compiled for every shape."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from rnn_jax.checkpoints.workdir import CONFIG, RESULTS, check_workdir, read_results
+from rnn_jax.data.batches import Batch
+from rnn_jax.distributed.broadcast import first, from_first
+from rnn_jax.distributed.data_parallel import joined_rows, on_every_device
+from rnn_jax.distributed.host import describe_environment
+from rnn_jax.distributed.preemption import Interruption
+from rnn_jax.errors import require
+from rnn_jax.training.initialisation import Start, start_from
+from rnn_jax.training.logger import Measured
+from rnn_jax.training.optimizer import build_optimizer, carry_over
+from rnn_jax.training.parameter_groups import Groups, freezing_of, group_parameters, rate_of
+from rnn_jax.training.regularisers import Averaged
+from rnn_jax.training.steps import TrainState, init_params
+
+
+class CompiledByShape:
+    """A jitted function of (state, batch, ...) compiled ahead, once for each [B, T] of the batch, and timed.
+
+    A batch has the rows of this process, and the function gets those of all. `seconds` maps the shapes of
+    whole batches to the time that tracing and compiling took.
+    """
+
+    def __init__(self, function: Any, mesh: Mesh):
+        self.function, self.mesh = function, mesh
+        self.executables: dict[tuple[int, ...], Any] = {}
+        self.seconds: dict[tuple[int, ...], float] = {}
+
+    def __call__(self, state: Any, batch: Any, *rest: Any) -> Any:
+        batch = joined_rows(batch, self.mesh)
+        return self._executable(state, batch, *rest)(state, batch, *rest)
+
+    def compile(self, state: Any, batch: Any, *rest: Any) -> None:
+        """Compiles the function for the batch's shape."""
+        self._executable(state, joined_rows(batch, self.mesh), *rest)
+
+    def _executable(self, state: Any, batch: Any, *rest: Any) -> Any:
+        shape = batch.token_ids.shape
+        if shape not in self.executables:
+            began = time.perf_counter()
+            self.executables[shape] = self.function.lower(state, batch, *rest).compile()
+            self.seconds[shape] = time.perf_counter() - began
+        return self.executables[shape]
+
+
+class Trainer:
+    """Takes a state from step to step. A phase begins where a group of parameters begins to train.
+
+    Attributes:
+      optimizers, steps: of each phase, by the step that it begins with.
+    """
+
+    def __init__(
+        self,
+        groups: Groups,
+        optimizer_at: Callable[[int], optax.GradientTransformation],
+        make_step: Callable[[optax.GradientTransformation, Any], Any],
+        mesh: Mesh,
+        key: jax.Array,
+    ):
+        """`make_step(optimizer, trained)` gives a phase's jitted step, as `training.make_train_step` does.
+
+        `key` is the step's argument and no part of it, so that runs of other seeds share what is compiled.
+        """
+        self.groups, self.mesh, self.key = groups, mesh, key
+        self.optimizers = {start: optimizer_at(start) for start in groups.starts()}
+        self.steps = {
+            start: CompiledByShape(make_step(optimizer, groups.trained(start)), mesh)
+            for start, optimizer in self.optimizers.items()
+        }
+
+    def template(self, state: TrainState, step: int) -> TrainState:
+        """Returns the initial `state` with an optimiser's state of the structure that it has at `step`."""
+        phase = self.groups.phase(step)
+        return self._enter(phase, state) if phase else state
+
+    def train_until(
+        self,
+        stop: int,
+        state: TrainState,
+        batches: Callable[[int, int], Batch],
+        seed: int,
+        meter: Any,
+        interruption: Interruption,
+    ) -> TrainState:
+        """Returns the state after step `stop`, or before the step that an interruption keeps from beginning.
+
+        `meter.push(step, batch, metrics)` is called after each step.
+        """
+        for step in range(int(state.step), stop):
+            if interruption.due(step):
+                break
+            batch = batches(seed, step)
+            state, metrics = self.steps[self.groups.phase(step)](state, batch, self.key)
+            meter.push(step + 1, batch, metrics)
+            if step + 1 in self.steps:
+                state = self._enter(step + 1, state)
+        meter.flush()
+        return state
+
+    def compile(self, state: TrainState, batches: list[Batch], total: int) -> dict[tuple[int, ...], float]:
+        """Compiles the steps from the state's to `total`; returns the seconds by shape, phases added up."""
+        now, seconds = self.groups.phase(int(state.step)), dict[tuple[int, ...], float]()
+        for start in (start for start in self.steps if now <= start < total):
+            entered = state if start == now else self._enter(start, state)
+            for batch in batches:
+                self.steps[start].compile(entered, batch, self.key)
+            for shape, value in self.steps[start].seconds.items():
+                seconds[shape] = seconds.get(shape, 0) + value
+        return seconds
+
+    @property
+    def compilations(self) -> int:
+        """The number of compiled steps, of all phases and shapes."""
+        return sum(len(step.seconds) for step in self.steps.values())
+
+    def _enter(self, start: int, state: TrainState) -> TrainState:
+        """Returns the state with room for what the phase trains first; what trained before goes on."""
+        fresh = on_every_device(jax.jit(self.optimizers[start].init)(state.params), self.mesh)
+        old = state.opt_state
+        if isinstance(old, Averaged):
+            return state._replace(opt_state=old._replace(optimizer=carry_over(old.optimizer, fresh)))
+        return state._replace(opt_state=carry_over(old, fresh))
+
+
+class Plan(NamedTuple):
+    """Which parameters train when, how fast, and for how long."""
+
+    groups: Groups
+    optimizer_at: Callable[[int], optax.GradientTransformation]  # the optimiser from a step on
+    rate: Callable[[int], float]  # the learning rate by step
+    total: int
+    interval: int  # steps between evaluations
+
+
+class Run(NamedTuple):
+    """What trains and what measures it: the state before the first step, the trainer, and the plan."""
+
+    state: Any
+    trainer: Trainer
+    settle: Callable[[Any], Any]  # of a state, before its parameters are used
+    eval_step: CompiledByShape
+    eval_input: Callable[[Any], Any]  # what the eval step takes beside a batch, of the parameters
+    evaluate: Callable[[Any, Any], Measured]  # of the parameters and the batches of a split
+    plan: Plan
+
+    def template(self, step: int) -> Any:
+        """Returns a state of the structure that it has at `step`."""
+        return self.trainer.template(self.state, step)
+
+
+def results_of(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
+    """Returns the results of a finished run; None of another, and of none yet.
+
+    Raises:
+      InputError: nothing can be trained in `workdir`, or what it would start with is not there.
+    """
+    check_workdir(workdir, config.to_dict())
+    if (workdir / RESULTS).exists():
+        return read_results(workdir)
+    if not (workdir / CONFIG).exists():
+        Start(**config.embedding).check()
+    return None
+
+
+def check_plan(config: ConfigDict) -> None:
+    """Raises InputError for a setting of training that cannot be, whatever is trained."""
+    require(config.seed < 2**32, f"config.seed is {config.seed}; give a number from 0 to 2**32 - 1")
+    settings = dict(config.optimizer)
+    for entry in settings.pop("rates"):
+        rate_of(entry)
+    for entry in config.train.freeze:
+        freezing_of(entry)
+    build_optimizer(1, **settings)
+
+
+def make_plan(config: ConfigDict, params: Any, epoch: int) -> Plan:
+    """Returns the plan of a run whose epochs have so many steps."""
+    train, settings = config.train, dict(config.optimizer)
+    groups = group_parameters(params, train.freeze, settings.pop("rates"), epoch)
+    total = train.epochs * epoch
+
+    def optimizer_at(step: int) -> optax.GradientTransformation:
+        return build_optimizer(total, groups, step, **settings)[0]
+
+    rate = build_optimizer(total, groups, 0, **settings)[1]
+    return Plan(groups, optimizer_at, rate, total, max(1, round(train.evaluate_every * epoch)))
+
+
+def first_params(
+    config: ConfigDict,
+    model: Any,
+    key: jax.Array,
+    data: Any,
+    cache: Path,
+    fresh: bool,
+    say: Callable[[str], None],
+) -> Any:
+    """Returns the parameters that the model draws and, if `fresh`, those of `config.embedding` in them.
+
+    Those of process 0: on other processors others might be drawn, by their rounding.
+    """
+    params = init_params(model, key)
+    if not fresh:
+        return params
+    found = [params]
+
+    def begin() -> None:
+        start = Start(**config.embedding)
+        found[0] = start_from(start, params, data.tokenizer, data.uses, data.texts, say, config.seed, cache)
+
+    first(begin)
+    return from_first(found[0])
+
+
+def compile_ahead(run: Run, state: Any, data: Any) -> str:
+    """Compiles the steps for every shape that will come, and says how long each took."""
+    batches = list(data.train.one_of_each_shape())
+    seconds = run.trainer.compile(state, batches, run.plan.total)
+    for split in (data.validation, data.test):
+        for batch in split.one_of_each_shape():
+            run.eval_step.compile(run.eval_input(state.params), batch)
+    shapes = ", ".join(f"{shape} {value:.1f} s" for shape, value in seconds.items())
+    processes = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    count = state.step.sharding.num_devices
+    devices = f"{count} ({jax.default_backend()}){processes}; {describe_environment()}"
+    compiled = f"the train step for {shapes}; the eval step for {len(run.eval_step.seconds)} shapes"
+    return f"devices: {devices}\ncompiled {compiled}"

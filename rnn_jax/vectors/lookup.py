@@ -1,0 +1,186 @@
+"""Pretrained word vectors of a vocabulary: read, cached on disk, and made up where a word has none."""
+
+import contextlib
+import hashlib
+import json
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from rnn_jax.data.tokenizer import PAD, SPECIAL_WORDS
+from rnn_jax.errors import choose, require
+from rnn_jax.files import replacing
+from rnn_jax.vectors.readers import (
+    GLOVE,
+    GLOVE_INDEX,
+    Location,
+    Search,
+    damage_named,
+    locate,
+    opened,
+    read_binary,
+    read_table,
+    read_text,
+)
+
+READERS = {".txt": read_text, ".vec": read_text, ".bin": read_binary}
+CACHE_VERSION = 1  # raise it with every change of what is read or stored
+
+
+class Vectors(NamedTuple):
+    """Vectors of a vocabulary: `table` float32[V, E] with zeros where `found` bool[V] is False.
+
+    `malformed` describes the first of `malformed_count` broken entries of the file; `duplicates` counts
+    vectors of a word beyond its first.
+    """
+
+    table: np.ndarray
+    found: np.ndarray
+    malformed: list[str]
+    malformed_count: int
+    duplicates: int
+    source: str
+
+
+class Coverage(NamedTuple):
+    """Shares of words, and of their uses, that have a vector; the most frequent words without, with uses."""
+
+    types: float
+    tokens: float
+    missing: list[tuple[str, int]]
+
+    def describe(self) -> str:
+        """Returns one or two lines for the log."""
+        line = f"word vectors: of {self.types:.1%} of the words and {self.tokens:.1%} of their uses"
+        missing = ", ".join(f"{word!r} {count:,}" for word, count in self.missing)
+        return line + (f"\nmost frequent words without a vector: {missing}" if missing else "")
+
+
+def read_vectors(source: str, words: Sequence[str], cache: Path | None = None) -> Vectors:
+    """Returns the vectors that a source has for the words of a vocabulary.
+
+    A word that is not there takes the vector of its lower case, else that of its lower case without accents.
+    The file is read once as a stream; only vectors of the vocabulary are parsed and kept.
+
+    Args:
+      source: a file of GloVe, word2vec or fastText vectors: .txt, .vec, or .bin for word2vec's binary format;
+        also gzipped (.txt.gz) or in an archive ("a.zip", "a.zip:member.txt"); or "glove-6b-50d".
+      words: `Tokenizer.words`: "[PAD]" and "[UNK]", which are not looked up, and the words.
+      cache: a folder to keep the result in, for as long as the file and the words do not change.
+
+    Raises:
+      InputError: the source is missing, damaged, no file of vectors, or has a vector for none of the words.
+    """
+    require(
+        tuple(words[: len(SPECIAL_WORDS)]) == SPECIAL_WORDS,
+        f"words begins with {list(words[: len(SPECIAL_WORDS)])}, not {list(SPECIAL_WORDS)}; "
+        "give the words of a Tokenizer",
+    )
+    location = locate(source)
+    if cache is None:
+        return _read(source, location, words)
+    path = cache / f"vectors-{_fingerprint(location, words)}.npz"
+    with contextlib.suppress(Exception):  # a torn file raises one of a dozen errors: make it again
+        return load_vectors(path, source)
+    vectors = _read(source, location, words)
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs seconds in the next run
+        save_vectors(path, vectors)
+    return vectors
+
+
+def _read(source: str, location: Location, words: Sequence[str]) -> Vectors:
+    spellings = [[], [], *map(_spellings, words[len(SPECIAL_WORDS) :])]
+    search = Search(source, {key for keys in spellings for key in keys})
+    with damage_named(source):
+        if source == GLOVE:
+            read_table(location.path, location.path.with_name(GLOVE_INDEX), search)
+        else:
+            read = choose(f"the suffix of {source!r}", location.suffix, READERS)
+            with opened(location) as file:
+                read(file, search)
+    table = np.zeros((len(words), search.dimension), np.float32)
+    found = np.zeros(len(words), bool)
+    for row, keys in enumerate(spellings):
+        key = next((key for key in keys if key in search.vectors), None)
+        if key is not None:
+            table[row], found[row] = search.vectors[key], True
+    broken = f" ({search.malformed_count:,} malformed, {search.malformed[0]})" if search.malformed else ""
+    require(
+        bool(found.any()),
+        f"{source!r} has a vector for none of the {len(words) - len(SPECIAL_WORDS):,} words of the vocabulary"
+        f"{broken}; give vectors of the same language",
+    )
+    return Vectors(table, found, search.malformed, search.malformed_count, search.duplicates, source)
+
+
+def _spellings(word: str) -> list[bytes]:
+    """Returns what to look up for a word, the best first, in UTF-8."""
+    lower = word.lower()
+    plain = "".join(c for c in unicodedata.normalize("NFKD", lower) if not unicodedata.combining(c)).lower()
+    return [text.encode("utf-8", "surrogatepass") for text in dict.fromkeys((word, lower, plain)) if text]
+
+
+def fill_missing(vectors: Vectors, how: str, seed: int) -> np.ndarray:
+    """Returns the table, float32[V, E], with vectors also for words that have none; padding stays zeros.
+
+    Args:
+      how: "zeros"; "mean", the mean of the vectors found; or "random", normal with the mean and the standard
+        deviation that the vectors found have in each dimension.
+      seed: of "random".
+    """
+    fill = choose("how", how, FILLS)
+    table = vectors.table.copy()
+    table[~vectors.found] = fill(table[vectors.found], int((~vectors.found).sum()), seed)
+    table[PAD] = 0
+    return table
+
+
+def _random(found_NE: np.ndarray, count: int, seed: int) -> np.ndarray:
+    noise = np.random.default_rng(seed).standard_normal((count, found_NE.shape[1]))
+    return found_NE.mean(axis=0, dtype=float) + found_NE.std(axis=0, dtype=float) * noise
+
+
+FILLS = {
+    "zeros": lambda found_NE, count, seed: 0.0,
+    "mean": lambda found_NE, count, seed: found_NE.mean(axis=0, dtype=float),
+    "random": _random,
+}
+
+
+def coverage(vectors: Vectors, words: Sequence[str], counts: np.ndarray) -> Coverage:
+    """Returns how much of a vocabulary has vectors; `counts`, int[V], says how often each word is used."""
+    counts = np.asarray(counts)
+    shapes = (vectors.found.shape, (len(words),), counts.shape)
+    require(
+        len(set(shapes)) == 1, f"vectors, words and counts have the shapes {shapes}; give one of each a word"
+    )
+    real = slice(len(SPECIAL_WORDS), None)
+    found, uses = vectors.found[real], counts[real]
+    rows = np.flatnonzero(~found)
+    rows = rows[np.argsort(-uses[rows], kind="stable")[:10]]
+    missing = [(words[int(row) + len(SPECIAL_WORDS)], int(uses[row])) for row in rows]
+    return Coverage(found.sum() / max(len(found), 1), uses[found].sum() / max(uses.sum(), 1), missing)
+
+
+def _fingerprint(location: Location, words: Sequence[str]) -> str:
+    state = location.path.stat()
+    file = (str(location.path.resolve()), location.member, state.st_size, state.st_mtime_ns)
+    return hashlib.sha256(json.dumps([CACHE_VERSION, file, list(words)]).encode()).hexdigest()[:32]
+
+
+def save_vectors(path: Path, vectors: Vectors) -> None:
+    """Writes a cache file, whole or not at all."""
+    report = json.dumps([vectors.malformed, vectors.malformed_count, vectors.duplicates]).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        np.savez(file, table=vectors.table, found=vectors.found, report=np.frombuffer(report, np.uint8))
+
+
+def load_vectors(path: Path, source: str) -> Vectors:
+    """Returns what `save_vectors` wrote."""
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        malformed, malformed_count, duplicates = json.loads(arrays["report"].tobytes())
+        return Vectors(arrays["table"], arrays["found"], malformed, malformed_count, duplicates, source)

@@ -1,0 +1,70 @@
+"""What is chosen for the machine, and that a user's choice stays."""
+
+import subprocess
+import sys
+
+import pytest
+
+from rnn_jax.distributed import host
+
+
+@pytest.fixture
+def variables(monkeypatch):
+    for name in ("XLA_FLAGS", "GLIBC_TUNABLES"):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+def test_a_device_is_chosen_for_each_core_and_the_users_flags_are_kept(variables):
+    variables.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=false")
+    flags = host.environment()["XLA_FLAGS"].split()
+    assert flags == [
+        "--xla_cpu_enable_fast_math=false",
+        f"{host.DEVICE_COUNT_FLAG}={host.cores()}",
+        host.FUSION,
+    ]
+    assert f"{host.DEVICE_COUNT_FLAG}=3" in host.environment(3)["XLA_FLAGS"].split()
+
+
+def test_what_the_user_has_set_is_left_alone(variables):
+    variables.setenv("XLA_FLAGS", f"{host.DEVICE_COUNT_FLAG}=5 {host.FUSION_FLAG}=a=1")
+    variables.setenv("GLIBC_TUNABLES", "glibc.malloc.check=1")
+    assert host.environment(2) == {}
+    assert f"{host.DEVICE_COUNT_FLAG}=5" in host.describe_environment()
+
+
+def test_a_command_starts_again_once_with_its_arguments():
+    code = (
+        "import os, sys; from rnn_jax.distributed import host; print('begins', flush=True); host.restart(3, 32);"
+        "import jax; print(jax.device_count(), sys.argv[1:], 'GLIBC_TUNABLES' in os.environ)"
+    )
+    clean = {
+        name: value for name, value in host.os.environ.items() if name not in ("XLA_FLAGS", "GLIBC_TUNABLES")
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code, "a", "--b=c d"], env=clean, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines()[:2] == ["begins", "begins"], done.stderr
+    assert done.stdout.splitlines()[2].startswith("3 ['a', '--b=c d']")
+
+
+def test_xla_takes_the_fusion_option_and_counts_the_same():
+    """The option has no documentation: that XLA still knows it, and that a step then has fewer kernels."""
+    code = (
+        "import jax, jax.numpy as jnp; a = jnp.ones((64, 64));"
+        "step = lambda c, x: ((jnp.tanh(c[0] + x), jnp.tanh(c[1] * x)), (c[0] * x, c[1] + x));"
+        "run = jax.jit(lambda a: jax.lax.scan(step, (a, a), jnp.stack([a, a, a]))).lower(a).compile();"
+        "print(run.as_text().count('fusion('))"
+    )
+    counts = []
+    for flags in ("", host.FUSION):
+        environment = {**host.os.environ, "XLA_FLAGS": flags}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        counts.append(int(done.stdout))
+    assert counts[1] < counts[0]
+
+
+def test_wide_layers_share_one_device():
+    assert host.cpu_devices(511) == host.cpu_devices(1023, "bfloat16") == host.cores()
+    assert host.cpu_devices(512) == host.cpu_devices(1024, "bfloat16") == 1

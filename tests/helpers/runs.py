@@ -1,0 +1,66 @@
+"""Trained-looking runs, made without training: random parameters in a real workdir."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from configs import language_model, smoke
+from rnn_jax.checkpoints.checkpoints import Checkpoints
+from rnn_jax.checkpoints.workdir import open_workdir, save_task
+from rnn_jax.data.tokenizer import Tokenizer
+from rnn_jax.models.classifier import build_classifier
+from rnn_jax.models.language_model import build_language_model
+
+TEXTS = ["a great moving film", "an awful dull film", "great great great", "dull and awful", "what a film"]
+
+
+class State(NamedTuple):
+    step: Any
+    params: Any
+
+
+def make_run(
+    workdir, names=("negative", "positive"), values=(0, 1), accuracies=(0.5, 0.9, 0.7), **model_changes
+):
+    """Returns the workdir of a run with a checkpoint at steps 1, 2, ..., and the parameters by step."""
+    config = smoke.get_config()
+    config.text.max_length = 12
+    config.batch.size = 4
+    config.model.embedding_dim, config.model.hidden = 5, 4
+    config.model.update(model_changes)
+    tokenizer = Tokenizer.train(TEXTS, vocab_size=50, lowercase=True, strip_html=True)
+    model = build_classifier(tokenizer.vocab_size, len(names), **config.model)
+    with open_workdir(workdir, config.to_dict()):
+        save_task(workdir, tokenizer, label_names=names, label_values=values, buckets=(6, 12))
+    params_by_step, evaluations = {}, []
+    with Checkpoints(workdir, keep=3) as checkpoints:
+        for step, accuracy in enumerate(accuracies, start=1):
+            params = model.init(jax.random.key(step), jnp.ones((1, 2), jnp.int32), jnp.array([2]))["params"]
+            params = jax.tree.map(lambda leaf, s=step: leaf * (1 + s), params)
+            params_by_step[step] = jax.tree.map(np.asarray, params)
+            evaluations.append({"step": step, "accuracy": accuracy, "loss": 0.5})
+            checkpoints.save(State(jnp.int32(step), params), evaluations)
+    return params_by_step
+
+
+def make_language_run(workdir, losses=(2.0, 1.0, 1.5), texts=TEXTS, direction="forward", **model_changes):
+    """Makes a language model's run as `make_run` does, and returns its parameters by step."""
+    config = language_model.get_config()
+    config.direction = direction
+    config.model.embedding_dim, config.model.hidden = 5, 4
+    config.model.update(model_changes)
+    tokenizer = Tokenizer.train(texts, vocab_size=50, lowercase=True, strip_html=True)
+    model = build_language_model(tokenizer.vocab_size, **config.model)
+    with open_workdir(workdir, config.to_dict()):
+        save_task(workdir, tokenizer)
+    params_by_step, evaluations = {}, []
+    with Checkpoints(workdir, keep=3) as checkpoints:
+        for step, loss in enumerate(losses, start=1):
+            key = jax.random.fold_in(jax.random.key(len(direction)), step)
+            params = model.init(key, jnp.ones((1, 2), jnp.int32), jnp.array([2]))["params"]
+            params_by_step[step] = jax.tree.map(np.asarray, params)
+            evaluations.append({"step": step, "loss": loss, "perplexity": float(np.exp(loss))})
+            checkpoints.save(State(jnp.int32(step), params), evaluations)
+    return params_by_step

@@ -1,0 +1,66 @@
+"""A saved language model in use: what is loaded is what was saved, and what it writes is told by a seed."""
+
+import jax
+import numpy as np
+import pytest
+
+import rnn_jax
+from rnn_jax.errors import InputError
+from rnn_jax.inference.writer import sample
+from tests.helpers.runs import TEXTS, make_language_run, make_run
+from tests.training.test_parameter_groups import same
+
+OPTIONS = {"words": 8, "temperature": 1.0, "top_k": 0}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run") / "w"
+    return workdir, make_language_run(workdir)
+
+
+@pytest.mark.parametrize(("which", "step"), [("best", 2), ("last", 3), (1, 1)])
+def test_loaded_parameters_are_those_saved_and_the_best_have_the_least_loss(run, which, step):
+    writer = rnn_jax.load_language_model(run[0], which=which)
+    assert writer.step == step
+    assert all(map(same, jax.tree.leaves(writer.params), jax.tree.leaves(run[1][step])))
+
+
+def test_writing_is_sampling_with_the_key_of_the_seed(run):
+    writer = rnn_jax.load_language_model(run[0])
+    written = writer.write("a great film", seed=3, **OPTIONS)
+    key = jax.random.key(3)
+    arguments = writer.model.apply, writer.params, writer.tokenizer, "a great film"
+    assert (
+        written == sample(*arguments, key=key, **OPTIONS) == writer.write("a great film", seed=3, **OPTIONS)
+    )
+    assert written.startswith("a great film ")
+    assert len(written.split()) == 3 + 8
+    assert {writer.write("a great film", seed=seed, **OPTIONS) for seed in range(5)} != {written}
+
+
+def test_near_no_temperature_the_likeliest_word_comes(run):
+    writer = rnn_jax.load_language_model(run[0])
+    ids = writer.tokenizer.encode([TEXTS[0]])[0]
+    _, outputs = writer.model.apply({"params": writer.params}, ids[None])
+    logits = np.array(writer.model.apply({"params": writer.params}, outputs, method="logits"))[0, -1]
+    logits[0] = -np.inf
+    written = writer.write(TEXTS[0], 1, temperature=1e-4, top_k=0, seed=0)
+    assert written.split()[-1] == writer.tokenizer.words[logits.argmax()]
+
+
+def test_each_kind_of_run_says_how_it_is_used_where_the_other_is_wanted(run, tmp_path):
+    with pytest.raises(InputError, match=r"holds a language model, which has no labels: use .*from_workdir"):
+        rnn_jax.load(run[0])
+    make_run(tmp_path / "classifier")
+    with pytest.raises(InputError, match=r"holds a classifier: use rnn_jax.load, rnn-jax predict"):
+        rnn_jax.load_language_model(tmp_path / "classifier")
+    with pytest.raises(InputError, match="not the folder of a run"):
+        rnn_jax.load_language_model(tmp_path)
+
+
+def test_a_backward_model_does_not_write(tmp_path):
+    make_language_run(tmp_path / "run", direction="backward")
+    writer = rnn_jax.load_language_model(tmp_path / "run")
+    with pytest.raises(InputError, match="direction is 'backward': it predicts the word before"):
+        writer.write("film", seed=0, **OPTIONS)

@@ -1,0 +1,256 @@
+"""Where training starts: word vectors and earlier runs, row by row and path by path."""
+
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+
+from rnn_jax.checkpoints.checkpoints import Checkpoints
+from rnn_jax.data.tokenizer import SPECIAL_WORDS, Tokenizer
+from rnn_jax.errors import InputError
+from rnn_jax.models.classifier import build_classifier
+from rnn_jax.training.initialisation import (
+    WORD2VEC,
+    Start,
+    remapped,
+    start_from,
+    trained_vectors,
+    transferred,
+    with_vectors,
+)
+from rnn_jax.training.steps import init_params
+from tests.helpers.runs import TEXTS, make_language_run, make_run
+from tests.training.test_parameter_groups import same
+
+SETTINGS = {
+    "embedding_dim": 5,
+    "cell": "gru",
+    "hidden": 4,
+    "layers": 1,
+    "bidirectional": False,
+    "merge": "concat",
+    "residual": False,
+    "layer_norm": False,
+    "pooling": "concat",
+    "word_dropout": 0.0,
+    "embedding_dropout": 0.0,
+    "recurrent_dropout": 0.0,
+    "layer_dropout": 0.0,
+    "dropout": 0.0,
+    "dtype": "float32",
+}
+EMBEDDING = {"vectors": "", "missing": "zeros", "scale": 0.0, "epochs": 2, "from_workdir": "", "take": ()}
+
+
+def tokenizer_of(texts):
+    return Tokenizer.train(texts, vocab_size=50, lowercase=True, strip_html=True)
+
+
+def params_of(tokenizer, **changes):
+    model = build_classifier(tokenizer.vocab_size, 2, **(SETTINGS | changes))
+    return init_params(model, jax.random.key(9))
+
+
+def started(params, tokenizer, cache, **changes):
+    uses = np.ones(tokenizer.vocab_size, int)
+    said = []
+    start = Start(**(EMBEDDING | changes))
+    start.check()
+    return start_from(start, params, tokenizer, uses, lambda: TEXTS, said.append, 0, cache), said
+
+
+def test_each_word_takes_its_row_and_an_unseen_one_the_mean_of_the_words():
+    table = np.array([[9, 9], [7, 7], [1, 2], [3, 4], [5, 6]], np.float32)
+    old, new = [*SPECIAL_WORDS, "a", "b", "c"], [*SPECIAL_WORDS, "c", "new", "a"]
+    moved, known = remapped(table, old, new)
+    assert moved.tolist() == [[9, 9], [7, 7], [5, 6], [3, 4], [1, 2]]
+    assert known == 2
+
+
+def test_an_embedding_moves_to_another_network_and_vocabulary(tmp_path):
+    source = make_run(tmp_path / "old")[2]  # the best
+    tokenizer = tokenizer_of(["great new words", "dull film film"])
+    params = params_of(tokenizer, cell="lstm", bidirectional=True)
+    moved, lines = transferred(params, tokenizer.words, tmp_path / "old", ["embedding"])
+    old = Tokenizer.load(tmp_path / "old" / "tokenizer.json").words
+    table = source["embedding"]["embedding"]
+    for row, word in enumerate(tokenizer.words):
+        expected = table[old.index(word)] if word in old else table[2:].mean(axis=0)
+        np.testing.assert_allclose(moved["embedding"]["embedding"][row], expected, rtol=1e-6)
+    assert same(moved["head"]["kernel"], params["head"]["kernel"])
+    assert lines == ["taken: embedding/embedding, 3 of 5 words known"]
+
+
+def test_an_encoder_moves_where_paths_and_shapes_agree_and_the_rest_is_told(tmp_path):
+    source = make_run(tmp_path / "old")[2]
+    tokenizer = tokenizer_of(TEXTS)
+    whole, lines = transferred(params_of(tokenizer), tokenizer.words, tmp_path / "old", ["*"])
+    assert all(map(same, jax.tree.leaves(whole), jax.tree.leaves(source)))
+    assert all(line.startswith("taken: ") for line in lines)
+    _, lines = transferred(params_of(tokenizer, hidden=6), tokenizer.words, tmp_path / "old", ["encoder"])
+    assert all(line.startswith("not taken, (") for line in lines)
+    assert not any(line.startswith("taken") for line in lines)
+    _, lines = transferred(
+        params_of(tokenizer, bidirectional=True), tokenizer.words, tmp_path / "old", ["encoder"]
+    )
+    assert all(line.startswith("not taken, no such parameter here: encoder/cell/") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"take": ["embeding"]}, r"embedding.take has the pattern 'embeding', which matches no"),
+        (
+            {"from_workdir": "nowhere"},
+            r"config.embedding.from_workdir is 'nowhere', which is not the folder of a run",
+        ),
+        ({"width": 6}, r"vectors have 5 dimensions but config.model.embedding_dim is 6; set it to 5"),
+    ],
+)
+def test_what_cannot_be_taken_is_refused(tmp_path, changes, message):
+    make_run(tmp_path / "old")
+    tokenizer = tokenizer_of(TEXTS)
+    params = params_of(tokenizer, embedding_dim=changes.pop("width", 5))
+    options = {"from_workdir": str(tmp_path / "old"), "take": ["embedding"]} | changes
+    with pytest.raises(InputError, match=message):
+        started(params, tokenizer, tmp_path / "cache", **options)
+
+
+def test_vectors_of_a_file_become_the_table_scaled(tmp_path):
+    (tmp_path / "v.txt").write_text("film 1 2 3 4 5\ngreat 5 4 3 2 1\n")
+    tokenizer = tokenizer_of(TEXTS)
+    params = params_of(tokenizer)
+    plain, lines = started(params, tokenizer, tmp_path / "cache", vectors=str(tmp_path / "v.txt"))
+    table = np.asarray(plain["embedding"]["embedding"])
+    assert table[tokenizer.words.index("film")].tolist() == [1, 2, 3, 4, 5]
+    assert not table[tokenizer.words.index("dull")].any()
+    assert "most frequent words without a vector" in lines[0]
+    scaled, _ = started(params, tokenizer, tmp_path / "cache", vectors=str(tmp_path / "v.txt"), scale=0.25)
+    ratio = np.asarray(scaled["embedding"]["embedding"]) / np.where(table, table, 1)
+    found = ratio[table.any(axis=1)]
+    np.testing.assert_allclose(found, 0.25 / table[table.any(axis=1)].std(), rtol=1e-5)
+
+
+def test_word2vec_of_the_texts_is_kept_and_gives_the_unknown_word_a_vector(tmp_path, monkeypatch):
+    pytest.importorskip("gensim")
+    texts = [f"{text} rare{number}" for number, text in enumerate(TEXTS * 8)]
+    tokenizer = Tokenizer.train(texts, vocab_size=8, lowercase=True, strip_html=True)
+    first = trained_vectors(tokenizer, texts, 4, 1, 0, tmp_path)
+    assert first.found.tolist() == [False] + [True] * 7
+    assert first.source == WORD2VEC
+    monkeypatch.setattr(
+        "rnn_jax.training.initialisation.train_vectors", None
+    )  # a second time it is not called
+    assert same(trained_vectors(tokenizer, texts, 4, 1, 0, tmp_path).table, first.table)
+
+
+def test_a_table_of_another_width_names_the_setting():
+    params = {"embedding": {"embedding": jnp.zeros((3, 32))}}
+    with pytest.raises(
+        InputError, match=r"vectors have 50 dimensions but config.model.embedding_dim is 32; set it to 50"
+    ):
+        with_vectors(params, np.zeros((3, 50), np.float32))
+
+
+def test_the_best_checkpoint_is_the_one_taken(tmp_path):
+    params_by_step = make_run(tmp_path / "old", accuracies=(0.9, 0.5))
+    with Checkpoints(tmp_path / "old") as checkpoints:
+        assert checkpoints.steps("best", fallback=False) == [1]
+    tokenizer = tokenizer_of(TEXTS)
+    moved, _ = transferred(params_of(tokenizer), tokenizer.words, tmp_path / "old", ["head"])
+    assert same(moved["head"]["kernel"], params_by_step[1]["head"]["kernel"])
+
+
+TWO_HALVES = (
+    "embedding",
+    ("encoder", "encoder/forward_rnn"),
+    ("encoder", "encoder/backward_rnn", "backward"),
+)
+
+
+def flat(params):
+    return flatten_dict(params, sep="/")
+
+
+def test_two_language_models_become_the_halves_of_a_bidirectional_classifier(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    forward = flat(make_language_run(tmp_path / "forward", cell="lstm")[2])  # the best
+    backward = flat(make_language_run(tmp_path / "backward", direction="backward", cell="lstm")[2])
+    tokenizer = tokenizer_of(TEXTS[:2])
+    params = params_of(tokenizer, cell="lstm", bidirectional=True)
+    moved, lines = transferred(params, tokenizer.words, "forward", TWO_HALVES)
+    old, new = flat(params), flat(moved)
+    halves = {"encoder/forward_rnn/": forward, "encoder/backward_rnn/": backward}
+    for path, array in new.items():
+        half = next((beginning for beginning in halves if path.startswith(beginning)), None)
+        if half:
+            assert same(array, halves[half]["encoder/" + path.removeprefix(half)]), path
+        elif path != "embedding/embedding":
+            assert same(array, old[path]), path
+    assert not same(forward["encoder/cell/hi/kernel"], backward["encoder/cell/hi/kernel"])
+    words = Tokenizer.load(tmp_path / "forward" / "tokenizer.json").words
+    rows = [words.index(word) for word in tokenizer.words]
+    assert same(new["embedding/embedding"], forward["embedding/embedding"][rows])
+    *taken, note = lines
+    assert len(taken) == 1 + 2 * sum(path.startswith("encoder/") for path in forward)
+    assert all(line.startswith("taken: ") for line in taken)
+    assert "backward learned with an embedding of its own, and reads that of forward here" in note
+
+
+def test_halves_that_share_an_embedding_are_taken_without_a_note(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_language_run(tmp_path / "forward", cell="lstm")
+    shutil.copytree(tmp_path / "forward", tmp_path / "backward")
+    tokenizer = tokenizer_of(TEXTS[:2])
+    params = params_of(tokenizer, cell="lstm", bidirectional=True)
+    lines = transferred(params, tokenizer.words, "forward", TWO_HALVES)[1]
+    assert all(line.startswith("taken: ") for line in lines)
+
+
+def test_a_stack_of_a_language_model_becomes_a_half_of_a_bidirectional_one(tmp_path):
+    source = flat(make_language_run(tmp_path / "forward", cell="gru", layers=2)[2])
+    tokenizer = tokenizer_of(TEXTS[:2])
+    params = params_of(tokenizer, layers=2, bidirectional=True, merge_at="top")
+    moved, _ = transferred(
+        params, tokenizer.words, tmp_path / "forward", [("encoder", "encoder/backward_rnn")]
+    )
+    for path, array in flat(moved).items():
+        there = path.replace("encoder/backward_rnn", "encoder")
+        assert same(array, source[there] if there != path else flat(params)[path]), path
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (("encoder", "encoder/foward_rnn"), r"pattern 'encoder/foward_rnn'.*mean 'encoder/forward_rnn'"),
+        (("enc", "encoder/forward_rnn"), r"embedding.take has the pattern 'enc', which matches no"),
+        (("encoder/*", "encoder/forward_rnn"), r"a path that goes elsewhere has no wildcards"),
+        (("encoder",), r"embedding.take holds \('encoder',\); give a pattern, a pair"),
+        (("encoder", 3), r"embedding.take holds \('encoder', 3\); give a pattern, a pair"),
+        (3, r"embedding.take holds 3; give a pattern, a pair"),
+        (
+            ("encoder", "encoder/forward_rnn", "nowhere"),
+            r"take is 'nowhere', which is not the folder of a run",
+        ),
+    ],
+)
+def test_what_cannot_go_elsewhere_is_refused(tmp_path, entry, message):
+    make_language_run(tmp_path / "forward", cell="gru")
+    tokenizer = tokenizer_of(TEXTS)
+    params = params_of(tokenizer, bidirectional=True)
+    options = {"from_workdir": str(tmp_path / "forward"), "take": (entry,)}
+    with pytest.raises(InputError, match=message):
+        started(params, tokenizer, tmp_path / "cache", **options)
+
+
+def test_a_half_of_another_width_is_told(tmp_path):
+    make_language_run(tmp_path / "forward", cell="gru")
+    tokenizer = tokenizer_of(TEXTS)
+    params = params_of(tokenizer, bidirectional=True, hidden=6)
+    _, lines = transferred(
+        params, tokenizer.words, tmp_path / "forward", [("encoder", "encoder/forward_rnn")]
+    )
+    assert all(line.startswith("not taken, (") and "forward_rnn" in line for line in lines)
