@@ -35,7 +35,8 @@ def test_what_the_user_has_set_is_left_alone(variables):
 
 def test_a_command_starts_again_once_with_its_arguments():
     code = (
-        "import os, sys; from rnn_jax.distributed import host; print('begins', flush=True); host.restart(3, 32);"
+        "import os, sys; from rnn_jax.distributed import host;"
+        "print('begins', flush=True); host.restart(3, 32);"
         "import jax; print(jax.device_count(), sys.argv[1:], 'GLIBC_TUNABLES' in os.environ)"
     )
     clean = {

@@ -1,7 +1,7 @@
 """Whether two checkouts train to the same bits: prints the digests of what they save, run by run.
 
-`python -m tests.stress.same_bits OTHER` compares this checkout with another; with no argument it prints this one's.
-Each run is the program as a user starts it, so that nothing but its command and its checkpoints is taken for granted.
+`python -m tests.stress.same_bits OTHER` compares this checkout with another; without OTHER it prints this one's.
+Each run is the program as a user starts it: all that is taken for granted is its command and its checkpoints.
 """
 
 import json
