@@ -1,6 +1,6 @@
 """Whether two checkouts train to the same bits: prints the digests of what they save, run by run.
 
-`python -m tests.stress.same_bits OTHER` compares this checkout with another; without OTHER it prints this one's.
+`python -m tests.stress.same_bits OTHER` compares this checkout with another; without OTHER it prints its own.
 Each run is the program as a user starts it: all that is taken for granted is its command and its checkpoints.
 """
 
