@@ -232,7 +232,7 @@ def check_settings(
     """Raises InputError unless `settings` has exactly the keys of `reference`, each with a value of its type.
 
     An integer is taken where the reference has a float. `least` maps dotted keys to their smallest value;
-    `source` is the file that the reference is from.
+    `source` says where the reference is, for messages.
     """
     given, known = flatten(settings), flatten(reference)
     for key, value in given.items():
