@@ -44,7 +44,8 @@ def read_config(workdir: Path, task: str, needed: Sequence[str]) -> ConfigDict:
     check_run("workdir", workdir)
     config = read_json(workdir / CONFIG)
     found = config.get("task", CLASSIFY) if isinstance(config, dict) else task  # there was one kind at first
-    require(found == task, f"{workdir} holds {choose('config.task', found, USES)}")
+    if found != task:
+        raise InputError(f"{workdir} holds {choose('config.task', found, USES)}")
     settings = read_settings(workdir / CONFIG, needed)
     _check_sizes(workdir / CONFIG, settings)
     try:

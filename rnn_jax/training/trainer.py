@@ -188,15 +188,15 @@ class Run(NamedTuple):
         return evaluate(self.eval_step, params, split.in_order(), self.carry)
 
 
-def results_of(config: ConfigDict, workdir: Path) -> Results | None:
-    """Returns the results of a finished run; None of another, and of none yet.
+def results_of(config: ConfigDict, workdir: Path, measures: Sequence[str]) -> Results | None:
+    """Returns the results of a finished run, `measures` among them; None of another, and of none yet.
 
     Raises:
       InputError: nothing can be trained in `workdir`, or what it would start with is not there.
     """
     check_workdir(workdir, config.to_dict())
     if (workdir / RESULTS).exists():
-        return read_results(workdir)
+        return read_results(workdir, measures)
     if not (workdir / CONFIG).exists():
         Start(**config.embedding).check()
     return None
