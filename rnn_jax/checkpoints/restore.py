@@ -13,6 +13,7 @@ from rnn_jax.checkpoints.checkpoints import Checkpoints
 from rnn_jax.checkpoints.workdir import CLASSIFY, CONFIG, LANGUAGE, check_run, read_json
 from rnn_jax.errors import InputError, choose, require
 from rnn_jax.settings import flatten
+from rnn_jax.trees import leaves_by_path
 
 USES = {  # what a run of each kind is, and how it is used
     CLASSIFY: "a classifier: use rnn_jax.load, rnn-jax predict, rnn-jax evaluate and rnn-jax export",
@@ -108,8 +109,7 @@ def _check_shapes(params: Any, model: nn.Module, workdir: Path) -> None:
     arguments = jnp.zeros((1, 1), jnp.int32), jnp.ones(1, jnp.int32)
     expected = jax.eval_shape(model.init, jax.random.key(0), *arguments)["params"]
     found_shapes, expected_shapes = (
-        {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-        for tree in (params, expected)
+        {path: leaf.shape for path, leaf in leaves_by_path(tree).items()} for tree in (params, expected)
     )
     wrong = sorted(
         path

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from rnn_jax.checkpoints.checkpoints import FOLDER
 from rnn_jax.data.tokenizer import Tokenizer
 from rnn_jax.errors import InputError, require
-from rnn_jax.files import read_text
+from rnn_jax.files import leftovers, read_text, replacing
 from rnn_jax.settings import changes
 
 CLASSIFY, LANGUAGE = "classify", "language"  # the kinds of runs: config.task
@@ -74,8 +74,10 @@ def _check_config(workdir: Path, config: Mapping[str, Any]) -> None:
             "give those values to resume it, or another --workdir to start a new run",
         )
         return
-    leftovers = {_temporary(saved), workdir / LOCK}  # of a run that was killed before it saved its config
-    empty = not workdir.exists() or (workdir.is_dir() and set(workdir.iterdir()) <= leftovers)
+    empty = not workdir.exists() or (
+        # A run that was killed before it saved its config leaves these.
+        workdir.is_dir() and set(workdir.iterdir()) <= {workdir / LOCK, *leftovers(saved)}
+    )
     require(
         empty, f"{workdir} exists and is no run of rnn_jax (it has no {CONFIG}); give a new or empty folder"
     )
@@ -96,6 +98,8 @@ def open_workdir(workdir: Path, config: Mapping[str, Any]) -> Iterator[None]:
     with _hold(workdir):
         _check_config(workdir, config)  # again: another run may have come first
         if not (workdir / CONFIG).exists():
+            for torn in leftovers(workdir / CONFIG):
+                torn.unlink()
             write_json(workdir / CONFIG, config)
         yield
 
@@ -131,23 +135,15 @@ def save_task(workdir: Path, tokenizer: Tokenizer, begun: bool = False, **task: 
     write_json(workdir / TASK, task)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Writes indented JSON, whole or not at all."""
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
     """Writes a UTF-8 file, whole or not at all."""
-    temporary = _temporary(path)
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(path.name + ".tmp")
+    with replacing(path) as file:
+        file.write(text.encode("utf-8"))
 
 
 def read_results(workdir: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from rnn_jax.checkpoints.restore import read_config, restored
 from rnn_jax.checkpoints.workdir import CONFIG, LANGUAGE, TOKENIZER
 from rnn_jax.data.tokenizer import PAD, Tokenizer
-from rnn_jax.errors import InputError, require
+from rnn_jax.errors import InputError, check_seed, require
 from rnn_jax.files import path_of
 from rnn_jax.models.language_model import LanguageModel, build_language_model
 
@@ -46,7 +46,7 @@ class Writer(NamedTuple):
             direction == "forward",
             f"the run's direction is {direction!r}: it predicts the word before; sample from a forward one",
         )
-        require(0 <= seed < 2**32, f"seed is {seed}; give a number from 0 to 2**32 - 1")
+        check_seed("seed", seed)
         draw = partial(sample, self.model.apply, self.params, self.tokenizer)
         return draw(prompt, words, temperature=temperature, top_k=top_k, key=jax.random.key(seed))
 

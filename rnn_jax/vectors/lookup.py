@@ -1,10 +1,10 @@
 """Pretrained word vectors of a vocabulary: read, cached on disk, and made up where a word has none."""
 
-import contextlib
 import hashlib
 import json
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from rnn_jax.data.tokenizer import PAD, SPECIAL_WORDS
 from rnn_jax.errors import choose, require
-from rnn_jax.files import replacing
+from rnn_jax.files import cached
 from rnn_jax.vectors.readers import (
     GLOVE,
     GLOVE_INDEX,
@@ -83,12 +83,7 @@ def read_vectors(source: str, words: Sequence[str], cache: Path | None = None) -
     if cache is None:
         return _read(source, location, words)
     path = cache / f"vectors-{_fingerprint(location, words)}.npz"
-    with contextlib.suppress(Exception):  # a torn file raises one of a dozen errors: make it again
-        return load_vectors(path, source)
-    vectors = _read(source, location, words)
-    with contextlib.suppress(OSError):  # a cache that cannot be written costs seconds in the next run
-        save_vectors(path, vectors)
-    return vectors
+    return cached(path, lambda: _read(source, location, words), packed, partial(unpacked, source))
 
 
 def _read(source: str, location: Location, words: Sequence[str]) -> Vectors:
@@ -171,16 +166,13 @@ def _fingerprint(location: Location, words: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps([CACHE_VERSION, file, list(words)]).encode()).hexdigest()[:32]
 
 
-def save_vectors(path: Path, vectors: Vectors) -> None:
-    """Writes a cache file, whole or not at all."""
+def packed(vectors: Vectors) -> dict[str, np.ndarray]:
+    """Returns the vectors as arrays for `files.cached`."""
     report = json.dumps([vectors.malformed, vectors.malformed_count, vectors.duplicates]).encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as file:
-        np.savez(file, table=vectors.table, found=vectors.found, report=np.frombuffer(report, np.uint8))
+    return {"table": vectors.table, "found": vectors.found, "report": np.frombuffer(report, np.uint8)}
 
 
-def load_vectors(path: Path, source: str) -> Vectors:
-    """Returns what `save_vectors` wrote."""
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        malformed, malformed_count, duplicates = json.loads(arrays["report"].tobytes())
-        return Vectors(arrays["table"], arrays["found"], malformed, malformed_count, duplicates, source)
+def unpacked(source: str, arrays: Mapping[str, np.ndarray]) -> Vectors:
+    """Returns the vectors that `packed` made arrays of."""
+    malformed, malformed_count, duplicates = json.loads(arrays["report"].tobytes())
+    return Vectors(arrays["table"], arrays["found"], malformed, malformed_count, duplicates, source)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from rnn_jax.errors import InputError, require
+from rnn_jax.errors import InputError, check_seed, require
 
 LONGEST = 10_000  # words of a sentence that gensim reads; it drops the rest
 
@@ -48,7 +48,7 @@ def train_vectors(
     counts = {"dim": dim, "window": window, "epochs": epochs, "min_count": min_count, "workers": workers}
     for name, value in counts.items():
         require(value > 0, f"{name} is {value}; give a positive number")
-    require(0 <= seed < 2**32, f"seed is {seed}; give a number from 0 to 2**32 - 1")
+    check_seed("seed", seed)
     word2vec = load_gensim()
     model = word2vec(
         vector_size=dim, window=window, min_count=min_count, seed=seed, workers=workers, sg=0, negative=5
