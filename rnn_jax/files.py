@@ -1,7 +1,11 @@
 """Files: the paths that a user gives, how far contents may expand, writing a file whole, and caches."""
 
 import errno
+import lzma
 import os
+import struct
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +21,8 @@ FREE = 2**26  # bytes that the contents of any file may take
 EXPANSION = 100  # and, of a large file, times its own size; texts and vectors rarely compress to a tenth
 LARGEST_TEXT = 2**28  # bytes of a file that is read whole: the config of a run, its tokeniser
 NOT_THERE = (errno.ENOENT, errno.ENOTDIR)
+# What the libraries raise for files that are cut off, damaged, encrypted or compressed in another way.
+DAMAGE = (OSError, EOFError, RuntimeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, struct.error)
 TEMPORARY = ".tmp"  # the suffix of a file that is being written
 
 

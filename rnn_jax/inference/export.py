@@ -17,10 +17,9 @@ from jax import export
 from rnn_jax.checkpoints.workdir import TOKENIZER
 from rnn_jax.data.tokenizer import truncate
 from rnn_jax.errors import InputError, require
-from rnn_jax.files import path_of, replacing
+from rnn_jax.files import DAMAGE, path_of, replacing
 from rnn_jax.inference.predictor import Predictor
 from rnn_jax.models.losses import class_log_probabilities
-from rnn_jax.vectors.readers import DAMAGE
 
 KIND, FORMAT = "rnn_jax classifier", 1
 ABOUT, PROGRAM = "about.json", "program.bin"
