@@ -22,7 +22,7 @@ Arrays: TypeAlias = dict[str, np.ndarray]  # by path
 # In the metadata of .safetensors, which has none of its own, and the comment of .npz: of a zip archive's
 # directory, in which a changed byte can hide arrays, nothing is checked.
 CHECKSUM = "rnn_jax_crc32"
-NUMBERS = "biufc"  # kinds of numpy's own types, of which bfloat16 is none
+NUMBERS = "biufc"  # kinds of numpy's own types; bfloat16 is not one of them
 INTEGERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 SAFETENSORS = ("bfloat16", "float16", "float32", "float64", "complex64", "bool", *INTEGERS)
 
