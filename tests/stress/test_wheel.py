@@ -1,4 +1,4 @@
-"""The wheel alone, in an empty folder: it has every wing; a recipe, a config of one's own and Python train."""
+"""The wheel alone, in an empty folder: it has every wing, and a recipe, a config and Python train."""
 
 import json
 import os
