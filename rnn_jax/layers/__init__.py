@@ -4,7 +4,7 @@ from rnn_jax.layers.cells import Cell, GRUCell, LSTMCell, SimpleCell
 from rnn_jax.layers.dropout import Dropout
 from rnn_jax.layers.masking import valid_steps, zero_padding
 from rnn_jax.layers.pooling import Pooling
-from rnn_jax.layers.recurrence import Carry, FusedStep, LSTMCarry, Weights
+from rnn_jax.layers.recurrence import Carry, FusedStep, LSTMCarry, Weights, recurrent_product
 from rnn_jax.layers.rnn import RNN, Bidirectional, Stacked
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "SimpleCell",
     "Stacked",
     "Weights",
+    "recurrent_product",
     "valid_steps",
     "zero_padding",
 ]

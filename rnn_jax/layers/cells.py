@@ -13,7 +13,6 @@ from rnn_jax.layers.recurrence import (
     GRU,
     LSTM,
     SIMPLE,
-    Carry,
     FusedStep,
     LSTMCarry,
     Norms,
@@ -24,6 +23,7 @@ from rnn_jax.layers.recurrence import (
     project_inputs,
     simple_step,
 )
+from rnn_jax.layers.recurrence import Carry as Carry  # other wings import it from here
 
 Shaped = tuple[Initializer, tuple[int, ...]]  # what draws a parameter, and its shape
 
@@ -65,6 +65,15 @@ class Cell(nn.RNNCellBase):
       recurrent_kernel_init: draws each gate's recurrent kernel [H, H].
       bias_init: draws each bias [H].
       fused_step: of the class, not of an instance: its `step` as the fused backend runs it, or None.
+
+    >>> import jax.numpy as jnp
+    >>> from rnn_jax.layers import RNN, Cell
+    >>> class Sum(Cell):  # Flax's protocol alone: h' = h + the sum of x
+    ...     def __call__(self, carry, inputs):
+    ...         carry = carry + inputs.sum(axis=-1, keepdims=True)
+    ...         return carry, carry
+    >>> RNN(Sum(features=1)).apply({}, jnp.ones((1, 3, 2)))[1].ravel().tolist()
+    [2.0, 4.0, 6.0]
     """
 
     features: int

@@ -14,6 +14,12 @@ from rnn_jax.layers.recurrence import Carry
 def valid_steps(lengths: jax.Array, max_length: int) -> jax.Array:
     """Returns bool[B, T], True at the first `lengths[b]` of the `max_length` steps of row b.
 
+    Args:
+      lengths: int[B], each from 0 to T.
+      max_length: T.
+
+    >>> import jax.numpy as jnp
+    >>> from rnn_jax.layers import valid_steps
     >>> valid_steps(jnp.array([0, 2]), 3).tolist()
     [[False, False, False], [True, True, False]]
     """
@@ -21,7 +27,17 @@ def valid_steps(lengths: jax.Array, max_length: int) -> jax.Array:
 
 
 def zero_padding(x_BTF: jax.Array, lengths: jax.Array | None) -> jax.Array:
-    """Returns x with padded steps set to zero, so that NaN there reaches neither values nor gradients."""
+    """Returns x with padded steps set to zero, so that NaN there reaches neither values nor gradients.
+
+    Args:
+      x_BTF: values [B, T, F].
+      lengths: int[B], the valid steps of each row. None: all of them, and x is returned as it is.
+
+    >>> import jax.numpy as jnp
+    >>> from rnn_jax.layers import zero_padding
+    >>> zero_padding(jnp.full((1, 3, 1), jnp.nan), jnp.array([0])).ravel().tolist()
+    [0.0, 0.0, 0.0]
+    """
     if lengths is None:
         return x_BTF
     return jnp.where(valid_steps(lengths, x_BTF.shape[1])[:, :, None], x_BTF, 0)

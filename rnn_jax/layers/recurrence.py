@@ -53,6 +53,12 @@ class Weights(NamedTuple):
       bias: b [G*H], in the type of the parameters.
       norms: of a layer-normalised LSTM.
       extras: what else the step reads, any tree of arrays that end in H, such as [H]. None: nothing.
+
+    >>> import jax
+    >>> from rnn_jax.layers import GRUCell
+    >>> weights, _ = GRUCell(features=4).init_with_output(jax.random.key(0), 3, method="weights")
+    >>> weights.kernel.shape, weights.recurrent.shape, weights.bias.shape, weights.extras.shape
+    ((3, 12), (4, 12), (12,), (4,))
     """
 
     kernel: jax.Array
@@ -71,7 +77,19 @@ def project_inputs(weights: Weights, x: jax.Array) -> jax.Array:
 
 
 def recurrent_product(weights: Weights, h: jax.Array, hidden_mask: jax.Array | None) -> jax.Array:
-    """Returns q = (h * hidden_mask) U, [B, G*H]."""
+    """Returns q = (h * hidden_mask) U, [B, G*H], in float32 or wider.
+
+    Args:
+      weights: a cell's arrays; U is `weights.recurrent`.
+      h: the hidden state [B, H].
+      hidden_mask: dropout on h, [B, H]; None for none.
+
+    >>> import jax.numpy as jnp
+    >>> from rnn_jax.layers import Weights, recurrent_product
+    >>> weights = Weights(kernel=jnp.ones((3, 2)), recurrent=2 * jnp.ones((2, 2)), bias=jnp.zeros(2))
+    >>> recurrent_product(weights, jnp.ones((1, 2)), None).tolist()
+    [[4.0, 4.0]]
+    """
     return accumulated_dot(h if hidden_mask is None else h * hidden_mask, weights.recurrent)
 
 
@@ -160,6 +178,13 @@ class FusedStep(NamedTuple):
         computed, and so are z and q. Half of a sigmoid's argument lets one tanh serve all gates: see
         `sigmoid_from_tanh`. Empty: nothing is multiplied.
       read_inputs: z [..., G*H] -> what `activations` reads of it, any tree of arrays. By default z itself.
+
+    >>> import jax.numpy as jnp
+    >>> from rnn_jax.layers import SimpleCell
+    >>> step, h, z, q = SimpleCell.fused_step, jnp.zeros((2, 4)), jnp.ones((2, 4)), jnp.ones((2, 4))
+    >>> new_h = step.next_carry(h, step.activations(h, z, q, None), None)
+    >>> bool((new_h == jnp.tanh(z + q)).all())
+    True
     """
 
     activations: Callable[[Carry, Tree, jax.Array, Tree], Tree]
