@@ -108,7 +108,7 @@ class Cell(nn.RNNCellBase):
         >>> import jax, jax.numpy as jnp
         >>> from rnn_jax.layers import GRUCell
         >>> cell, h, x = GRUCell(features=4), jnp.zeros((2, 4)), jnp.ones((2, 3))
-        >>> new_h, output = cell.apply(cell.init(jax.random.key(0), h, x), h, x)
+        >>> (new_h, output), variables = cell.init_with_output(jax.random.key(0), h, x)
         >>> new_h.shape, bool((new_h == output).all())
         ((2, 4), True)
         """
@@ -161,7 +161,7 @@ class SimpleCell(Cell):
     >>> import jax, jax.numpy as jnp
     >>> from rnn_jax.layers import RNN, SimpleCell
     >>> layer, x = RNN(SimpleCell(features=4)), jnp.ones((2, 5, 3))
-    >>> h, outputs = layer.apply(layer.init(jax.random.key(0), x), x)
+    >>> (h, outputs), variables = layer.init_with_output(jax.random.key(0), x)
     >>> h.shape, outputs.shape
     ((2, 4), (2, 5, 4))
     """
@@ -198,7 +198,7 @@ class GRUCell(Cell):
     >>> import jax, jax.numpy as jnp
     >>> from rnn_jax.layers import RNN, GRUCell
     >>> layer, x = RNN(GRUCell(features=4)), jnp.ones((2, 5, 3))
-    >>> h, outputs = layer.apply(layer.init(jax.random.key(0), x), x)
+    >>> (h, outputs), variables = layer.init_with_output(jax.random.key(0), x)
     >>> h.shape, outputs.shape
     ((2, 4), (2, 5, 4))
     """
@@ -241,7 +241,7 @@ class LSTMCell(Cell):
     >>> import jax, jax.numpy as jnp
     >>> from rnn_jax.layers import RNN, LSTMCell
     >>> layer, x = RNN(LSTMCell(features=4)), jnp.ones((2, 5, 3))
-    >>> carry, outputs = layer.apply(layer.init(jax.random.key(0), x), x)
+    >>> (carry, outputs), variables = layer.init_with_output(jax.random.key(0), x)
     >>> carry.c.shape, carry.h.shape, outputs.shape
     ((2, 4), (2, 4), (2, 5, 4))
     """

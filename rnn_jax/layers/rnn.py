@@ -97,12 +97,11 @@ class RNN(nn.Module):
 
         >>> import jax, jax.numpy as jnp
         >>> from rnn_jax import RNN, GRUCell
-        >>> layer, x = RNN(GRUCell(features=4)), jnp.ones((2, 6, 3))
-        >>> variables = layer.init(jax.random.key(0), x)
-        >>> carry, first = layer.apply(variables, x[:, :2])
-        >>> carry, rest = layer.apply(variables, x[:, 2:], None, carry)  # goes on where the first part ended
-        >>> bool(jnp.allclose(carry, layer.apply(variables, x)[0], atol=1e-6))
-        True
+        >>> layer, x = RNN(GRUCell(features=4)), jnp.ones((2, 5, 3))
+        >>> (carry, outputs), variables = layer.init_with_output(jax.random.key(0), x)
+        >>> carry, more = layer.apply(variables, x, initial_carry=carry)  # goes on where the first 5 ended
+        >>> bool((more[:, -1] == carry).all()), bool((more == outputs).any())
+        (True, False)
         """
         return over_leading_axes(self._apply, x, lengths, initial_carry, Mode(deterministic))
 
@@ -227,7 +226,7 @@ class Bidirectional(nn.Module):
     >>> from rnn_jax import RNN, Bidirectional, GRUCell
     >>> layer = Bidirectional(RNN(GRUCell(features=4)), RNN(GRUCell(features=4)))
     >>> x, lengths = jnp.ones((2, 5, 3)), jnp.array([5, 2])
-    >>> (forward, backward), outputs = layer.apply(layer.init(jax.random.key(0), x), x, lengths)
+    >>> ((forward, backward), outputs), variables = layer.init_with_output(jax.random.key(0), x, lengths)
     >>> forward.shape, backward.shape, outputs.shape
     ((2, 4), (2, 4), (2, 5, 8))
     """
@@ -250,7 +249,7 @@ class Bidirectional(nn.Module):
         >>> import jax, jax.numpy as jnp
         >>> from rnn_jax import RNN, Bidirectional, GRUCell
         >>> layer, x = Bidirectional(RNN(GRUCell(4)), RNN(GRUCell(4))), jnp.ones((2, 5, 3))
-        >>> (_, backward), outputs = layer.apply(layer.init(jax.random.key(0), x), x)
+        >>> ((_, backward), outputs), variables = layer.init_with_output(jax.random.key(0), x)
         >>> bool((backward == outputs[:, 0, 4:]).all())
         True
         """
@@ -316,10 +315,10 @@ class Stacked(nn.Module):
 
     >>> import jax, jax.numpy as jnp
     >>> from rnn_jax import RNN, GRUCell, LSTMCell, Stacked
-    >>> layer, x = Stacked([RNN(LSTMCell(features=6)), RNN(GRUCell(features=4))]), jnp.ones((2, 5, 3))
-    >>> (below, top), outputs = layer.apply(layer.init(jax.random.key(0), x), x)
+    >>> layer, x = Stacked([RNN(LSTMCell(features=4)), RNN(GRUCell(features=4))]), jnp.ones((2, 5, 3))
+    >>> ((below, top), outputs), variables = layer.init_with_output(jax.random.key(0), x)
     >>> below.h.shape, top.shape, outputs.shape
-    ((2, 6), (2, 4), (2, 5, 4))
+    ((2, 4), (2, 4), (2, 5, 4))
     """
 
     layers: Sequence[Layer]
@@ -340,8 +339,7 @@ class Stacked(nn.Module):
         >>> import jax, jax.numpy as jnp
         >>> from rnn_jax import RNN, GRUCell, Stacked
         >>> layer, x = Stacked([RNN(GRUCell(4)), RNN(GRUCell(4))], dropout=0.5), jnp.ones((2, 5, 3))
-        >>> variables, rngs = layer.init(jax.random.key(0), x), {"dropout": jax.random.key(1)}
-        >>> carries, outputs = layer.apply(variables, x, deterministic=False, rngs=rngs)
+        >>> (carries, outputs), variables = layer.init_with_output(jax.random.key(0), x, deterministic=False)
         >>> len(carries), bool((layer.final_hidden(carries) == outputs[:, -1]).all())
         (2, True)
         """

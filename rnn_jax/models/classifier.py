@@ -58,7 +58,7 @@ class TextClassifier(nn.Module):
     >>> import jax, jax.numpy as jnp
     >>> from rnn_jax import RNN, LSTMCell, TextClassifier
     >>> model = TextClassifier(vocab_size=10, embedding_dim=3, num_classes=2, encoder=RNN(LSTMCell(4)))
-    >>> token_ids, lengths = jnp.array([[5, 2, 7], [4, 0, 0]]), jnp.array([3, 1])
+    >>> token_ids, lengths = jnp.array([[5, 2, 7, 3, 1], [4, 0, 0, 0, 0]]), jnp.array([5, 1])
     >>> variables = model.init(jax.random.key(0), token_ids, lengths)
     >>> model.apply(variables, token_ids, lengths).shape
     (2, 1)
@@ -100,9 +100,10 @@ class TextClassifier(nn.Module):
 
         >>> import jax, jax.numpy as jnp
         >>> from rnn_jax import RNN, GRUCell, TextClassifier
-        >>> model, token_ids = TextClassifier(9, 3, 4, RNN(GRUCell(4)), dropout=0.5), jnp.ones((2, 3), int)
-        >>> variables, rngs = model.init(jax.random.key(0), token_ids), {"dropout": jax.random.key(1)}
-        >>> model.apply(variables, token_ids, deterministic=False, rngs=rngs).shape
+        >>> model, token_ids = TextClassifier(10, 3, 4, RNN(GRUCell(4)), dropout=0.5), jnp.ones((2, 5), int)
+        >>> rngs = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
+        >>> logits, variables = model.init_with_output(rngs, token_ids, deterministic=False)
+        >>> logits.shape
         (2, 4)
         """
         x_BTE = self.embed(token_ids, deterministic)

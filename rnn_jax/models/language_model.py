@@ -55,10 +55,10 @@ class LanguageModel(nn.Module):
     >>> import jax, jax.numpy as jnp
     >>> from rnn_jax import RNN, LanguageModel, LSTMCell
     >>> model = LanguageModel(vocab_size=10, embedding_dim=4, encoder=RNN(LSTMCell(4)))
-    >>> variables = model.init(jax.random.key(0), jnp.array([[5, 2, 7]]))
-    >>> carry, outputs = model.apply(variables, jnp.array([[5, 2, 7]]))
+    >>> token_ids = jnp.array([[5, 2, 7, 3, 1], [4, 2, 3, 6, 9]])
+    >>> (carry, outputs), variables = model.init_with_output(jax.random.key(0), token_ids)
     >>> model.apply(variables, outputs, method="logits").shape
-    (1, 3, 10)
+    (2, 5, 10)
     """
 
     vocab_size: int
@@ -102,12 +102,11 @@ class LanguageModel(nn.Module):
 
         >>> import jax, jax.numpy as jnp
         >>> from rnn_jax import GRUCell, LanguageModel, RNN
-        >>> model, text = LanguageModel(10, 4, RNN(GRUCell(6))), jnp.array([[5, 2, 7]])
-        >>> variables = model.init(jax.random.key(0), text)
-        >>> carry, _ = model.apply(variables, text[:, :2])
-        >>> carry, outputs = model.apply(variables, text[:, 2:], None, carry)  # the text goes on
+        >>> model, words = LanguageModel(10, 4, RNN(GRUCell(4))), jnp.full((2, 5), 7)
+        >>> (carry, _), variables = model.init_with_output(jax.random.key(0), words)
+        >>> carry, outputs = model.apply(variables, words, initial_carry=carry)  # the texts go on
         >>> outputs.shape
-        (1, 1, 6)
+        (2, 5, 4)
         """
         x_BTE = self.embedding(token_ids)
         if self.type_dropout and not deterministic:
