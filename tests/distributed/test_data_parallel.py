@@ -24,7 +24,7 @@ from rnn_jax.models.classifier import build_classifier
 from rnn_jax.distributed.data_parallel import batch_mesh, on_every_device
 from rnn_jax.training.steps import evaluate, init_params, init_state, make_eval_step, make_train_step
 from configs import bilstm
-from tests.oracle import assert_trees_close
+from tests.helpers.oracle import assert_trees_close
 
 settings = bilstm.get_config().model.to_dict() | {"hidden": 4, "embedding_dim": 5, "layers": 2}
 settings |= {"recurrent_dropout": 0.4, "layer_dropout": 0.4, "pooling": "concat"}

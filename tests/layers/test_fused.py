@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rnn_jax import RNN, Bidirectional, LSTMCell, Stacked
 from rnn_jax.layers import rnn as rnn_room
 from rnn_jax.layers.fused import chunk_length, keeps_gates, unrolled
-from tests.helpers.cases import CELLS, LENGTHS, SIZE, UNITS, a_batch, padded_with, parameters
+from tests.helpers.cases import CELLS, LENGTHS, SIZE, UNITS, a_batch, padded_with, parameters, quick_jit
 from tests.helpers.oracle import assert_trees_close, random_like
 
 NAMES = ["simple", "gru", "lstm"]
@@ -30,9 +30,18 @@ def loss(layer, params, x, carry, lengths, weigh=random_like, **options):
     return sum((weigh(leaf, seed) * leaf.astype(jnp.float32)).sum() for seed, leaf in enumerate(leaves))
 
 
-def values_and_gradients(layer, params, x, carry, lengths):
-    values = jax.jit(layer.apply)({"params": params}, x, lengths, carry)
-    return values, jax.jit(jax.grad(partial(loss, layer), (0, 1, 2)))(params, x, carry, lengths)
+def program_of(layer):
+    """Returns a compiled (params, x, carry, lengths) -> (values of a call alone, the gradients of `loss`)."""
+
+    def run(params, x, carry, lengths):
+        values = layer.apply({"params": params}, x, lengths, carry)
+        return values, jax.grad(partial(loss, layer), (0, 1, 2))(params, x, carry, lengths)
+
+    return quick_jit(run)
+
+
+def values_and_gradients(layer, *arguments):
+    return program_of(layer)(*arguments)
 
 
 def relative_error(actual, expected):
@@ -90,8 +99,8 @@ def test_neither_the_length_of_chunks_nor_loops_within_them_change_anything(monk
 def test_nan_in_padding_reaches_neither_values_nor_gradients(name):
     layer = RNN(CELLS[name][0](UNITS), backend="fused")
     x, rest = a_batch(), (a_carry(layer, 4), LENGTHS)
-    clean = values_and_gradients(layer, parameters(layer), padded_with(x, LENGTHS, 0), *rest)
-    dirty = values_and_gradients(layer, parameters(layer), padded_with(x, LENGTHS, np.nan), *rest)
+    run = program_of(layer)
+    clean, dirty = (run(parameters(layer), padded_with(x, LENGTHS, value), *rest) for value in (0, np.nan))
     for one, other in zip(jax.tree.leaves(dirty), jax.tree.leaves(clean), strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -141,16 +150,16 @@ def test_bfloat16_gradients_batch_and_differentiate():
             params
         )
 
-    one_by_one = jax.tree.map(lambda *rows: jnp.stack(rows), *(gradient(params, row) for row in x))
-    assert relative_error(jax.vmap(gradient, (None, 0))(params, x), one_by_one) < 0.01
+    alone = quick_jit(gradient)
+    one_by_one = jax.tree.map(lambda *rows: np.stack(rows), *(alone(params, row) for row in x))
+    assert relative_error(quick_jit(jax.vmap(gradient, (None, 0)))(params, x), one_by_one) < 0.01
     direction = random_like(params, seed=7)
-    curvature = jax.jvp(lambda params: gradient(params, x[0]), (params,), (direction,))[1]
+    curvature = quick_jit(lambda *way: jax.jvp(lambda params: gradient(params, x[0]), *way)[1])(
+        (params,), (direction,)
+    )
     exact = RNN(LSTMCell(UNITS), backend="scan")
-    expected = jax.jvp(
-        lambda params: jax.grad(lambda params: exact.apply({"params": params}, x[:1])[1].sum())(params),
-        (params,),
-        (direction,),
-    )[1]
+    slope = jax.grad(lambda params: exact.apply({"params": params}, x[:1])[1].sum())
+    expected = quick_jit(lambda *way: jax.jvp(slope, *way)[1])((params,), (direction,))
     assert relative_error(curvature, expected) < 0.1
 
 
@@ -168,7 +177,7 @@ def test_recurrent_dropout_draws_the_same_mask(name):
         layer = RNN(CELLS[name][0](UNITS), backend=backend, recurrent_dropout=0.5)
         options = {"deterministic": False, "rngs": {"dropout": jax.random.key(5)}}
         arguments = parameters(layer), a_batch(), a_carry(layer, 4), LENGTHS
-        gradients.append(jax.jit(jax.grad(partial(loss, layer, **options), (0, 1, 2)))(*arguments))
+        gradients.append(quick_jit(jax.grad(partial(loss, layer, **options), (0, 1, 2)))(*arguments))
     assert relative_error(*gradients) < 1e-5
 
 
@@ -192,10 +201,10 @@ def test_forward_mode_higher_orders_and_vmap_are_those_of_the_scan(name):
 
         results.append(
             (
-                jax.jit(lambda: jax.jvp(along, (params, x, carry), direction))(),  # noqa: B023
-                jax.jit(lambda: jax.jvp(gradient, (params, x, carry), direction))(),  # noqa: B023
-                jax.jit(jax.vmap(of_one_row))(x, carry, lengths),
-                jax.jit(jax.grad(lambda p: (gradient(p, x, carry)["cell"][HEAD[name]]["kernel"] ** 2).sum()))(  # noqa: B023
+                quick_jit(lambda: jax.jvp(along, (params, x, carry), direction))(),  # noqa: B023
+                quick_jit(lambda: jax.jvp(gradient, (params, x, carry), direction))(),  # noqa: B023
+                quick_jit(jax.vmap(of_one_row))(x, carry, lengths),
+                quick_jit(jax.grad(lambda p: (gradient(p, x, carry)["cell"][HEAD[name]]["kernel"] ** 2).sum()))(  # noqa: B023
                     params
                 ),
             )

@@ -1,6 +1,7 @@
 """Where training starts: word vectors and earlier runs, row by row and path by path."""
 
 import shutil
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -49,9 +50,14 @@ def tokenizer_of(texts):
     return Tokenizer.train(texts, vocab_size=50, lowercase=True, strip_html=True)
 
 
+@cache
+def drawn(words, **changes):
+    model = build_classifier(words, 2, **(SETTINGS | changes))
+    return jax.tree.map(np.asarray, jax.jit(partial(init_params, model))(jax.random.key(9)))
+
+
 def params_of(tokenizer, **changes):
-    model = build_classifier(tokenizer.vocab_size, 2, **(SETTINGS | changes))
-    return init_params(model, jax.random.key(9))
+    return jax.tree.map(jnp.array, drawn(tokenizer.vocab_size, **changes))
 
 
 def started(params, tokenizer, cache, **changes):
