@@ -14,6 +14,7 @@ from jax.experimental import multihost_utils
 from rnn_jax.checkpoints.checkpoints import Checkpoints, out_of_patience, score
 from rnn_jax.checkpoints.orbax_store import SaveError
 from rnn_jax.errors import InputError
+from tests.helpers.cases import slow_but
 
 
 class State(NamedTuple):
@@ -135,7 +136,7 @@ def whole(tmp_path_factory):
 # After a read that failed Orbax leaves tasks behind in a closed event loop.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("damage", [flip, cut, lambda path, _: path.unlink()])
-@pytest.mark.parametrize("place", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("place", slow_but([0.5], [0.1, 0.5, 0.9]))
 def test_damage_to_any_file_is_never_restored_but_told_and_set_aside(tmp_path, whole, damage, place):
     files = sorted(path for path in (whole / "checkpoints" / "2").rglob("*") if path.is_file())
     assert len(files) > 8

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from rnn_jax import RNN, Bidirectional, GRUCell, LSTMCell, SimpleCell, Stacked
 from tests.helpers import oracle
@@ -22,6 +23,11 @@ CELLS = {
     "lstm": (LSTMCell, oracle.lstm),
     "norm_lstm": (partial(LSTMCell, layer_norm=True), oracle.norm_lstm),
 }
+
+
+def slow_but(fast, cases):
+    """Returns the cases of a test, as slow where they only repeat what those in `fast` show."""
+    return [pytest.param(case, marks=() if case in fast else pytest.mark.slow) for case in cases]
 
 
 def rnn(name="lstm", units=UNITS, **options):

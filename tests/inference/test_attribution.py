@@ -14,7 +14,7 @@ from tests.helpers.predictors import WORDS, make_predictor
 
 @pytest.fixture(scope="module")
 def predictor():
-    return make_predictor(pooling="concat", bidirectional=True)
+    return make_predictor(pooling="concat", bidirectional=True, cell="simple")
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def bent():
 
 @pytest.fixture(scope="module")
 def three_classes():
-    return make_predictor(("bad", "fair", "good"), pooling="attention")
+    return make_predictor(("bad", "fair", "good"), pooling="attention", cell="simple")
 
 
 def test_on_a_cubic_the_integral_is_exact_and_needs_two_gradients():

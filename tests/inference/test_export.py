@@ -21,6 +21,7 @@ from rnn_jax.errors import InputError
 from rnn_jax.layers.fused import chunk_length, keeps_gates
 from rnn_jax.models.classifier import build_classifier
 from rnn_jax.models.losses import class_log_probabilities
+from tests.helpers.cases import slow_but
 from tests.helpers.predictors import make_predictor
 from tests.helpers.runs import TEXTS, make_language_run, make_run
 from tests.inference.test_predictor import HOSTILE
@@ -140,12 +141,7 @@ MODELS = {
 }
 
 
-FAST = {"gru, both directions, concat", "scanned, attention"}  # a fused and a scanned one
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in MODELS]
-)
+@pytest.mark.parametrize("name", slow_but(["gru, both directions, concat", "scanned, attention"], MODELS))
 def test_every_kind_of_network_gives_the_same_bits(tmp_path, name):
     predictor = make_predictor(("bad", "good", "meh"), **MODELS[name])
     export_classifier(predictor, tmp_path / "e.zip")
@@ -162,7 +158,7 @@ def test_any_shape_gives_the_same(exported, predictor, batch, time):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("size", [1, 5, 12])
+@pytest.mark.parametrize("size", slow_but([5], [1, 5, 12]))
 def test_long_texts_are_cut_as_the_run_cuts_them(predictor, tmp_path, size):
     seen = []
     for mode in ("head", "tail", "head_tail"):

@@ -11,7 +11,7 @@ from rnn_jax.inference.stream import make_steps
 from rnn_jax.layers.pooling import POOLINGS, RUNNING, Pooling
 from rnn_jax.layers.rnn import RNN, Stacked
 from rnn_jax.models.classifier import TextClassifier
-from tests.helpers.cases import CELLS, a_batch, bidirectional, rnn
+from tests.helpers.cases import CELLS, a_batch, bidirectional, rnn, slow_but
 from tests.helpers.predictors import WORDS, make_predictor
 
 CELL_SETTINGS = [{"cell": "lstm", "layer_norm": True}, {"cell": "simple"}, {"cell": "gru"}, {"cell": "lstm"}]
@@ -33,7 +33,7 @@ def probabilities_of_prefixes(predictor, text):
 
 @pytest.mark.parametrize(
     "settings",
-    [pytest.param(case, marks=[] if index % 3 == 0 else pytest.mark.slow) for index, case in enumerate(CASES)],
+    slow_but(CASES[::3], CASES),
     ids=lambda case: "-".join(map(str, case.values())),
 )
 def test_a_stream_says_of_every_prefix_what_the_model_says_of_it_at_once(settings):

@@ -13,10 +13,21 @@ from hypothesis import strategies as st
 from rnn_jax import RNN, Bidirectional, LSTMCell, Stacked
 from rnn_jax.layers import rnn as rnn_room
 from rnn_jax.layers.fused import chunk_length, keeps_gates, unrolled
-from tests.helpers.cases import CELLS, LENGTHS, SIZE, UNITS, a_batch, padded_with, parameters, quick_jit
+from tests.helpers.cases import (
+    CELLS,
+    LENGTHS,
+    SIZE,
+    UNITS,
+    a_batch,
+    padded_with,
+    parameters,
+    quick_jit,
+    slow_but,
+)
 from tests.helpers.oracle import assert_trees_close, random_like
 
 NAMES = ["simple", "gru", "lstm"]
+SLOW_CHUNKS = [pytest.param(*sizes, marks=pytest.mark.slow) for sizes in ((1, 1), (6, 4))]
 every_cell = pytest.mark.parametrize("name", NAMES)
 
 
@@ -63,8 +74,14 @@ def compare(name, reverse, remat, x, lengths):
     assert relative_error(gradients, expected_gradients) < 1e-5
 
 
-@pytest.mark.parametrize("reverse", [False, True])
-@every_cell
+@pytest.mark.parametrize(
+    ("name", "reverse"),
+    [
+        pytest.param(name, reverse, marks=() if reverse == (name == "gru") else pytest.mark.slow)
+        for name in NAMES
+        for reverse in (False, True)
+    ],
+)
 def test_fused_is_the_scan(name, reverse):
     """30 steps are two chunks of 16 with two steps added; the lengths end in either, and one row is empty."""
     compare(name, reverse, None, a_batch(time=30), np.array([30, 0, 15, 17]))
@@ -85,7 +102,7 @@ def test_fused_is_the_scan_at_any_ragged_shape(name, reverse, remat, time, fract
     compare(name, reverse, remat, a_batch(batch=len(fractions), time=time), lengths)
 
 
-@pytest.mark.parametrize(("chunk", "unroll"), [(1, 1), (4, 1), (6, 4), (7, 7)])
+@pytest.mark.parametrize(("chunk", "unroll"), [(4, 1), (7, 7), *SLOW_CHUNKS])
 def test_neither_the_length_of_chunks_nor_loops_within_them_change_anything(monkeypatch, chunk, unroll):
     layer = RNN(LSTMCell(UNITS), reverse=True, backend="fused")
     arguments = parameters(layer), a_batch(), a_carry(layer, 4), LENGTHS
@@ -95,7 +112,7 @@ def test_neither_the_length_of_chunks_nor_loops_within_them_change_anything(monk
     assert_trees_close(values_and_gradients(layer, *arguments), expected, rtol=1e-5)
 
 
-@every_cell
+@pytest.mark.parametrize("name", slow_but(["lstm"], NAMES))
 def test_nan_in_padding_reaches_neither_values_nor_gradients(name):
     layer = RNN(CELLS[name][0](UNITS), backend="fused")
     x, rest = a_batch(), (a_carry(layer, 4), LENGTHS)
@@ -105,7 +122,7 @@ def test_nan_in_padding_reaches_neither_values_nor_gradients(name):
         np.testing.assert_array_equal(one, other)
 
 
-@every_cell
+@pytest.mark.parametrize("name", slow_but(["gru"], NAMES))
 def test_bfloat16_is_as_near_to_float32_as_the_scan_is(name):
     x = a_batch(time=40)
     layers = [
@@ -141,6 +158,7 @@ def test_bfloat16_products_accumulate_in_float32_backward_too(name):
     assert set(types) == {("bf16", "bf16", "f32")}
 
 
+@pytest.mark.slow
 def test_bfloat16_gradients_batch_and_differentiate():
     layer = RNN(LSTMCell(UNITS, dtype=jnp.bfloat16), backend="fused")
     params, x = parameters(layer), a_batch(time=20)
@@ -170,7 +188,7 @@ def test_the_carry_given_decides_its_type():
     assert {leaf.dtype for leaf in jax.tree.leaves(gradients[2])} == {jnp.dtype(jnp.bfloat16)}
 
 
-@every_cell
+@pytest.mark.parametrize("name", slow_but(["lstm"], NAMES))
 def test_recurrent_dropout_draws_the_same_mask(name):
     gradients = []
     for backend in ("fused", "scan"):
@@ -204,9 +222,9 @@ def test_forward_mode_higher_orders_and_vmap_are_those_of_the_scan(name):
                 quick_jit(lambda: jax.jvp(along, (params, x, carry), direction))(),  # noqa: B023
                 quick_jit(lambda: jax.jvp(gradient, (params, x, carry), direction))(),  # noqa: B023
                 quick_jit(jax.vmap(of_one_row))(x, carry, lengths),
-                quick_jit(jax.grad(lambda p: (gradient(p, x, carry)["cell"][HEAD[name]]["kernel"] ** 2).sum()))(  # noqa: B023
-                    params
-                ),
+                quick_jit(
+                    jax.grad(lambda p: (gradient(p, x, carry)["cell"][HEAD[name]]["kernel"] ** 2).sum())  # noqa: B023
+                )(params),
             )
         )
     assert_trees_close(*results, rtol=2e-5, atol=2e-6)

@@ -8,7 +8,19 @@ import numpy as np
 import pytest
 
 from rnn_jax.errors import InputError
-from tests.helpers.cases import LAYERS, SIZE, TIME, a_batch, carry_of, padded_with, parameters, quick_jit, rnn, run_of
+from tests.helpers.cases import (
+    LAYERS,
+    SIZE,
+    TIME,
+    a_batch,
+    carry_of,
+    padded_with,
+    parameters,
+    quick_jit,
+    rnn,
+    run_of,
+    slow_but,
+)
 from tests.helpers.oracle import assert_trees_close, random_like
 
 LENGTHS = np.array([[4, 0, 6], [1, 5, 2]])
@@ -40,7 +52,7 @@ def a_grid(name):
     return parameters(LAYERS[name]), x, random_like(carry, 5)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_but(["norm_lstm", "stacked"], NAMES))
 def test_two_leading_axes_are_a_loop_over_them(name):
     """Of calls and of carries after every step."""
     call, (params, x, initial) = calls_of(name), a_grid(name)
@@ -52,7 +64,7 @@ def test_two_leading_axes_are_a_loop_over_them(name):
         assert_trees_close(jax.tree.map(lambda leaf, at=place: leaf[at], whole), alone)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_but(["bidirectional", "flax_cells"], NAMES))
 def test_without_lengths_and_carry_too(name):
     run, (params, x, _) = run_of(LAYERS[name]), a_grid(name)
     x = np.nan_to_num(x)

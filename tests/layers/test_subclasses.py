@@ -1,5 +1,7 @@
 """Flax's cell protocol: a cell with a `__call__` of its own is called, whichever cell it is a subclass of."""
 
+from itertools import product
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,9 +51,16 @@ def around(kind, make):
     return Stacked([make()])
 
 
-@pytest.mark.parametrize("kind", ["alone", "bidirectional", "stacked"])
-@pytest.mark.parametrize("backend", ["auto", "scan"])
-@pytest.mark.parametrize("parent", NEGATED, ids=lambda cell: cell.__name__)
+CASES = list(product(NEGATED, ["auto", "scan"], ["alone", "bidirectional", "stacked"]))
+# Which cell, and where it is, are two things: the others are slow and show them together.
+SLOW = [(parent, _, kind) for parent, _, kind in CASES if parent is not LSTMCell and kind != "alone"]
+
+
+@pytest.mark.parametrize(
+    ("parent", "backend", "kind"),
+    [pytest.param(*case, marks=pytest.mark.slow if case in SLOW else ()) for case in CASES],
+    ids=lambda part: part if isinstance(part, str) else part.__name__,
+)
 def test_a_subclass_is_called_on_every_backend(parent, backend, kind):
     theirs = around(kind, lambda: RNN(NEGATED[parent](UNITS), backend=backend))
     ours = around(kind, lambda: RNN(parent(UNITS)))

@@ -25,7 +25,7 @@ from rnn_jax.models.losses import (
 )
 from rnn_jax.models.softmax import draw, log_uniform
 from tests.helpers import oracle
-from tests.helpers.cases import compiled
+from tests.helpers.cases import compiled, slow_but
 from tests.helpers.oracle import assert_trees_close, random_like
 
 WORDS, SIZE, UNITS, LANES, STEPS = 11, 3, 4, 3, 4
@@ -129,7 +129,7 @@ def test_metrics_of_no_words_or_of_a_hopeless_model_are_finite():
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("encoder", slow_but(["stacked"], ENCODERS))
 def test_windows_with_a_carried_state_are_documents_read_at_once(encoder, reverse):
     model, params = built(encoder)
     carry, found, total = model.initial_carry(LANES), {}, LanguageMetrics(0.0, 0.0)
@@ -165,7 +165,10 @@ def test_the_carry_is_that_after_the_last_word_of_a_short_row_and_of_an_empty_on
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_a_fresh_row_forgets_what_it_carried_and_the_others_do_not(encoder):
     model, params = built(encoder)
-    measure, window = jax.jit(make_measure(model)), a_window()._replace(lengths=np.full(LANES, STEPS, np.int32))
+    measure, window = (
+        jax.jit(make_measure(model)),
+        a_window()._replace(lengths=np.full(LANES, STEPS, np.int32)),
+    )
     one, other = (measure(params, a_carry(model, seed), window)[1] for seed in (1, 2))
     for here, there in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
         assert [np.array_equal(*pair) for pair in zip(here, there, strict=True)] == window.fresh.tolist()

@@ -65,9 +65,9 @@ def test_chunks_change_neither_losses_nor_gradients(monkeypatch):
         def total(*arrays):
             return (softmax_losses(*arrays, targets) ** 2).sum()
 
-        return jax.jit(
-            lambda *a: (softmax_losses(*a, targets), *jax.grad(total, argnums=(0, 1, 2))(*a))
-        )(*arrays)
+        return jax.jit(lambda *a: (softmax_losses(*a, targets), *jax.grad(total, argnums=(0, 1, 2))(*a)))(
+            *arrays
+        )
 
     whole = losses_and_gradients()
     monkeypatch.setattr(softmax, "CHUNK", 3 * WORDS)  # three rows at a time, of seven

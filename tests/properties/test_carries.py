@@ -19,6 +19,7 @@ from tests.helpers.cases import (
     rnn,
     run_layer,
     run_of,
+    slow_but,
 )
 from tests.helpers.oracle import assert_trees_close
 
@@ -42,7 +43,7 @@ def stepped(name, params, x, lengths, reverse=False, initial=None, units=UNITS):
     return tuple(found)
 
 
-@pytest.mark.parametrize("backend", ["auto", "scan"])
+@pytest.mark.parametrize("backend", slow_but(["auto"], ["auto", "scan"]))
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("name", CELLS)
 def test_carries_are_those_of_the_cell_stepped_by_hand(name, reverse, backend):

@@ -17,6 +17,7 @@ from configs import smoke
 from rnn_jax.errors import InputError
 from rnn_jax.training.logger import NonFiniteLossError
 from rnn_jax.training.trainer import CompiledByShape, Trainer
+from tests.helpers.cases import slow_but
 from tests.helpers.cut import assert_same_run, train_until_killed
 from tests.helpers.jobs import tiny_config, tiny_language_config, write_documents, write_reviews
 
@@ -135,7 +136,7 @@ def test_what_cannot_be_pretrained_or_frozen_is_said_before_training(tmp_path, r
         train_loop.train_and_evaluate(tiny_config(reviews, **changes), tmp_path / "run")
 
 
-@pytest.mark.parametrize("kind", ["classifier", "language model"])
+@pytest.mark.parametrize("kind", slow_but(["classifier"], ["classifier", "language model"]))
 def test_a_run_does_not_go_on_with_other_data(tmp_path, kind):
     reviews = write_reviews(tmp_path / "reviews.jsonl", 40)
     config = tiny_config(reviews) if kind == "classifier" else tiny_language_config(reviews)
@@ -356,6 +357,7 @@ def test_command_line_trains_with_overrides_from_any_folder(tmp_path, reviews):
     assert "Orbax" not in done.stderr
 
 
+@pytest.mark.slow
 def test_row_sparse_training_is_dense_training(reviews, tmp_path):
     losses = []
     for choice in (False, True):
