@@ -9,6 +9,7 @@ import pytest
 
 from rnn_jax.errors import InputError
 from rnn_jax.inference.attribution import QUANTITIES, attribute_words, integrated_gradients
+from tests.helpers.cases import slow_but
 from tests.helpers.predictors import WORDS, make_predictor
 
 
@@ -20,7 +21,7 @@ def predictor():
 @pytest.fixture(scope="module")
 def bent():
     """A smooth network far from linear: its parameters are three times as large."""
-    predictor = make_predictor(pooling="attention", layers=2, cell="simple")
+    predictor = make_predictor(pooling="attention", layers=2, bidirectional=True)
     predictor.params = jax.tree.map(lambda leaf: np.float32(3) * leaf, predictor.params)
     return predictor
 
@@ -47,7 +48,7 @@ def test_on_a_cubic_the_integral_is_exact_and_needs_two_gradients():
     assert np.abs(found[1] - expected).max() > 0.01
 
 
-@pytest.mark.parametrize("of", QUANTITIES)
+@pytest.mark.parametrize("of", slow_but(["logit"], QUANTITIES))
 def test_scores_sum_to_the_change_from_the_baseline_the_closer_the_more_steps(bent, of):
     errors = []
     for steps in (1, 4, 16, 64):
