@@ -17,6 +17,24 @@ def pytest_ignore_collect(collection_path, config):
     return True if collection_path == STRESS and not asked else None
 
 
+# The files that take longest, which begin first: two workers then end at about the same time.
+LONGEST = (
+    "training/test_loop.py",
+    "distributed/test_processes.py",
+    "properties/test_transformations.py",
+    "layers/test_fused.py",
+    "docs/test_research.py",
+    "training/test_parameter_groups.py",
+    "inference/test_export.py",
+    "models/test_losses.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    places = {STRESS.parent / file: place for place, file in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_caches(tmp_path_factory):
     folder = tmp_path_factory.mktemp("caches")

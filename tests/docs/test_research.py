@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import optax
+import pytest
 from flax.traverse_util import flatten_dict
 
 from tests.helpers.runs import make_run
@@ -14,6 +15,7 @@ GUIDE = Path(__file__).parents[2] / "docs" / "research.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
 
 
+@pytest.mark.slow  # op by op, as a reader runs it: hundreds of small programs to compile
 def test_the_guide_runs_as_printed(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     make_run(tmp_path / "runs" / "smoke")

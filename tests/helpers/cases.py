@@ -6,10 +6,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from rnn_jax import RNN, Bidirectional, GRUCell, LSTMCell, SimpleCell, Stacked
 from tests.helpers import oracle
 from tests.helpers.oracle import random_like
+
+# A test runs a program once or twice: of LLVM's optimisations only the time to make them would be noticed.
+quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 BATCH, TIME, SIZE, UNITS = 4, 6, 3, 4
 LENGTHS = np.array([4, 0, 6, 1])
@@ -19,6 +23,11 @@ CELLS = {
     "lstm": (LSTMCell, oracle.lstm),
     "norm_lstm": (partial(LSTMCell, layer_norm=True), oracle.norm_lstm),
 }
+
+
+def slow_but(fast, cases):
+    """Returns the cases of a test, as slow where they only repeat what those in `fast` show."""
+    return [pytest.param(case, marks=() if case in fast else pytest.mark.slow) for case in cases]
 
 
 def rnn(name="lstm", units=UNITS, **options):
@@ -59,10 +68,22 @@ def carry_of(layer, seed=3):
     return random_like(carry, seed)
 
 
+def compiled(function, **options):
+    """Returns `function(model, ...)` compiled once for each model: layers in lists have no hash."""
+    programs = {}
+
+    def call(model, *arguments, **named):
+        if id(model) not in programs:
+            programs[id(model)] = model, jax.jit(partial(function, model), **options)
+        return programs[id(model)][1](*arguments, **named)
+
+    return call
+
+
 def run_of(layer, **options):
     """Returns the layer as a compiled function of (params, x, lengths, initial_carry)."""
 
-    @jax.jit
+    @quick_jit
     def run(params, x, lengths=None, initial_carry=None):
         return layer.apply({"params": params}, x, lengths, initial_carry, **options)
 
@@ -82,7 +103,7 @@ def run_and_gradients(name):
         gradients, values = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)(params, x, initial, lengths)
         return values, gradients
 
-    return jax.jit(run)
+    return quick_jit(run)
 
 
 def run_layer(name, *arguments):

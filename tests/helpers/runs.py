@@ -1,5 +1,6 @@
 """Trained-looking runs, made without training: random parameters in a real workdir."""
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +22,13 @@ class State(NamedTuple):
     params: Any
 
 
+@cache
+def init_of(build, sizes, settings):
+    """Returns a compiled `key -> params` of the model that `build` makes of sizes and (key, value) pairs."""
+    model = build(*sizes, **dict(settings))
+    return jax.jit(lambda key: model.init(key, jnp.ones((1, 2), jnp.int32), jnp.array([2]))["params"])
+
+
 def make_run(
     workdir, names=("negative", "positive"), values=(0, 1), accuracies=(0.5, 0.9, 0.7), **model_changes
 ):
@@ -31,15 +39,15 @@ def make_run(
     config.model.embedding_dim, config.model.hidden = 5, 4
     config.model.update(model_changes)
     tokenizer = Tokenizer.train(TEXTS, vocab_size=50, lowercase=True, strip_html=True)
-    model = build_classifier(tokenizer.vocab_size, len(names), **config.model)
+    init = init_of(build_classifier, (tokenizer.vocab_size, len(names)), tuple(config.model.items()))
     with open_workdir(workdir, config.to_dict()):
         save_task(workdir, tokenizer, label_names=names, label_values=values, buckets=(6, 12))
     params_by_step, evaluations = {}, []
     with Checkpoints(workdir, keep=3) as checkpoints:
         for step, accuracy in enumerate(accuracies, start=1):
-            params = model.init(jax.random.key(step), jnp.ones((1, 2), jnp.int32), jnp.array([2]))["params"]
-            params = jax.tree.map(lambda leaf, s=step: leaf * (1 + s), params)
-            params_by_step[step] = jax.tree.map(np.asarray, params)
+            params = jax.tree.map(np.asarray, init(jax.random.key(step)))
+            params = jax.tree.map(lambda leaf, s=step: leaf * np.float32(1 + s), params)
+            params_by_step[step] = params
             evaluations.append({"step": step, "accuracy": accuracy, "loss": 0.5})
             checkpoints.save(State(jnp.int32(step), params), evaluations)
     return params_by_step
@@ -52,14 +60,14 @@ def make_language_run(workdir, losses=(2.0, 1.0, 1.5), texts=TEXTS, direction="f
     config.model.embedding_dim, config.model.hidden = 5, 4
     config.model.update(model_changes)
     tokenizer = Tokenizer.train(texts, vocab_size=50, lowercase=True, strip_html=True)
-    model = build_language_model(tokenizer.vocab_size, **config.model)
+    init = init_of(build_language_model, (tokenizer.vocab_size,), tuple(config.model.items()))
     with open_workdir(workdir, config.to_dict()):
         save_task(workdir, tokenizer)
     params_by_step, evaluations = {}, []
     with Checkpoints(workdir, keep=3) as checkpoints:
         for step, loss in enumerate(losses, start=1):
             key = jax.random.fold_in(jax.random.key(len(direction)), step)
-            params = model.init(key, jnp.ones((1, 2), jnp.int32), jnp.array([2]))["params"]
+            params = init(key)
             params_by_step[step] = jax.tree.map(np.asarray, params)
             evaluations.append({"step": step, "loss": loss, "perplexity": float(np.exp(loss))})
             checkpoints.save(State(jnp.int32(step), params), evaluations)

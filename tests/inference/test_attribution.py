@@ -1,5 +1,7 @@
 """Integrated gradients: exact where the integral is known, complete, and blind to padding."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,25 +9,26 @@ import pytest
 
 from rnn_jax.errors import InputError
 from rnn_jax.inference.attribution import QUANTITIES, attribute_words, integrated_gradients
+from tests.helpers.cases import slow_but
 from tests.helpers.predictors import WORDS, make_predictor
 
 
 @pytest.fixture(scope="module")
 def predictor():
-    return make_predictor(pooling="concat", layers=2, bidirectional=True)
+    return make_predictor(pooling="concat", bidirectional=True, cell="simple")
 
 
 @pytest.fixture(scope="module")
 def bent():
     """A smooth network far from linear: its parameters are three times as large."""
     predictor = make_predictor(pooling="attention", layers=2, bidirectional=True)
-    predictor.params = jax.tree.map(lambda leaf: 3 * leaf, predictor.params)
+    predictor.params = jax.tree.map(lambda leaf: np.float32(3) * leaf, predictor.params)
     return predictor
 
 
 @pytest.fixture(scope="module")
 def three_classes():
-    return make_predictor(("bad", "fair", "good"), pooling="attention")
+    return make_predictor(("bad", "fair", "good"), pooling="attention", cell="simple")
 
 
 def test_on_a_cubic_the_integral_is_exact_and_needs_two_gradients():
@@ -38,13 +41,14 @@ def test_on_a_cubic_the_integral_is_exact_and_needs_two_gradients():
     def value_fn(x_BTE):
         return (square * x_BTE**2 + cube * x_BTE**3).sum((1, 2)) + x_BTE[:, 0, 0] * x_BTE[:, 1, 1]
 
-    found = {steps: np.asarray(integrated_gradients(value_fn, jnp.asarray(x), steps)) for steps in (1, 2, 9)}
+    run = jax.jit(partial(integrated_gradients, value_fn), static_argnums=1)
+    found = {steps: np.asarray(run(jnp.asarray(x), steps)) for steps in (1, 2, 9)}
     np.testing.assert_allclose(found[2], expected, atol=1e-5)
     np.testing.assert_allclose(found[9], expected, atol=1e-5)
     assert np.abs(found[1] - expected).max() > 0.01
 
 
-@pytest.mark.parametrize("of", QUANTITIES)
+@pytest.mark.parametrize("of", slow_but(["logit"], QUANTITIES))
 def test_scores_sum_to_the_change_from_the_baseline_the_closer_the_more_steps(bent, of):
     errors = []
     for steps in (1, 4, 16, 64):

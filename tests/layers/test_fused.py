@@ -13,10 +13,21 @@ from hypothesis import strategies as st
 from rnn_jax import RNN, Bidirectional, LSTMCell, Stacked
 from rnn_jax.layers import fused as fused_room
 from rnn_jax.layers.fused import chunk_length, keeps_activations, unrolled
-from tests.helpers.cases import CELLS, LENGTHS, SIZE, UNITS, a_batch, padded_with, parameters
+from tests.helpers.cases import (
+    CELLS,
+    LENGTHS,
+    SIZE,
+    UNITS,
+    a_batch,
+    padded_with,
+    parameters,
+    quick_jit,
+    slow_but,
+)
 from tests.helpers.oracle import assert_trees_close, random_like
 
 NAMES = ["simple", "gru", "lstm"]
+SLOW_CHUNKS = [pytest.param(*sizes, marks=pytest.mark.slow) for sizes in ((1, 1), (6, 4))]
 every_cell = pytest.mark.parametrize("name", NAMES)
 
 
@@ -30,9 +41,18 @@ def loss(layer, params, x, carry, lengths, weigh=random_like, **options):
     return sum((weigh(leaf, seed) * leaf.astype(jnp.float32)).sum() for seed, leaf in enumerate(leaves))
 
 
-def values_and_gradients(layer, params, x, carry, lengths):
-    values = jax.jit(layer.apply)({"params": params}, x, lengths, carry)
-    return values, jax.jit(jax.grad(partial(loss, layer), (0, 1, 2)))(params, x, carry, lengths)
+def program_of(layer):
+    """Returns a compiled (params, x, carry, lengths) -> (values of a call alone, the gradients of `loss`)."""
+
+    def run(params, x, carry, lengths):
+        values = layer.apply({"params": params}, x, lengths, carry)
+        return values, jax.grad(partial(loss, layer), (0, 1, 2))(params, x, carry, lengths)
+
+    return quick_jit(run)
+
+
+def values_and_gradients(layer, *arguments):
+    return program_of(layer)(*arguments)
 
 
 def relative_error(actual, expected):
@@ -54,8 +74,14 @@ def compare(name, reverse, remat, x, lengths):
     assert relative_error(gradients, expected_gradients) < 1e-5
 
 
-@pytest.mark.parametrize("reverse", [False, True])
-@every_cell
+@pytest.mark.parametrize(
+    ("name", "reverse"),
+    [
+        pytest.param(name, reverse, marks=() if reverse == (name == "gru") else pytest.mark.slow)
+        for name in NAMES
+        for reverse in (False, True)
+    ],
+)
 def test_fused_is_the_scan(name, reverse):
     """30 steps are two chunks of 16 with two steps added; the lengths end in either, and one row is empty."""
     compare(name, reverse, None, a_batch(time=30), np.array([30, 0, 15, 17]))
@@ -76,7 +102,7 @@ def test_fused_is_the_scan_at_any_ragged_shape(name, reverse, remat, time, fract
     compare(name, reverse, remat, a_batch(batch=len(fractions), time=time), lengths)
 
 
-@pytest.mark.parametrize(("chunk", "unroll"), [(1, 1), (4, 1), (6, 4), (7, 7)])
+@pytest.mark.parametrize(("chunk", "unroll"), [(4, 1), (7, 7), *SLOW_CHUNKS])
 def test_neither_the_length_of_chunks_nor_loops_within_them_change_anything(monkeypatch, chunk, unroll):
     layer = RNN(LSTMCell(UNITS), reverse=True, backend="fused")
     arguments = parameters(layer), a_batch(), a_carry(layer, 4), LENGTHS
@@ -86,17 +112,17 @@ def test_neither_the_length_of_chunks_nor_loops_within_them_change_anything(monk
     assert_trees_close(values_and_gradients(layer, *arguments), expected, rtol=1e-5)
 
 
-@every_cell
+@pytest.mark.parametrize("name", slow_but(["lstm"], NAMES))
 def test_nan_in_padding_reaches_neither_values_nor_gradients(name):
     layer = RNN(CELLS[name][0](UNITS), backend="fused")
     x, rest = a_batch(), (a_carry(layer, 4), LENGTHS)
-    clean = values_and_gradients(layer, parameters(layer), padded_with(x, LENGTHS, 0), *rest)
-    dirty = values_and_gradients(layer, parameters(layer), padded_with(x, LENGTHS, np.nan), *rest)
+    run = program_of(layer)
+    clean, dirty = (run(parameters(layer), padded_with(x, LENGTHS, value), *rest) for value in (0, np.nan))
     for one, other in zip(jax.tree.leaves(dirty), jax.tree.leaves(clean), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
-@every_cell
+@pytest.mark.parametrize("name", slow_but(["gru"], NAMES))
 def test_bfloat16_is_as_near_to_float32_as_the_scan_is(name):
     x = a_batch(time=40)
     layers = [
@@ -132,6 +158,7 @@ def test_bfloat16_products_accumulate_in_float32_backward_too(name):
     assert set(types) == {("bf16", "bf16", "f32")}
 
 
+@pytest.mark.slow
 def test_bfloat16_gradients_batch_and_differentiate():
     layer = RNN(LSTMCell(UNITS, dtype=jnp.bfloat16), backend="fused")
     params, x = parameters(layer), a_batch(time=20)
@@ -141,16 +168,16 @@ def test_bfloat16_gradients_batch_and_differentiate():
             params
         )
 
-    one_by_one = jax.tree.map(lambda *rows: jnp.stack(rows), *(gradient(params, row) for row in x))
-    assert relative_error(jax.vmap(gradient, (None, 0))(params, x), one_by_one) < 0.01
+    alone = quick_jit(gradient)
+    one_by_one = jax.tree.map(lambda *rows: np.stack(rows), *(alone(params, row) for row in x))
+    assert relative_error(quick_jit(jax.vmap(gradient, (None, 0)))(params, x), one_by_one) < 0.01
     direction = random_like(params, seed=7)
-    curvature = jax.jvp(lambda params: gradient(params, x[0]), (params,), (direction,))[1]
+    curvature = quick_jit(lambda *way: jax.jvp(lambda params: gradient(params, x[0]), *way)[1])(
+        (params,), (direction,)
+    )
     exact = RNN(LSTMCell(UNITS), backend="scan")
-    expected = jax.jvp(
-        lambda params: jax.grad(lambda params: exact.apply({"params": params}, x[:1])[1].sum())(params),
-        (params,),
-        (direction,),
-    )[1]
+    slope = jax.grad(lambda params: exact.apply({"params": params}, x[:1])[1].sum())
+    expected = quick_jit(lambda *way: jax.jvp(slope, *way)[1])((params,), (direction,))
     assert relative_error(curvature, expected) < 0.1
 
 
@@ -161,14 +188,14 @@ def test_the_carry_given_decides_its_type():
     assert {leaf.dtype for leaf in jax.tree.leaves(gradients[2])} == {jnp.dtype(jnp.bfloat16)}
 
 
-@every_cell
+@pytest.mark.parametrize("name", slow_but(["lstm"], NAMES))
 def test_recurrent_dropout_draws_the_same_mask(name):
     gradients = []
     for backend in ("fused", "scan"):
         layer = RNN(CELLS[name][0](UNITS), backend=backend, recurrent_dropout=0.5)
         options = {"deterministic": False, "rngs": {"dropout": jax.random.key(5)}}
         arguments = parameters(layer), a_batch(), a_carry(layer, 4), LENGTHS
-        gradients.append(jax.jit(jax.grad(partial(loss, layer, **options), (0, 1, 2)))(*arguments))
+        gradients.append(quick_jit(jax.grad(partial(loss, layer, **options), (0, 1, 2)))(*arguments))
     assert relative_error(*gradients) < 1e-5
 
 
@@ -192,12 +219,12 @@ def test_forward_mode_higher_orders_and_vmap_are_those_of_the_scan(name):
 
         results.append(
             (
-                jax.jit(lambda: jax.jvp(along, (params, x, carry), direction))(),  # noqa: B023
-                jax.jit(lambda: jax.jvp(gradient, (params, x, carry), direction))(),  # noqa: B023
-                jax.jit(jax.vmap(of_one_row))(x, carry, lengths),
-                jax.jit(jax.grad(lambda p: (gradient(p, x, carry)["cell"][HEAD[name]]["kernel"] ** 2).sum()))(  # noqa: B023
-                    params
-                ),
+                quick_jit(lambda: jax.jvp(along, (params, x, carry), direction))(),  # noqa: B023
+                quick_jit(lambda: jax.jvp(gradient, (params, x, carry), direction))(),  # noqa: B023
+                quick_jit(jax.vmap(of_one_row))(x, carry, lengths),
+                quick_jit(
+                    jax.grad(lambda p: (gradient(p, x, carry)["cell"][HEAD[name]]["kernel"] ** 2).sum())  # noqa: B023
+                )(params),
             )
         )
     assert_trees_close(*results, rtol=2e-5, atol=2e-6)

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.test_util import check_grads
 
 from rnn_jax import RNN, Bidirectional, LSTMCell, Stacked
 from tests.helpers.cases import (
@@ -24,11 +23,12 @@ from tests.helpers.cases import (
     expected_rnn,
     padded_with,
     parameters,
+    quick_jit,
     rnn,
     run_layer,
     run_of,
 )
-from tests.helpers.oracle import assert_trees_close
+from tests.helpers.oracle import assert_trees_close, random_like
 
 every_cell = pytest.mark.parametrize("name", CELLS)
 
@@ -137,7 +137,29 @@ def test_an_initial_carry_reaches_each_direction_and_each_layer():
 
 
 def double(tree):
-    return jax.tree.map(partial(jnp.asarray, dtype=jnp.float64), tree)
+    return jax.tree.map(partial(np.asarray, dtype=np.float64), tree)
+
+
+def slopes(function, case, way):
+    """Returns what `function` gives and its slope along `way` in each mode, then the slope of each of those.
+
+    All in one program: forward, backward, and all four ways to take one after the other.
+    """
+
+    def forward(function):
+        return lambda case: jax.jvp(function, (case,), (way,))[1]
+
+    def backward(function):
+        def slope(case):
+            products = jax.tree.map(lambda leaf, along: (leaf * along).sum(), jax.grad(function)(case), way)
+            return sum(jax.tree.leaves(products))
+
+        return slope
+
+    modes = (forward, backward)
+    first = [mode(function) for mode in modes]
+    second = [mode(slope) for mode in modes for slope in first]
+    return function(case), [slope(case) for slope in first], [slope(case) for slope in second]
 
 
 @pytest.mark.slow
@@ -146,9 +168,21 @@ def test_derivatives_of_both_modes_and_orders_are_finite_differences(name):
     with jax.enable_x64(True):
         layer = RNN(CELLS[name][0](UNITS, param_dtype=jnp.float64))
         lengths = np.array([2, 0, 3, 1])
-        run = jax.jit(lambda params, x: layer.apply({"params": params}, x, lengths)[1])
         case = double((parameters(layer), a_batch(time=3)))
-        check_grads(run, case, order=2, modes=["fwd", "rev"], rtol=1e-5, atol=1e-5)
+        way, weight = random_like(case, seed=9), random_like(np.zeros((4, 3, UNITS)), seed=2)
+
+        def function(case):
+            return (weight * layer.apply({"params": case[0]}, case[1], lengths)[1]).sum()
+
+        run, step = quick_jit(partial(slopes, function, way=way)), 1e-4
+        _, first, second = run(case)
+        ahead, behind = (
+            run(jax.tree.map(lambda leaf, along, by=by: leaf + by * along, case, way)) for by in (step, -step)
+        )
+        np.testing.assert_allclose(first, (ahead[0] - behind[0]) / (2 * step), rtol=1e-5, atol=1e-5)
+        difference = (ahead[1][0] - behind[1][0]) / (2 * step)
+        np.testing.assert_allclose(second, difference, rtol=1e-5, atol=1e-5)
+        assert abs(first[0]) > 1e-2 < abs(second[0])
 
 
 @pytest.mark.parametrize("name", ["gru", "norm_lstm"])

@@ -1,6 +1,7 @@
 """Flax's cell protocol: a cell with a `__call__` of its own is called, whichever cell it is a subclass of."""
 
 from functools import partial
+from itertools import product
 
 import flax.linen as nn
 import jax
@@ -12,7 +13,7 @@ from rnn_jax import RNN, Bidirectional, GRUCell, LSTMCell, SimpleCell, Stacked
 from rnn_jax.errors import InputError
 from rnn_jax.layers import Cell, recurrent_product
 from tests.helpers import oracle
-from tests.helpers.cases import LENGTHS, UNITS, a_batch, padded_with, parameters
+from tests.helpers.cases import LENGTHS, UNITS, a_batch, padded_with, parameters, run_of
 from tests.helpers.oracle import assert_trees_close
 
 
@@ -83,15 +84,22 @@ def around(kind, make):
     return Stacked([make()])
 
 
-@pytest.mark.parametrize("kind", ["alone", "bidirectional", "stacked"])
-@pytest.mark.parametrize("backend", ["auto", "scan"])
-@pytest.mark.parametrize("parent", NEGATED, ids=lambda cell: cell.__name__)
+CASES = list(product(NEGATED, ["auto", "scan"], ["alone", "bidirectional", "stacked"]))
+# Which cell, and where it is, are two things: the others are slow and show them together.
+SLOW = [(parent, _, kind) for parent, _, kind in CASES if parent is not LSTMCell and kind != "alone"]
+
+
+@pytest.mark.parametrize(
+    ("parent", "backend", "kind"),
+    [pytest.param(*case, marks=pytest.mark.slow if case in SLOW else ()) for case in CASES],
+    ids=lambda part: part if isinstance(part, str) else part.__name__,
+)
 def test_a_subclass_is_called_on_every_backend(parent, backend, kind):
     theirs = around(kind, lambda: RNN(NEGATED[parent](UNITS), backend=backend))
     ours = around(kind, lambda: RNN(parent(UNITS)))
     params, x = parameters(ours), padded_with(a_batch(), LENGTHS, np.nan)
-    carry, outputs = ours.apply({"params": params}, x, LENGTHS)
-    their_carry, their_outputs = theirs.apply({"params": params}, x, LENGTHS)
+    carry, outputs = run_of(ours)(params, x, LENGTHS)
+    their_carry, their_outputs = run_of(theirs)(params, x, LENGTHS)
     assert_trees_close(their_carry, carry)
     np.testing.assert_allclose(their_outputs, -np.asarray(outputs), rtol=1e-5, atol=1e-6)
     assert np.abs(np.asarray(outputs)).max() > 0.1
@@ -112,8 +120,8 @@ def test_gradients_reach_what_a_subclass_does():
     def total(params, layer):
         return layer.apply({"params": params}, x, LENGTHS)[1].sum()
 
-    theirs = jax.grad(total)(params, layer)
-    ours = jax.grad(total)(params, RNN(LSTMCell(UNITS)))
+    gradient = jax.jit(jax.grad(total), static_argnums=1)
+    theirs, ours = gradient(params, layer), gradient(params, RNN(LSTMCell(UNITS)))
     assert_trees_close(theirs, jax.tree.map(jnp.negative, ours))
 
 

@@ -1,6 +1,6 @@
 """The language model against numpy, and text drawn from it."""
 
-from functools import cache
+from functools import cache, partial
 
 import flax.linen as nn
 import jax
@@ -14,6 +14,7 @@ from rnn_jax.errors import InputError
 from rnn_jax.inference.writer import sample
 from rnn_jax.models.language_model import LanguageModel
 from tests.helpers import oracle
+from tests.helpers.cases import compiled
 from tests.helpers.oracle import assert_trees_close, random_like
 
 WORDS, SIZE, UNITS = 12, 5, 4
@@ -45,8 +46,9 @@ def built(name):
     return model, parameters(model)
 
 
-def outputs_of(model, params, ids=IDS, lengths=LENGTHS, **options):
-    return model.apply({"params": params}, ids, lengths, **options)
+@partial(compiled, static_argnames="deterministic")
+def outputs_of(model, params, ids=IDS, lengths=LENGTHS, initial_carry=None, rngs=None, deterministic=True):
+    return model.apply({"params": params}, ids, lengths, initial_carry, deterministic, rngs=rngs)
 
 
 def reader():
@@ -165,13 +167,14 @@ def test_bfloat16_gives_float32_logits_near_those_of_float32_and_gradients_in_fl
     exact, params = built("projected")
     half = LanguageModel(WORDS, SIZE, RNN(GRUCell(UNITS, dtype=jnp.bfloat16)), dtype=jnp.bfloat16)
 
+    @compiled
     def logits(model, params):
         return model.apply({"params": params}, outputs_of(model, params)[1], method="logits")
 
     assert outputs_of(half, params)[1].dtype == jnp.bfloat16
     assert logits(half, params).dtype == jnp.float32
     np.testing.assert_allclose(logits(half, params), logits(exact, params), atol=0.05)
-    gradients = jax.grad(lambda params: (logits(half, params) ** 2).sum())(params)
+    gradients = jax.jit(jax.grad(lambda params: (logits(half, params) ** 2).sum()))(params)
     assert {leaf.dtype for leaf in jax.tree.leaves(gradients)} == {jnp.dtype("float32")}
 
 
@@ -209,11 +212,17 @@ def sampled(name="projected", params=None, prompt="c a", words=8, temperature=1.
     )
 
 
+@compiled
+def last_logits(model, params, row, length):
+    _, outputs = outputs_of(model, params, row, jnp.array([length]))
+    return model.apply({"params": params}, outputs[0, length - 1], method="logits")
+
+
 def logits_after(name, words):
     """Returns the logits of the word after these, the whole text read at once."""
-    model, params = built(name)
-    _, outputs = outputs_of(model, params, TOKENIZER.encode([words])[0][None], None)
-    logits = np.array(model.apply({"params": params}, outputs, method="logits")[0, -1])
+    (ids,) = TOKENIZER.encode([words])
+    row = np.pad(ids, (0, 8 - len(ids)), constant_values=PAD)[None]  # of one length, to compile once
+    logits = np.array(last_logits(built(name)[0], built(name)[1], row, len(ids)))
     logits[PAD] = -np.inf
     return logits
 

@@ -18,13 +18,14 @@ from tests.helpers.cases import (
     parameters,
     rnn,
     run_layer,
+    run_of,
+    slow_but,
 )
 from tests.helpers.oracle import assert_trees_close
 
 
 def carries_of(layer, params, x, lengths=None, initial=None, **options):
-    apply = jax.jit(layer.apply, static_argnames=("method", "deterministic"))
-    return apply({"params": params}, x, lengths, initial, method="carries", **options)
+    return run_of(layer, method="carries", **options)(params, x, lengths, initial)
 
 
 def stepped(name, params, x, lengths, reverse=False, initial=None, units=UNITS):
@@ -42,7 +43,7 @@ def stepped(name, params, x, lengths, reverse=False, initial=None, units=UNITS):
     return tuple(found)
 
 
-@pytest.mark.parametrize("backend", ["auto", "scan"])
+@pytest.mark.parametrize("backend", slow_but(["auto"], ["auto", "scan"]))
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("name", CELLS)
 def test_carries_are_those_of_the_cell_stepped_by_hand(name, reverse, backend):
@@ -102,7 +103,7 @@ def test_carries_of_a_dropped_out_layer_are_those_of_the_call_with_the_same_mask
     params, x = parameters(layer), a_batch()
     options = {"deterministic": False, "rngs": {"dropout": jax.random.key(3)}}
     carries = carries_of(layer, params, x, LENGTHS, **options)
-    carry, _ = layer.apply({"params": params}, x, LENGTHS, **options)
+    carry, _ = run_of(layer, **options)(params, x, LENGTHS)
     assert_trees_close(jax.tree.map(lambda leaf: leaf[:, -1], carries), carry)
     plain, _ = expected_rnn("gru", params["layers_0"], x, LENGTHS)
     assert np.abs(np.asarray(carry[0]) - plain[0]).max() > 1e-3

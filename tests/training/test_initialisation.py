@@ -1,6 +1,7 @@
 """Where training starts: word vectors and earlier runs, row by row and path by path."""
 
 import shutil
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -45,13 +46,34 @@ SETTINGS = {
 EMBEDDING = {"vectors": "", "missing": "zeros", "scale": 0.0, "epochs": 2, "from_workdir": "", "take": ()}
 
 
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory):
+    """The folder of a run that no test changes."""
+    workdir = tmp_path_factory.mktemp("classifier") / "old"
+    make_run(workdir)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def language_model(tmp_path_factory):
+    """The folder of a run that no test changes."""
+    workdir = tmp_path_factory.mktemp("language_model") / "forward"
+    make_language_run(workdir, cell="gru")
+    return workdir
+
+
 def tokenizer_of(texts):
     return Tokenizer.train(texts, vocab_size=50, lowercase=True, strip_html=True)
 
 
+@cache
+def drawn(words, **changes):
+    model = build_classifier(words, 2, **(SETTINGS | changes))
+    return jax.tree.map(np.asarray, jax.jit(partial(init_params, model))(jax.random.key(9)))
+
+
 def params_of(tokenizer, **changes):
-    model = build_classifier(tokenizer.vocab_size, 2, **(SETTINGS | changes))
-    return init_params(model, jax.random.key(9))
+    return jax.tree.map(jnp.array, drawn(tokenizer.vocab_size, **changes))
 
 
 def started(params, tokenizer, cache, **changes):
@@ -110,11 +132,10 @@ def test_an_encoder_moves_where_paths_and_shapes_agree_and_the_rest_is_told(tmp_
         ({"width": 6}, r"vectors have 5 dimensions but config.model.embedding_dim is 6; set it to 5"),
     ],
 )
-def test_what_cannot_be_taken_is_refused(tmp_path, changes, message):
-    make_run(tmp_path / "old")
+def test_what_cannot_be_taken_is_refused(tmp_path, classifier, changes, message):
     tokenizer = tokenizer_of(TEXTS)
     params = params_of(tokenizer, embedding_dim=changes.pop("width", 5))
-    options = {"from_workdir": str(tmp_path / "old"), "take": ["embedding"]} | changes
+    options = {"from_workdir": str(classifier), "take": ["embedding"]} | changes
     with pytest.raises(InputError, match=message):
         started(params, tokenizer, tmp_path / "cache", **options)
 
@@ -237,11 +258,10 @@ def test_a_stack_of_a_language_model_becomes_a_half_of_a_bidirectional_one(tmp_p
         ),
     ],
 )
-def test_what_cannot_go_elsewhere_is_refused(tmp_path, entry, message):
-    make_language_run(tmp_path / "forward", cell="gru")
+def test_what_cannot_go_elsewhere_is_refused(tmp_path, language_model, entry, message):
     tokenizer = tokenizer_of(TEXTS)
     params = params_of(tokenizer, bidirectional=True)
-    options = {"from_workdir": str(tmp_path / "forward"), "take": (entry,)}
+    options = {"from_workdir": str(language_model), "take": (entry,)}
     with pytest.raises(InputError, match=message):
         started(params, tokenizer, tmp_path / "cache", **options)
 

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -42,12 +43,18 @@ def chain_loss(texts):
 
 def model_loss(writer, texts, reverse):
     """Returns the mean -log p of all words but the first read, each text read at once."""
-    losses = []
-    for ids in writer.tokenizer.encode(texts):
-        ids = ids[::-1] if reverse else ids
+
+    @jax.jit
+    def logits_of(token_ids, lengths):
         variables = {"params": writer.params}
-        _, outputs = writer.model.apply(variables, ids[None, :-1])
-        logits = np.asarray(writer.model.apply(variables, outputs, method="logits"), np.float64)[0]
+        _, outputs = writer.model.apply(variables, token_ids, lengths)
+        return writer.model.apply(variables, outputs, method="logits")[0]
+
+    losses, rows = [], writer.tokenizer.encode(texts)
+    longest = max(map(len, rows))
+    for ids in (ids[::-1] if reverse else ids for ids in rows):
+        padded = np.pad(ids[:-1], (0, longest - len(ids)))[None]  # all of one length, to compile once
+        logits = np.asarray(logits_of(padded, np.array([len(ids) - 1])), np.float64)[: len(ids) - 1]
         losses.extend(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(ids) - 1), ids[1:]])
     return np.mean(losses)
 
@@ -111,17 +118,32 @@ EVERYTHING = {
 }
 
 
+@pytest.fixture(scope="module")
+def uncut(source, tmp_path_factory):
+    """Returns a function of a config: the workdir and the results of a run that nothing cut, made once."""
+    runs = {}
+
+    def run_once(config):
+        key = config.to_json()
+        if key not in runs:
+            workdir = tmp_path_factory.mktemp("uncut") / "whole"
+            runs[key] = workdir, train_loop.train_and_evaluate(config, workdir)
+        return runs[key]
+
+    return run_once
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("parts_done", "changes"), [(1, {}), (4, {}), (1, EVERYTHING), (3, EVERYTHING)])
-def test_resumed_run_equals_uninterrupted_one(tmp_path, source, parts_done, changes):
+def test_resumed_run_equals_uninterrupted_one(tmp_path, source, uncut, parts_done, changes):
     """Also where the cut is inside an epoch, and so inside documents: the state goes on."""
     config = tiny_language_config(source, train__evaluate_every=0.3, **changes)
-    whole = train_loop.train_and_evaluate(config, tmp_path / "whole")
+    workdir, whole = uncut(config)
     train_until_killed(config, tmp_path / "cut", parts_done)
     resumed = train_loop.train_and_evaluate(config, tmp_path / "cut")
     assert resumed["resumed_at"] == parts_done * round(0.3 * whole["steps"] / 2) > 0
     assert resumed["loss"] == whole["loss"]
-    assert_same_run(tmp_path / "whole", tmp_path / "cut", whole["steps"])
+    assert_same_run(workdir, tmp_path / "cut", whole["steps"])
 
 
 @pytest.mark.slow

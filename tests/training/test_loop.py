@@ -18,6 +18,7 @@ from rnn_jax.errors import InputError
 from rnn_jax.training import loop
 from rnn_jax.training.logger import NonFiniteLossError
 from rnn_jax.training.trainer import CompiledByShape, Trainer
+from tests.helpers.cases import slow_but
 from tests.helpers.cut import assert_same_run, train_until_killed
 from tests.helpers.jobs import tiny_config, tiny_language_config, write_documents, write_reviews
 
@@ -74,25 +75,38 @@ UNFREEZING = {
 }
 
 
+@pytest.fixture(scope="module")
+def uncut(tmp_path_factory):
+    """Returns a function of changes: a config, and the workdir and the results of a run that nothing cut."""
+    source, runs = write_reviews(tmp_path_factory.mktemp("reviews") / "reviews.jsonl", 120), {}
+
+    def run_once(**changes):
+        config = tiny_config(source, **changes)
+        if (key := config.to_json()) not in runs:
+            workdir = tmp_path_factory.mktemp("uncut") / "whole"
+            runs[key] = workdir, train_loop.train_and_evaluate(config, workdir)
+        return config, *runs[key]
+
+    return run_once
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("epochs_done", "changes"), [(1, {}), (3, {}), (1, UNFREEZING), (2, UNFREEZING)])
-def test_resumed_run_equals_uninterrupted_one(tmp_path, reviews, epochs_done, changes):
-    config = tiny_config(
-        reviews,
+def test_resumed_run_equals_uninterrupted_one(tmp_path, uncut, epochs_done, changes):
+    config, workdir, whole = uncut(
         train__epochs=4,
         train__evaluate_every=0.5,
         batch__buckets=2,
         model__cell="gru",
         **changes,
     )
-    whole = train_loop.train_and_evaluate(config, tmp_path / "whole")
     train_until_killed(config, tmp_path / "cut", 2 * epochs_done)
     resumed = train_loop.train_and_evaluate(config, tmp_path / "cut")
     interval = round(0.5 * whole["steps"] / 4)
     assert resumed["resumed_at"] == 2 * epochs_done * interval > 0
     assert resumed["confusion_matrix"] == whole["confusion_matrix"]
     assert resumed["loss"] == whole["loss"]
-    assert_same_run(tmp_path / "whole", tmp_path / "cut", whole["steps"])
+    assert_same_run(workdir, tmp_path / "cut", whole["steps"])
 
 
 @pytest.mark.slow
@@ -136,7 +150,7 @@ def test_what_cannot_be_pretrained_or_frozen_is_said_before_training(tmp_path, r
         train_loop.train_and_evaluate(tiny_config(reviews, **changes), tmp_path / "run")
 
 
-@pytest.mark.parametrize("kind", ["classifier", "language model"])
+@pytest.mark.parametrize("kind", slow_but(["classifier"], ["classifier", "language model"]))
 def test_a_run_does_not_go_on_with_other_data(tmp_path, kind):
     reviews = write_reviews(tmp_path / "reviews.jsonl", 40)
     config = tiny_config(reviews) if kind == "classifier" else tiny_language_config(reviews)
@@ -154,7 +168,7 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path, kind):
 @pytest.mark.slow
 def test_run_killed_with_sigkill_resumes_to_the_same_bits(tmp_path):
     reviews = write_reviews(tmp_path / "reviews.jsonl", 400)
-    settings = dict(train__epochs=30, train__evaluate_every=0.5, train__keep_checkpoints=1)
+    settings = dict(train__epochs=15, train__evaluate_every=0.5, train__keep_checkpoints=1)
     config = tiny_config(reviews, **settings)
     whole = train_loop.train_and_evaluate(config, tmp_path / "whole")
     program = (
@@ -357,6 +371,7 @@ def test_command_line_trains_with_overrides_from_any_folder(tmp_path, reviews):
     assert "Orbax" not in done.stderr
 
 
+@pytest.mark.slow
 def test_row_sparse_training_is_dense_training(reviews, tmp_path):
     losses = []
     for choice in (False, True):

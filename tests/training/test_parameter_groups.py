@@ -1,5 +1,7 @@
 """Parameter groups: chosen by path, frozen to the bit, unfrozen in time, each at its rate."""
 
+from functools import cache, partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,12 +37,17 @@ class NoMeter:
     flush = push
 
 
-def trained(freeze=(), rates=(), steps=6, epoch=2, state=None, **changes):
-    """Returns (the parameters before, the state after) so many steps of a small classifier."""
-    model, batches = small_model(), small_batches()
-    params = init_params(model, jax.random.key(1))
-    groups = group_parameters(params, freeze, rates, epoch)
-    trainer = Trainer(
+@cache
+def start():
+    return jax.tree.map(np.asarray, jax.jit(partial(init_params, small_model()))(jax.random.key(1)))
+
+
+@cache
+def trainer_of(freeze, rates, epoch, **changes):
+    """Returns a trainer, one for all runs that differ in their steps alone: it compiles each phase once."""
+    model = small_model()
+    groups = group_parameters(start(), freeze, rates, epoch)
+    return Trainer(
         groups,
         lambda step: build_optimizer(8, groups, step, **(SETTINGS | changes))[0],
         lambda optimizer, chosen: make_train_step(
@@ -49,9 +56,13 @@ def trained(freeze=(), rates=(), steps=6, epoch=2, state=None, **changes):
         batch_mesh(1),
         jax.random.key(0),
     )
-    before = jax.tree.map(np.asarray, params)
-    state = state or init_state(params, trainer.optimizers[0])
-    return before, trainer.train_until(steps, state, batches, 0, NoMeter(), Interruption())
+
+
+def trained(freeze=(), rates=(), steps=6, epoch=2, state=None, **changes):
+    """Returns (the parameters before, the state after) so many steps of a small classifier."""
+    trainer = trainer_of(tuple(freeze), tuple(rates), epoch, **changes)
+    state = state or init_state(jax.tree.map(jnp.array, start()), trainer.optimizers[0])
+    return start(), trainer.train_until(steps, state, small_batches(), 0, NoMeter(), Interruption())
 
 
 def same(one, other):

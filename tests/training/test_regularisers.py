@@ -1,5 +1,7 @@
 """Smoothed labels, adversaries and averages, against numpy and closed forms."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -22,6 +24,11 @@ def model(**options):
     return TextClassifier(20, 4, 2, RNN(LSTMCell(4)), pooling="mean", **options)
 
 
+def drawn(network, seed=1):
+    return jax.jit(partial(init_params, network))(jax.random.key(seed))
+
+
+@partial(jax.jit, static_argnums=0)
 def loss_of(network, params, batch, change=None):
     logits = network.apply({"params": params}, batch.token_ids, batch.lengths, True, change)
     return batch_metrics(logits, batch).loss
@@ -57,9 +64,9 @@ def test_an_adversary_has_the_same_norm_for_every_text_and_none_without_words():
 
 def test_an_adversary_raises_the_loss_more_than_chance_and_never_touches_padding():
     network, batch = model(), small_batches()(0, 0)
-    params = init_params(network, jax.random.key(3))
+    params = drawn(network, 3)
     none = jnp.zeros((*batch.token_ids.shape, 4))
-    slope = jax.grad(lambda change: loss_of(network, params, batch, change))(none)
+    slope = jax.jit(jax.grad(loss_of, argnums=3), static_argnums=0)(network, params, batch, none)
     change = adversary(slope, 0.1)
     padded = np.arange(batch.token_ids.shape[1]) >= batch.lengths[:, None]
     assert not np.asarray(change)[padded].any()
@@ -71,17 +78,17 @@ def test_an_adversary_raises_the_loss_more_than_chance_and_never_touches_padding
 
 def test_the_adversarial_gradient_is_that_of_the_clean_and_the_worst_loss():
     network, batch = model(), small_batches()(0, 0)
-    params = init_params(network, jax.random.key(3))
+    params = drawn(network, 3)
     gradient_fn = make_gradient(make_classifier_loss(network.apply), 0.7)
     empty = jax.tree.map(lambda _: None, params)
-    (found, _, _), _ = gradient_fn(params, empty, jax.random.key(0), ((), batch))
+    (found, _, _), _ = jax.jit(gradient_fn)(params, empty, jax.random.key(0), ((), batch))
     none = jnp.zeros((*batch.token_ids.shape, 4))
-    slope = jax.grad(lambda change: loss_of(network, params, batch, change))(none)
+    slope = jax.jit(jax.grad(loss_of, argnums=3), static_argnums=0)(network, params, batch, none)
     radius = 0.7 * np.asarray(params["embedding"]["embedding"]).std()
     change = np.asarray(adversary(slope, radius))
     np.testing.assert_allclose(np.sqrt((change[batch.lengths > 0] ** 2).sum(axis=(1, 2))), radius, rtol=1e-4)
-    expected = jax.grad(
-        lambda params: loss_of(network, params, batch) + loss_of(network, params, batch, change)
+    expected = jax.jit(
+        jax.grad(lambda params: loss_of(network, params, batch) + loss_of(network, params, batch, change))
     )(params)
     assert_trees_close(found, expected, rtol=1e-4, atol=1e-6)
 
@@ -100,7 +107,7 @@ def test_training_keeps_the_average_beside_the_weights_and_exchange_gives_it():
     network, optimizer, batches, decay = model(), optax.adam(0.1), small_batches(), 0.8
     options = Regularisers(average=decay)
     step = make_train_step(make_classifier_loss(network.apply), optimizer, regularisers=options)
-    state = init_state(init_params(network, jax.random.key(1)), optimizer, options)
+    state = init_state(drawn(network), optimizer, options)
     seen = []
     for number in range(4):
         state, _ = step(state, batches(0, number), jax.random.key(0))
@@ -117,7 +124,7 @@ def test_training_keeps_the_average_beside_the_weights_and_exchange_gives_it():
 
 def test_the_average_leaves_frozen_weights_as_they_are():
     network, optimizer, options = model(), optax.sgd(0.1), Regularisers(average=0.5)
-    params = init_params(network, jax.random.key(1))
+    params = drawn(network)
     table = np.array(params["embedding"]["embedding"])
     chosen = jax.tree.map(lambda _: True, params) | {"embedding": {"embedding": False}}
     step = make_train_step(
@@ -131,7 +138,7 @@ def test_the_average_leaves_frozen_weights_as_they_are():
 
 def test_word_dropout_leaves_out_whole_words():
     network, batch = model(word_dropout=0.5), small_batches()(0, 0)
-    params = init_params(network, jax.random.key(1))
+    params = drawn(network)
     seen = []
 
     def spy(next_fun, args, kwargs, context):

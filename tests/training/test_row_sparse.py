@@ -10,6 +10,7 @@ from rnn_jax.data.batches import Batch
 from rnn_jax.models.losses import make_classifier_loss
 from rnn_jax.training.row_sparse import RowAdam
 from rnn_jax.training.steps import init_params, init_state, make_train_step
+from tests.helpers.cases import slow_but
 
 WORDS, STEPS = 600, 260
 
@@ -36,7 +37,7 @@ class Reader:
         return logits - jax.lax.stop_gradient(logits)
 
 
-@pytest.mark.parametrize("b1", [0.9, 0.0])
+@pytest.mark.parametrize("b1", slow_but([0.9], [0.9, 0.0]))
 def test_skipped_steps_are_made_good(b1):
     """With a schedule and clipping; words come back after 1 to 200 steps, some never."""
     rate = optax.warmup_cosine_decay_schedule(1e-4, 1e-2, 50, STEPS)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -67,8 +68,13 @@ with pytest.raises(InputError, match="number of rows is 3, which 2 devices"):
 """
 
 
+@cache
+def drawn():
+    return jax.tree.map(np.asarray, jax.jit(partial(init_params, MODEL))(jax.random.key(0)))
+
+
 def a_state(step=0):
-    params = init_params(MODEL, jax.random.key(0))
+    params = jax.tree.map(jnp.array, drawn())
     carry = jax.tree.map(jnp.copy, MODEL.initial_carry(LANES))
     return TrainState(jnp.asarray(step, jnp.int32), params, optimizer().init(params), carry)
 
@@ -85,13 +91,11 @@ def a_step(freeze=()):
 def test_a_step_is_the_gradient_of_the_mean_over_words_and_hands_the_carry_on():
     windows, state, step = Windows(DOCUMENTS, LANES, STEPS), a_state(), a_step()
     params, carry = state.params, state.carry
+    gradient = jax.jit(jax.grad(make_language_loss(MODEL), has_aux=True))
     for number in range(3):
         window = windows(0, number)
-        loss = make_language_loss(MODEL)
-        expected, (metrics, count, carry) = jax.grad(loss, has_aux=True)(
-            params, carry, window, jax.random.fold_in(KEY, number)
-        )
-        params = jax.tree.map(lambda p, g, words=count: p - 0.1 * g / words, params, expected)
+        expected, (metrics, _, carry) = gradient(params, carry, window, jax.random.fold_in(KEY, number))
+        params = jax.tree.map(lambda p, g, words=metrics.words: p - 0.1 * g / words, params, expected)
         state, found = step(state, window, KEY)
         assert_trees_close(found, metrics, rtol=1e-5, atol=1e-6)
     assert int(state.step) == 3
@@ -108,15 +112,20 @@ def test_frozen_parameters_keep_their_bits():
     assert not np.allclose(state.params["softmax_bias"], before["softmax_bias"])
 
 
+@jax.jit
+def log_probabilities(params, token_ids, lengths):
+    _, outputs = MODEL.apply({"params": params}, token_ids, lengths)
+    return jax.nn.log_softmax(MODEL.apply({"params": params}, outputs, method="logits")[0])
+
+
 def test_evaluation_is_that_of_documents_read_at_once():
     windows, params = Windows(DOCUMENTS, LANES, STEPS), a_state().params
     eval_step = make_eval_step(make_language_measure(MODEL))
     found = evaluate(eval_step, params, windows.in_order(), MODEL.initial_carry(LANES))
     expected = 0.0
     for document in (document for document in DOCUMENTS if len(document) > 1):
-        _, outputs = MODEL.apply({"params": params}, document[None, :-1])
-        logits = MODEL.apply({"params": params}, outputs, method="logits")[0]
-        log_p = jax.nn.log_softmax(logits)
+        row = np.pad(document[:-1], (0, 16 - len(document)))[None]  # of one length, to compile once
+        log_p = np.asarray(log_probabilities(params, row, np.array([len(document) - 1])))
         expected -= float(log_p[np.arange(len(document) - 1), document[1:]].sum())
     assert float(found.loss) == pytest.approx(expected, rel=1e-5)
     assert found.summary()["words"] == sum(max(len(document) - 1, 0) for document in DOCUMENTS)
