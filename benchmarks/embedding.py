@@ -81,8 +81,8 @@ def main():
         "### Row-sparse training of the embedding\n\n"
         "Make this table again: `python -m benchmarks.embedding`. Dense Adam reads and writes the whole "
         "embedding at every step. With `config.train.row_sparse` it reads and writes the rows of the batch "
-        "only. The table has milliseconds of a train step of `configs/bilstm.py`, with 32 texts of 256 words. "
-        f"{machine()}.\n\n{table}"
+        "only. The table has milliseconds of a train step of `configs/bilstm.py`, with 32 texts of 256 words."
+        f" {machine()}.\n\n{table}"
     )
     write_section("embedding", text)
 

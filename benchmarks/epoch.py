@@ -108,8 +108,8 @@ def main():
     text = (
         "## An epoch of the tutorial's network\n\n"
         "Make this table again: `python -m benchmarks.epoch`. An epoch has 20,000 reviews to train and 2,500 "
-        "to validate. The network has 336,705 parameters, and batches have 32 reviews. The other programs pad "
-        f"to 500 words; ours has six padded lengths. {machine()}.\n\n{table(measured)}"
+        "to validate. The network has 336,705 parameters, and batches have 32 reviews. The other programs "
+        f"pad to 500 words; ours has six padded lengths. {machine()}.\n\n{table(measured)}"
     )
     print(text)
     write_section("epoch", text)

@@ -106,9 +106,9 @@ def performance_page(stored, shapes, networks, a_case):
         "Make these tables again: `python -m benchmarks.recurrence`. They have milliseconds, medians of "
         f"interleaved runs. Shapes (batch, steps, inputs, units): {listed}. Training computes a loss on the "
         "final hidden state and its gradient with respect to all weights. Forward computes all outputs and "
-        'the final state. "Ours" splits the batch over one device for each core. The ratio uses the number of '
-        "devices that the library chooses: one for each core below 512 units (1024 in bfloat16), else one. "
-        f"{machine()}; square float32 products reach {stored['rate']:.0f} GFLOP/s.",
+        'the final state. "Ours" splits the batch over one device for each core. The ratio uses the number '
+        "of devices that the library chooses: one for each core below 512 units (1024 in bfloat16), else one."
+        f" {machine()}; square float32 products reach {stored['rate']:.0f} GFLOP/s.",
     ]
     for kind in ("LSTM", "GRU"):
         for mode in ("train", "forward"):
