@@ -137,11 +137,12 @@ def row(network, kind, runs):
 
 def draw(results):
     """Draws the test accuracy of every run, a panel for each network."""
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
-    for axes, network in zip(figure.subplots(1, len(NETWORKS), sharey=True), NETWORKS, strict=True):
+    figure = Figure(figsize=(8, 5.6), layout="constrained")
+    places = figure.subplots(2, 2, sharex=True, sharey=True).flat
+    for axes, network in zip(places, NETWORKS, strict=True):
         for key, marker, label in (("train_accuracy", "^", "train, last epoch"), ("accuracy", "o", "test")):
             points = [
-                (kind, 100 * run[key])
+                (100 * run[key], kind)
                 for (of, kind), runs in results.items()
                 if of == network
                 for run in runs
@@ -149,9 +150,9 @@ def draw(results):
             if points:
                 axes.plot(*zip(*points, strict=True), marker, label=label, alpha=0.7)
         axes.set_title(network)
-        axes.tick_params(axis="x", rotation=90)
         axes.grid(alpha=0.3)
-    figure.axes[0].set_ylabel("accuracy, %")
+    figure.axes[0].invert_yaxis()  # the first kind on top; the axes are shared
+    figure.supxlabel("accuracy, %")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
     figure.savefig(DOCS / "tutorial.png", dpi=120)
 

@@ -39,7 +39,7 @@ difference of all numbers and cases, and the largest share of the tolerance of t
 sentences; search `tests/` for their code. Results that have to be equal to the bit are equal, and are not
 listed.
 
-Remake it: `python -m tests.stress.equality` ({minutes:.0f} minutes). {machine}.
+Make this section again: `python -m tests.stress.equality` ({minutes:.0f} minutes). {machine}.
 
 | test | cases | largest difference | share of the tolerance |
 |---|---|---|---|

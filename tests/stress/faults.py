@@ -41,7 +41,7 @@ from the newest one that is not, and say so.
 - A lock keeps a second run out. It is released when its process dies. Another config and other data are
   refused.
 
-Remake it: `python -m tests.stress.faults` ({minutes:.0f} minutes). {machine}.
+Make this section again: `python -m tests.stress.faults` ({minutes:.0f} minutes). {machine}.
 
 | fault | trials | steps repeated, at most |
 |---|---|---|

@@ -20,7 +20,7 @@ PAGE, PICTURE = Path("docs", "reliability.md"), Path("docs", "health.png")
 SECTION = "health"
 TEXT = """## Long runs, repeated runs, types
 
-{machine}. Remake: `python -m tests.stress.health`.
+Make this section again: `python -m tests.stress.health`. {machine}.
 
 ### Memory
 

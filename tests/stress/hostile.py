@@ -54,7 +54,7 @@ The proof is {cases:,} cases, drawn from a seed, in worker processes: files that
 texts, settings of any type. Each must either be refused as described or give the answer of an independent
 reader (`csv`, `json`, `pyarrow`, `numpy`), within {seconds} s and {most:,} MiB.
 
-Remake it: `python -m tests.stress.hostile` ({minutes:.0f} minutes). {machine}.
+Make this section again: `python -m tests.stress.hostile` ({minutes:.0f} minutes). {machine}.
 
 | what is read | cases | kinds | refused | answered | failed | slowest, s | most memory, MiB |
 |---|---|---|---|---|---|---|---|

@@ -32,7 +32,7 @@ end to that of the other. "Waits" means that the fault comes within {alone:.0f} 
 nothing, as in a long compilation. Then both start again. The run must end with the same bits as one process
 on two devices. How to start several processes: [several hosts](scaling.md).
 
-Remake it: `python -m tests.stress.peers`. {machine}.
+Make this section again: `python -m tests.stress.peers`. {machine}.
 
 | fault | trials | seconds until the other ends, at most | it says what to do | steps repeated, at most |
 |---|---|---|---|---|
