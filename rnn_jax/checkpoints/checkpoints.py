@@ -133,7 +133,7 @@ class Checkpoints:
         likes = {PARAMS: like.params, PROGRESS: _progress(like), EVALUATIONS: None}
         items = self.store.read(step, likes)
         self.evaluations = checked(items[EVALUATIONS], self.folder / str(step))
-        return type(like)(params=items[PARAMS], **items[PROGRESS])
+        return like._replace(params=items[PARAMS], **items[PROGRESS])
 
     def _check_best(self, steps: Sequence[int], problems: dict[int, str]) -> None:
         """Adds to the problems of checkpoints that of the best one, if it is damaged."""
@@ -165,7 +165,11 @@ class Checkpoints:
 
 
 def _progress(state: Any) -> dict[str, Any]:
-    return {name: value for name, value in state._asdict().items() if name != "params"}
+    # A classifier carries nothing from step to step, and its checkpoints have no such entry.
+    there = {
+        name: value for name, value in state._asdict().items() if name != "carry" or jax.tree.leaves(value)
+    }
+    return {name: value for name, value in there.items() if name != "params"}
 
 
 def score(evaluation: Mapping[str, float]) -> tuple[float, float]:

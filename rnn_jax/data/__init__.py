@@ -1,7 +1,7 @@
 """From a source of texts to padded batches."""
 
-from rnn_jax.data.batches import Batch, Batches, bucket_lengths
-from rnn_jax.data.pipeline import Data, Documents, load_data, load_documents
+from rnn_jax.data.batches import Batch, Batches, BatchSource, bucket_lengths
+from rnn_jax.data.pipeline import Data, Documents, RunData, load_data, load_documents
 from rnn_jax.data.sources import read_source, read_texts
 from rnn_jax.data.splits import Corpus, Split, load_corpus
 from rnn_jax.data.tokenizer import Tokenizer, truncate
@@ -9,10 +9,12 @@ from rnn_jax.data.windows import Window, Windows
 
 __all__ = [
     "Batch",
+    "BatchSource",
     "Batches",
     "Corpus",
     "Data",
     "Documents",
+    "RunData",
     "Split",
     "Tokenizer",
     "Window",

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -12,6 +12,46 @@ from rnn_jax.errors import require
 ROUND_TO = 16
 MOST_SIZES = 512  # that are compared for the buckets
 WHOLE = slice(None)
+
+BatchT = TypeVar("BatchT", covariant=True)
+
+
+class BatchSource(Protocol[BatchT]):
+    """What a run needs of one split of its data; `Batches` and `Windows` are such sources.
+
+    A batch is a NamedTuple of arrays with the field `token_ids`, int32[B, T]. Calling the source with a seed
+    and a step gives the batch at that step, counted from 0 over all epochs. It has to be a pure function of
+    the two, because a resumed run asks for the steps that it has not done.
+
+    >>> source: BatchSource[Batch] = Batches([np.array([5, 2])], np.array([1]), buckets=(4,), batch_size=2)
+    >>> source(seed=0, step=7).token_ids.tolist()
+    [[5, 2, 0, 0], [0, 0, 0, 0]]
+    """
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The number of batches in which every example comes once."""
+
+    @property
+    def predictions(self) -> int:
+        """The number of predictions in an epoch: texts of a classifier, words of a language model."""
+
+    @property
+    def padding_waste(self) -> float:
+        """The share of the recurrence's steps that are spent on padding, from 0 to 1."""
+
+    @property
+    def shapes(self) -> Sequence[tuple[int, int]]:
+        """The shapes [B, T] that batches have. Each is compiled once."""
+
+    def __call__(self, seed: int, step: int) -> BatchT:
+        """Returns the batch at `step`, counted from 0 over all epochs."""
+
+    def in_order(self) -> Iterator[BatchT]:
+        """Yields every example once, in an order that is always the same: what evaluation reads."""
+
+    def one_of_each_shape(self) -> Iterator[BatchT]:
+        """Yields one batch of each of `shapes`: what is compiled before training begins."""
 
 
 class Batch(NamedTuple):

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from rnn_jax.data.batches import WHOLE, Batches, bucket_lengths
+from rnn_jax.data.batches import WHOLE, Batches, BatchSource, BatchT, bucket_lengths
 from rnn_jax.data.encoding import encode_splits
 from rnn_jax.data.sources import read_texts
 from rnn_jax.data.splits import Corpus, hold_out, load_corpus
@@ -15,6 +15,50 @@ from rnn_jax.data.windows import Windows
 from rnn_jax.hashing import digest_of_arrays, digest_of_json
 
 LONGER = 2  # padded lengths for texts that are longer than those to train on
+
+
+class RunData(Protocol[BatchT]):
+    """What a run needs of its data; `Data` (a classifier's) and `Documents` (a language model's) have it.
+
+    A new kind of data is a NamedTuple, or any other object, with these attributes.
+    """
+
+    @property
+    def train(self) -> BatchSource[BatchT]:
+        """The batches to train on."""
+
+    @property
+    def validation(self) -> BatchSource[BatchT]:
+        """The batches that each evaluation reads; the best checkpoint is chosen on them."""
+
+    @property
+    def test(self) -> BatchSource[BatchT]:
+        """The batches that the best checkpoint is measured on at the end."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """What turned the texts into word ids. It is saved in the run's folder."""
+
+    @property
+    def task(self) -> dict[str, object]:
+        """JSON values that using the model needs beside its config and tokeniser; saved as task.json.
+
+        With the entry "data", the digest, so that a run is not resumed on other data.
+        """
+
+    @property
+    def uses(self) -> np.ndarray:
+        """int[V]: how often each word of the vocabulary occurs in the texts to train on."""
+
+    @property
+    def texts(self) -> Callable[[], list[str]]:
+        """Returns the texts that the vocabulary was chosen from; word2vec trains on them."""
+
+    def digest(self) -> str:
+        """Returns a digest of everything the batches are made of. All processes of a run must agree on it."""
+
+    def describe(self) -> str:
+        """Returns one or two lines for the log: sizes, vocabulary, shapes."""
 
 
 class Data(NamedTuple):
@@ -33,7 +77,7 @@ class Data(NamedTuple):
         return self.corpus.label_names
 
     @property
-    def task(self) -> dict[str, Any]:
+    def task(self) -> dict[str, object]:
         """What a trained model needs beside its config and tokeniser, and the data that it is trained on."""
         names, values, buckets = self.corpus.label_names, self.corpus.label_values, self.train.buckets
         return {"label_names": names, "label_values": values, "buckets": buckets, "data": self.digest()}
@@ -130,7 +174,7 @@ class Documents(NamedTuple):
         return self.validation
 
     @property
-    def task(self) -> dict[str, Any]:
+    def task(self) -> dict[str, object]:
         """The data that a model is trained on; it needs nothing beside its config and tokeniser."""
         return {"data": self.digest()}
 

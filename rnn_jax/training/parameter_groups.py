@@ -10,10 +10,12 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 import jax
+import optax
 
 from rnn_jax.errors import nearest, require
 
 FROZEN = "frozen"
+Flags = optax.Params  # a tree like the parameters, of booleans
 
 
 class Group(NamedTuple):
