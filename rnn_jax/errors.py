@@ -5,17 +5,18 @@ from collections.abc import Hashable, Iterable, Mapping
 from typing import TypeVar
 
 Option = TypeVar("Option")
-LONGEST = 4000
+LONGEST_MESSAGE = 4000  # characters
+SEEDS = 2**32  # how many there are: what numpy's, JAX's and gensim's generators all take
 
 
 class InputError(ValueError):
     """Bad input. The message names the argument, the value and the fix; a command prints it alone.
 
-    Values may be of any size, and are cut: the first LONGEST characters of a message are kept.
+    Values may be of any size, and are cut: the first LONGEST_MESSAGE characters of a message are kept.
     """
 
     def __init__(self, message: str):
-        super().__init__(message if len(message) <= LONGEST else f"{message[:LONGEST]}...")
+        super().__init__(message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]}...")
 
 
 def choose(argument: str, value: str, options: Mapping[str, Option]) -> Option:
@@ -48,3 +49,14 @@ def require(condition: bool, message: str) -> None:
 def check_rate(argument: str, rate: float) -> None:
     """Raises InputError unless `rate` is a rate of dropout: at least 0 and below 1."""
     require(0 <= rate < 1, f"{argument} is {rate}, but a rate of dropout is at least 0 and below 1")
+
+
+def check_seed(argument: str, seed: int) -> None:
+    """Raises InputError unless `seed` is one that every generator takes: from 0 to 2**32 - 1.
+
+    >>> check_seed("seed", -1)
+    Traceback (most recent call last):
+    ...
+    rnn_jax.errors.InputError: seed is -1; give a number from 0 to 2**32 - 1
+    """
+    require(0 <= seed < SEEDS, f"{argument} is {seed}; give a number from 0 to 2**32 - 1")

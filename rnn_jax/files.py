@@ -1,18 +1,29 @@
-"""Files that a user names: their paths, how far what is in them may expand, and writing one whole."""
+"""Files: the paths that a user gives, how far contents may expand, writing a file whole, and caches."""
 
 import errno
+import lzma
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
+
+import numpy as np
 
 from rnn_jax.errors import InputError, require
 
-FREE = 2**26  # bytes that any file may expand to
-LARGEST = 2**28  # bytes of a file that is read whole: the config of a run, its tokeniser
-EXPANSION = 100  # and times its own size; texts and vectors compress to a third, rarely to a tenth
-ABSENT = (errno.ENOENT, errno.ENOTDIR)
+Kept = TypeVar("Kept")
+
+FREE = 2**26  # bytes that the contents of any file may take
+EXPANSION = 100  # and, of a large file, times its own size; texts and vectors rarely compress to a tenth
+LARGEST_TEXT = 2**28  # bytes of a file that is read whole: the config of a run, its tokeniser
+NOT_THERE = (errno.ENOENT, errno.ENOTDIR)
+# What the libraries raise for files that are cut off, damaged, encrypted or compressed in another way.
+DAMAGE = (OSError, EOFError, RuntimeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, struct.error)
+TEMPORARY = ".tmp"  # the suffix of a file that is being written
 
 
 def path_of(source: str | Path) -> Path:
@@ -26,7 +37,7 @@ def path_of(source: str | Path) -> Path:
         path = Path(source).expanduser()
         path.stat()
     except OSError as error:
-        if error.errno not in ABSENT:
+        if error.errno not in NOT_THERE:
             raise InputError(f"{_short(source)} cannot be looked up: {error.strerror}") from error
     except (ValueError, RuntimeError) as error:  # a NUL, and "~nobody"
         raise InputError(f"{_short(source)} is no path: {error}") from error
@@ -51,13 +62,14 @@ def read_text(path: Path) -> str:
     """Returns what is in a file of UTF-8.
 
     Raises:
-      InputError: it is missing, no file, over LARGEST bytes, or not UTF-8.
+      InputError: it is missing, no file, over LARGEST_TEXT bytes, or not UTF-8.
     """
     try:
         require(path.is_file() or not path.exists(), f"{path} cannot be read: it is no file")
         size = path.stat().st_size
         require(
-            size <= LARGEST, f"{path} has {size:,} bytes; of a file of a run at most {LARGEST:,} are read"
+            size <= LARGEST_TEXT,
+            f"{path} has {size:,} bytes; of a file of a run at most {LARGEST_TEXT:,} are read",
         )
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -72,14 +84,53 @@ def unreadable(path: Path, error: Exception) -> InputError:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Gives a temporary file that takes the place of `path` at the end, so that no half of one is left."""
-    temporary = path.with_name(f"{path.stem}-{os.getpid()}.tmp")
+    """Gives a temporary file that takes the place of `path` at the end, so that no half of one is left.
+
+    A process that is killed leaves the temporary file: `leftovers` finds it.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
     try:
         with temporary.open("wb") as file:
             yield file
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def leftovers(path: Path) -> set[Path]:
+    """Returns the temporary files of `path` that processes left which were killed while they wrote it."""
+    return {
+        file
+        for file in path.parent.iterdir()
+        if file.name.startswith(f"{path.name}.") and file.suffix == TEMPORARY
+    }
+
+
+def cached(
+    path: Path,
+    make: Callable[[], Kept],
+    pack: Callable[[Kept], Mapping[str, np.ndarray]],
+    unpack: Callable[[Mapping[str, np.ndarray]], Kept],
+) -> Kept:
+    """Returns the value that is kept at `path`, or makes it and keeps it there.
+
+    A file that is missing or damaged is written anew. Where it cannot be written the value is made again in
+    the next run, and nothing else happens.
+
+    Args:
+      path: an .npz file, whose name has to tell all that the value depends on.
+      pack: turns a value into arrays by name.
+      unpack: turns such arrays back into the value; what it raises counts as damage.
+    """
+    # A damaged file raises one of a dozen errors.
+    with suppress(Exception), path.open("rb") as found, np.load(found, allow_pickle=False) as arrays:
+        return unpack(arrays)
+    value = make()
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as file:
+            np.savez(file, **pack(value))  # type: ignore[arg-type]  # numpy reads its own options there
+    return value
 
 
 def _short(source: str | Path) -> str:

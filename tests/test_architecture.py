@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "rnn_jax"
 # A wing, or a module beside the wings, imports from the lines above its own and from its own, in no circle.
 ORDER = [
-    {"errors", "files", "hashing", "settings"},
+    {"errors", "files", "hashing", "settings", "trees"},
     {"layers", "distributed"},
     {"models", "data", "vectors", "convert", "checkpoints"},
     {"training", "inference"},

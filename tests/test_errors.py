@@ -1,8 +1,10 @@
 """Errors name the argument, the value and the fix."""
 
+import jax
+import numpy as np
 import pytest
 
-from rnn_jax.errors import InputError, check_rate, choose, nearest, require
+from rnn_jax.errors import InputError, check_rate, check_seed, choose, nearest, require
 
 
 def test_choose_returns_the_option_of_that_name():
@@ -45,3 +47,16 @@ def test_a_rate_from_zero_to_below_one_is_accepted(rate):
 def test_a_rate_outside_zero_to_one_is_refused_by_name(rate):
     with pytest.raises(InputError, match=f"dropout is {rate}"):
         check_rate("dropout", rate)
+
+
+@pytest.mark.parametrize("seed", [0, 2**32 - 1])
+def test_a_seed_that_every_generator_takes_is_accepted(seed):
+    check_seed("seed", seed)
+    np.random.default_rng(seed)
+    jax.random.key(seed)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_another_seed_is_refused_by_name(seed):
+    with pytest.raises(InputError, match=f"config.seed is {seed}; give a number from 0"):
+        check_seed("config.seed", seed)

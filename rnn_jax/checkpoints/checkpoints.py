@@ -1,33 +1,81 @@
-"""The checkpoints of a run: the last few and the best.
+"""The checkpoints of a run, the last few and the best one, and the evaluations that tell which is the best.
 
-A checkpoint is a folder named after its step, with the items `params` (a plain nested dict), `progress` (what
-else training needs to go on) and `evaluations` (JSON: those so far, on the validation split, each with its
-"step", a "loss" and, where there is one, an "accuracy"). How they are kept: rnn_jax.checkpoints.orbax_store.
+A checkpoint is a folder named after its step. It holds three items: `params`, a plain nested dict;
+`progress`, what else training needs to go on; and `evaluations` (JSON), those of the run so far on the
+validation split.
+How they are written and read: rnn_jax.checkpoints.orbax_store.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, SupportsInt, TypeAlias, TypeVar
 
 import jax
 
 from rnn_jax.checkpoints.orbax_store import Store
 from rnn_jax.errors import InputError, require
+from rnn_jax.trees import Params, Tree
 
 FOLDER, DAMAGED = "checkpoints", "damaged"
 FALLBACK = "ask for the newest one that can: fallback=True, or --fallback"
 PARAMS, PROGRESS, EVALUATIONS = "params", "progress", "evaluations"
 
+# The metrics of the validation split at a step: "step" and "loss"; "accuracy" and "examples" of a classifier,
+# "perplexity" and "words" of a language model; and "seconds", by phase, that the run had taken.
+Evaluation: TypeAlias = dict[str, Any]
+
+
+class RunState(Protocol):
+    """What a checkpoint keeps: a NamedTuple with the number of the step, parameters, and any other fields."""
+
+    @property
+    def step(self) -> SupportsInt:
+        """int32[], the number of steps done."""
+
+    @property
+    def params(self) -> Tree:
+        """The parameters, a plain nested dict."""
+
+    def _asdict(self) -> dict[str, Tree]:
+        """Returns all fields by name: what every NamedTuple has."""
+
+
+StateT = TypeVar("StateT", bound=RunState)
+
 
 class Checkpoints:
-    """The checkpoints of one workdir. Use it as a context manager: leaving waits for a save under way."""
+    """The checkpoints of one workdir. Use it as a context manager: leaving waits for a save under way.
+
+    Attributes:
+      folder: where they are, `workdir/checkpoints`.
+      evaluations: those of the newest checkpoint, once it was saved or restored.
+      store: what writes and reads them.
+
+    >>> import tempfile, typing, numpy as np
+    >>> class State(typing.NamedTuple):
+    ...     step: np.ndarray
+    ...     params: dict
+    >>> with Checkpoints(Path(tempfile.mkdtemp())) as checkpoints:
+    ...     state = State(np.array(100), {"head": {"bias": np.zeros(2)}})
+    ...     checkpoints.save(state, [{"step": 100, "loss": 0.4, "accuracy": 0.9}])
+    ...     checkpoints.latest, checkpoints.restore_params(100)
+    (100, {'head': {'bias': array([0., 0.])}})
+    """
 
     def __init__(self, workdir: Path, keep: int = 1):
-        """Opens, or makes, the folder. `keep` latest checkpoints stay, and the best."""
+        """Opens the folder, or makes it.
+
+        Args:
+          workdir: the folder of the run.
+          keep: how many of the latest checkpoints stay, beside the best one; at least 1.
+
+        Raises:
+          InputError: `keep` is below 1.
+        """
         require(keep > 0, f"keep_checkpoints is {keep}; give at least 1")
         self.folder = Path(workdir).absolute() / FOLDER
-        self.evaluations: list[dict[str, Any]] = []  # of the newest checkpoint: they say which is the best
+        self.evaluations: list[Evaluation] = []
         self.store = Store(
             self.folder,
             arrays=(PARAMS, PROGRESS),
@@ -41,10 +89,11 @@ class Checkpoints:
     def __exit__(self, *_: object) -> None:
         self.store.close()
 
-    def save(self, state: Any, evaluations: Sequence[Mapping[str, Any]]) -> None:
-        """Saves in the background a NamedTuple with `step` and `params`; its arrays may be donated at once.
+    def save(self, state: RunState, evaluations: Sequence[Mapping[str, object]]) -> None:
+        """Saves a state in the background, as the checkpoint of its step.
 
         Args:
+          state: what training has come to; its arrays may be donated at once.
           evaluations: those of the run so far, each with its "step", a "loss", and an "accuracy" where there
             is one. The best checkpoint is one of theirs.
 
@@ -65,15 +114,16 @@ class Checkpoints:
         return None if self.latest is None else self.folder / str(self.latest)
 
     def restore(
-        self, template: Callable[[int], Any], say: Callable[[str], None]
-    ) -> tuple[Any, list[dict[str, Any]]]:
+        self, template: Callable[[int], StateT], say: Callable[[str], None]
+    ) -> tuple[StateT | None, list[Evaluation]]:
         """Returns the newest whole checkpoint's state in numpy arrays, and its evaluations; or (None, []).
 
         Damaged ones newer than that, and the best one if it is damaged, are moved to the workdir's folder
         `damaged`, and that is said.
 
         Args:
-          template: gives a state of the structure, shapes and types that it has at a step.
+          template: returns a state with the structure, shapes and types that it has at a step.
+          say: takes a line about each checkpoint that is damaged.
 
         Raises:
           InputError: there are checkpoints and none is whole.
@@ -102,14 +152,18 @@ class Checkpoints:
         """
         saved = self.store.steps()[::-1]
         require(len(saved) > 0, f"{self.folder} holds no complete checkpoint")
-        wanted: Any = saved[0] if which == "last" else which
-        if which == "best":
+        if which == "last":
+            wanted = saved[0]
+        elif which == "best":
             self._read_evaluations(saved if fallback else saved[:1])
             wanted = best_step(self.evaluations, saved)
-        require(wanted in saved, f"which is {which!r}; give 'best', 'last' or a saved step: {sorted(saved)}")
+        elif not isinstance(which, str) and which in saved:
+            wanted = which
+        else:
+            raise InputError(f"which is {which!r}; give 'best', 'last' or a saved step: {sorted(saved)}")
         return [wanted, *(step for step in saved if step != wanted)] if fallback else [wanted]
 
-    def restore_params(self, step: int) -> Any:
+    def restore_params(self, step: int) -> Params:
         """Returns the parameters of `step` as a nested dict of numpy arrays; needs no model and no device.
 
         Raises:
@@ -120,7 +174,7 @@ class Checkpoints:
         except InputError as error:
             raise InputError(f"{error}; {FALLBACK}") from error
 
-    def restore_item(self, step: int, item: str) -> Any:
+    def restore_item(self, step: int, item: str) -> Tree:
         """Returns "params" or "progress" of `step` as nested dicts and lists of numpy arrays.
 
         Raises:
@@ -128,12 +182,13 @@ class Checkpoints:
         """
         return self.store.read(step, {item: None})[item]
 
-    def _read(self, step: int, like: Any) -> Any:
+    def _read(self, step: int, like: StateT) -> StateT:
         """Returns the state of a checkpoint, structured as `like`; keeps its evaluations."""
         likes = {PARAMS: like.params, PROGRESS: _progress(like), EVALUATIONS: None}
         items = self.store.read(step, likes)
         self.evaluations = checked(items[EVALUATIONS], self.folder / str(step))
-        return like._replace(params=items[PARAMS], **items[PROGRESS])
+        make: Callable[..., StateT] = type(like)
+        return make(params=items[PARAMS], **items[PROGRESS])
 
     def _check_best(self, steps: Sequence[int], problems: dict[int, str]) -> None:
         """Adds to the problems of checkpoints that of the best one, if it is damaged."""
@@ -164,7 +219,7 @@ class Checkpoints:
         return place
 
 
-def _progress(state: Any) -> dict[str, Any]:
+def _progress(state: RunState) -> dict[str, Tree]:
     # A classifier carries nothing from step to step, and its checkpoints have no such entry.
     there = {
         name: value for name, value in state._asdict().items() if name != "carry" or jax.tree.leaves(value)
@@ -172,31 +227,34 @@ def _progress(state: Any) -> dict[str, Any]:
     return {name: value for name, value in there.items() if name != "params"}
 
 
-def score(evaluation: Mapping[str, float]) -> tuple[float, float]:
-    """Returns what the best checkpoint has most of: accuracy, and between equals the lower loss.
+def score(evaluation: Evaluation) -> tuple[float, float]:
+    """Returns what decides which evaluation is the best: the accuracy, and between equals the lower loss.
 
-    A language model has no accuracy, so the loss decides. No caller has to know the kind of run.
+    A language model has no accuracy, so that the loss alone decides.
+
+    >>> max([{"loss": 0.3, "accuracy": 0.8}, {"loss": 9.0, "accuracy": 0.9}], key=score)
+    {'loss': 9.0, 'accuracy': 0.9}
     """
     return evaluation.get("accuracy", 0.0), -evaluation["loss"]
 
 
-def best_step(evaluations: Sequence[Mapping[str, Any]], steps: Sequence[int]) -> int:
+def best_step(evaluations: Sequence[Evaluation], steps: Sequence[int]) -> int:
     """Returns the step of the best evaluation among `steps`; before the first one, the last step."""
     scores = {evaluation["step"]: score(evaluation) for evaluation in evaluations}
     return max((step for step in steps if step in scores), key=scores.__getitem__, default=max(steps))
 
 
-def out_of_patience(evaluations: Sequence[Mapping[str, float]], patience: int) -> bool:
+def out_of_patience(evaluations: Sequence[Evaluation], patience: int) -> bool:
     """Returns whether the last `patience` evaluations brought no better one; never for patience 0."""
     scores = [score(evaluation) for evaluation in evaluations]
     return 0 < patience < len(scores) and max(scores[:-patience]) >= max(scores[-patience:])
 
 
-def checked(found: Any, checkpoint: Path) -> list[dict[str, Any]]:
+def checked(found: object, checkpoint: Path) -> list[Evaluation]:
     """Returns the evaluations found in a checkpoint.
 
     Raises:
-      InputError: one of them has no step or no loss, so that the best one cannot be told.
+      InputError: one of them has no step or no loss.
     """
     rows = found if isinstance(found, list) and all(isinstance(row, dict) for row in found) else [{}]
     numbers = all(

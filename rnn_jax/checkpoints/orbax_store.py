@@ -1,14 +1,15 @@
-"""Steps on disk, by Orbax, and nothing else here touches it: each whole or not there, and what was saved.
+"""Steps on disk, kept by Orbax: a step is there whole or not at all, and what is read is what was saved.
 
 A step is a folder with items: trees of arrays, JSON values, and `digests` (JSON) of all of them. Orbax writes
-in the background and renames the folder when it is complete; the digests tell what happens to it afterwards.
+in the background and renames the folder when it is complete; the digests show whether a file was changed
+afterwards. No other module uses Orbax.
 """
 
 import math
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -17,12 +18,22 @@ import orbax.checkpoint as ocp
 from rnn_jax.errors import InputError, require
 from rnn_jax.files import EXPANSION, FREE, check_expansion
 from rnn_jax.hashing import digest_of_arrays, digest_of_json
+from rnn_jax.trees import Tree
+
+if TYPE_CHECKING:
+    from orbax.checkpoint.checkpoint_managers import PolicyCheckpointInfo
 
 DIGESTS = "digests"
 
 
 class SaveError(OSError):
-    """A step could not be written, such as on a full disk. The message names the last one that was."""
+    """A checkpoint could not be written, such as on a full disk. The message names the last one that was.
+
+    >>> raise SaveError("a checkpoint cannot be written; the last one is runs/x/200")
+    Traceback (most recent call last):
+    ...
+    rnn_jax.checkpoints.orbax_store.SaveError: a checkpoint cannot be written; the last one is runs/x/200
+    """
 
 
 class Manager(ocp.CheckpointManager):
@@ -42,7 +53,7 @@ class Store:
 
     Args:
       arrays, json: the names of the items of each kind.
-      preserve: of the steps that there are, in order, those that stay; asked after each write.
+      preserve: takes the steps that there are, in order, and returns those that stay; asked after each write.
     """
 
     def __init__(
@@ -79,13 +90,15 @@ class Store:
         )
         self.manager = Manager(folder, options=options, handler_registry=handlers)
 
-    def should_preserve(self, checkpoints: Any, *, context: Any) -> list[bool]:
+    def should_preserve(
+        self, checkpoints: "Sequence[PolicyCheckpointInfo]", *, context: object
+    ) -> list[bool]:
         """Returns which steps stay: Orbax's protocol of a preservation policy."""
         steps = [checkpoint.step for checkpoint in checkpoints]
         kept = self.preserve(steps)
         return [step in kept for step in steps]
 
-    def write(self, step: int, arrays: Mapping[str, Any], json: Mapping[str, Any]) -> None:
+    def write(self, step: int, arrays: Mapping[str, Tree], json: Mapping[str, object]) -> None:
         """Writes a step in the background, unless it is there; the arrays may be donated at once.
 
         Raises:
@@ -104,12 +117,12 @@ class Store:
         self.wait()
         return sorted(self.manager.all_steps())
 
-    def read(self, step: int, likes: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns items of a step, of those in `likes`.
+    def read(self, step: int, likes: Mapping[str, Tree | None]) -> dict[str, Tree]:
+        """Returns the items of a step that `likes` names.
 
         Args:
-          likes: the names of items, each with a tree of arrays whose structure, shapes and types it has; with
-            None arrays come as nested dicts and lists of numpy arrays. Nothing is known of JSON but its name.
+          likes: the names of items, each with a tree of arrays that has the structure, shapes and types to
+            return; with None, arrays come as nested dicts and lists of numpy arrays. For JSON it is None.
 
         Raises:
           InputError: they cannot be read, or are not what was saved.
@@ -144,7 +157,9 @@ class Store:
         finally:
             self._writing(self.manager.close)  # Orbax tells here what failed beside what `wait` told
 
-    def _restore_args(self, step: int, name: str, like: Any) -> Any:
+    def _restore_args(
+        self, step: int, name: str, like: Tree | None
+    ) -> ocp.args.JsonRestore | ocp.args.PyTreeRestore:
         if name not in self.arrays:
             return ocp.args.JsonRestore()
         if like is None:
@@ -159,7 +174,7 @@ class Store:
         restore_args = ocp.checkpoint_utils.construct_restore_args(abstract)
         return ocp.args.PyTreeRestore(item=abstract, restore_args=restore_args)
 
-    def _writing(self, work: Callable[[], Any]) -> None:
+    def _writing(self, work: Callable[[], object]) -> None:
         try:
             work()
         except Exception as error:  # as in `read`
@@ -172,7 +187,7 @@ class Store:
             ) from error
 
 
-def _host_copy(tree: Any) -> Any:
+def _host_copy(tree: Tree) -> Tree:
     """Returns numpy copies: a donated buffer is overwritten while the background save still reads it."""
     return jax.tree.map(lambda leaf: np.array(leaf, copy=True), tree)
 

@@ -1,8 +1,8 @@
-"""A saved run, read for use: its config and the parameters of a checkpoint."""
+"""A saved run, read for use: its config, the labels of a classifier, and the parameters of a checkpoint."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import flax.linen as nn
 import jax
@@ -10,9 +10,10 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from rnn_jax.checkpoints.checkpoints import Checkpoints
-from rnn_jax.checkpoints.workdir import CLASSIFY, CONFIG, LANGUAGE, check_run, read_json
+from rnn_jax.checkpoints.workdir import CLASSIFY, CONFIG, LANGUAGE, Json, check_run, read_json
 from rnn_jax.errors import InputError, choose, require
 from rnn_jax.settings import flatten
+from rnn_jax.trees import Params, leaves_by_path
 
 USES = {  # what a run of each kind is, and how it is used
     CLASSIFY: "a classifier: use rnn_jax.load, rnn-jax predict, rnn-jax evaluate and rnn-jax export",
@@ -20,15 +21,22 @@ USES = {  # what a run of each kind is, and how it is used
     "start a classifier from it with config.embedding.from_workdir; rnn-jax export takes classifiers alone",
 }
 
-TASK_KEYS = ("label_names", "label_values", "buckets")
-# Of the sizes in a config: a hostile one could fill the memory before it is compared with the parameters.
-LARGEST = {
+# Sizes in a config: a hostile one could fill the memory before it is compared with the parameters.
+LARGEST_SIZES = {
     "model.embedding_dim": 2**20,
     "model.hidden": 2**20,
     "model.layers": 2**8,
     "text.max_length": 2**20,
     "batch.size": 2**16,
 }
+
+
+class ClassifierTask(TypedDict):
+    """What a classifier's task.json holds: the names and the values of the labels, and the padded lengths."""
+
+    label_names: list[str]
+    label_values: list[int | str | bool]
+    buckets: list[int]
 
 
 def read_config(workdir: Path, task: str, needed: Sequence[str]) -> ConfigDict:
@@ -43,8 +51,10 @@ def read_config(workdir: Path, task: str, needed: Sequence[str]) -> ConfigDict:
     """
     check_run("workdir", workdir)
     config = read_json(workdir / CONFIG)
-    found = config.get("task", CLASSIFY) if isinstance(config, dict) else task  # there was one kind at first
-    require(found == task, f"{workdir} holds {choose('config.task', found, USES)}")
+    # The first runs were all of one kind, and their configs do not name it.
+    found = config.get("task", CLASSIFY) if isinstance(config, dict) else task
+    if found != task:
+        raise InputError(f"{workdir} holds {choose('config.task', found, USES)}")
     settings = read_settings(workdir / CONFIG, needed)
     _check_sizes(workdir / CONFIG, settings)
     try:
@@ -53,7 +63,7 @@ def read_config(workdir: Path, task: str, needed: Sequence[str]) -> ConfigDict:
         raise InputError(f"{workdir / CONFIG} has a name that no setting has: {error}") from error
 
 
-def restored(workdir: Path, model: nn.Module, which: str | int, fallback: bool) -> tuple[Any, int]:
+def restored(workdir: Path, model: nn.Module, which: str | int, fallback: bool) -> tuple[Params, int]:
     """Returns the parameters of a checkpoint, on the default device, and its step; raises as `load` does."""
     problems = []
     with Checkpoints(workdir) as checkpoints:
@@ -67,7 +77,7 @@ def restored(workdir: Path, model: nn.Module, which: str | int, fallback: bool) 
     raise InputError("; ".join(problems))
 
 
-def read_settings(path: Path, needed: Sequence[str]) -> dict[str, Any]:
+def read_settings(path: Path, needed: Sequence[str]) -> dict[str, Json]:
     """Returns a JSON file of a run. Raises InputError unless it has the keys that are needed."""
     settings = read_json(path)
     found = flatten(settings) if isinstance(settings, dict) else {}
@@ -76,10 +86,10 @@ def read_settings(path: Path, needed: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
-def read_task(path: Path, config: ConfigDict) -> dict[str, Any]:
-    """Returns the labels and buckets of a run. Raises InputError where they cannot be."""
-    task = read_settings(path, TASK_KEYS)
-    names, values, buckets = (task[key] for key in TASK_KEYS)
+def read_task(path: Path, config: ConfigDict) -> ClassifierTask:
+    """Returns the labels and buckets of a run. Raises InputError where they make no sense."""
+    task = read_settings(path, list(ClassifierTask.__annotations__))
+    names, values, buckets = task["label_names"], task["label_values"], task["buckets"]
     texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
     require(texts and len(set(names)) == len(names) > 1, f"{path}: label_names are no names, each once")
     plain = isinstance(values, list) and all(isinstance(value, int | str) for value in values)
@@ -93,23 +103,22 @@ def read_task(path: Path, config: ConfigDict) -> dict[str, Any]:
         whole and bool(buckets) and buckets == sorted(set(buckets)) and buckets[-1] == last,
         f"{path}: buckets are not numbers of words that grow to config.text.max_length, {last}",
     )
-    return task
+    return {"label_names": names, "label_values": values, "buckets": buckets}
 
 
-def _check_sizes(path: Path, settings: dict[str, Any]) -> None:
-    """Raises InputError for a size that is none, or so large that nothing of it could be built."""
+def _check_sizes(path: Path, settings: dict[str, Json]) -> None:
+    """Raises InputError for a size that is no positive integer, or too large to be built."""
     flat = flatten(settings)
-    for key, most in LARGEST.items():
+    for key, most in LARGEST_SIZES.items():
         fits = key not in flat or (type(flat[key]) is int and 0 < flat[key] <= most)
         require(fits, f"{path}: {key} is {str(flat.get(key))[:100]}; it is an integer from 1 to {most:,}")
 
 
-def _check_shapes(params: Any, model: nn.Module, workdir: Path) -> None:
+def _check_shapes(params: Params, model: nn.Module, workdir: Path) -> None:
     arguments = jnp.zeros((1, 1), jnp.int32), jnp.ones(1, jnp.int32)
     expected = jax.eval_shape(model.init, jax.random.key(0), *arguments)["params"]
     found_shapes, expected_shapes = (
-        {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-        for tree in (params, expected)
+        {path: leaf.shape for path, leaf in leaves_by_path(tree).items()} for tree in (params, expected)
     )
     wrong = sorted(
         path

@@ -3,19 +3,21 @@
 import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from filelock import FileLock, Timeout
 
 from rnn_jax.checkpoints.checkpoints import FOLDER
 from rnn_jax.data.tokenizer import Tokenizer
 from rnn_jax.errors import InputError, require
-from rnn_jax.files import read_text
+from rnn_jax.files import leftovers, read_text, replacing
 from rnn_jax.settings import changes
+
+Json: TypeAlias = Any  # what json.loads returns: it is checked before it is used
 
 CLASSIFY, LANGUAGE = "classify", "language"  # the kinds of runs: config.task
 CONFIG, TOKENIZER, TASK, METRICS, RESULTS = (
@@ -25,12 +27,16 @@ CONFIG, TOKENIZER, TASK, METRICS, RESULTS = (
     "metrics.jsonl",
     "results.json",
 )
-EFFECTIVE = os.access in os.supports_effective_ids  # asked for the rights that opening a file has
-LOCK = "lock"  # held by the process that trains; it stays in the folder, and says nothing there
+EFFECTIVE = os.access in os.supports_effective_ids  # whether os.access can ask as opening a file does
+LOCK = "lock"  # held by the process that trains; the file stays in the folder
 
 
 def fresh_workdir(name: str) -> Path:
-    """Returns a path under runs/ that does not exist yet, named after `name` and the time."""
+    """Returns a path under runs/ that does not exist yet, named after `name` and the time.
+
+    >>> fresh_workdir("bilstm").parent.name
+    'runs'
+    """
     stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(1)))
     return next(path for path in (Path("runs", name) for name in names) if not path.exists())
@@ -44,11 +50,11 @@ def check_run(argument: str, workdir: Path) -> None:
     )
 
 
-def check_workdir(workdir: Path, config: Mapping[str, Any]) -> None:
+def check_workdir(workdir: Path, config: Mapping[str, object]) -> None:
     """Raises InputError unless the folder is new, empty, or that of a run with the same config.
 
-    A folder that cannot be written, or in which a run is under way, is refused too, unless that of a finished
-    run, to which nothing is added.
+    A folder that cannot be written, or in which a run is under way, is refused too. The folder of a finished
+    run is taken in any case, because nothing is added to it.
     """
     _check_config(workdir, config)
     if (workdir / RESULTS).exists():
@@ -62,7 +68,7 @@ def check_workdir(workdir: Path, config: Mapping[str, Any]) -> None:
             pass
 
 
-def _check_config(workdir: Path, config: Mapping[str, Any]) -> None:
+def _check_config(workdir: Path, config: Mapping[str, object]) -> None:
     saved = workdir / CONFIG
     if saved.exists():
         found = read_json(saved)
@@ -74,28 +80,42 @@ def _check_config(workdir: Path, config: Mapping[str, Any]) -> None:
             "give those values to resume it, or another --workdir to start a new run",
         )
         return
-    leftovers = {_temporary(saved), workdir / LOCK}  # of a run that was killed before it saved its config
-    empty = not workdir.exists() or (workdir.is_dir() and set(workdir.iterdir()) <= leftovers)
+    empty = not workdir.exists() or (
+        # A run that was killed before it saved its config leaves these.
+        workdir.is_dir() and set(workdir.iterdir()) <= {workdir / LOCK, *leftovers(saved)}
+    )
     require(
         empty, f"{workdir} exists and is no run of rnn_jax (it has no {CONFIG}); give a new or empty folder"
     )
 
 
 @contextmanager
-def open_workdir(workdir: Path, config: Mapping[str, Any]) -> Iterator[None]:
-    """Makes the folder that of a run, with the config saved in it, and keeps other runs out while it is open.
+def open_workdir(workdir: Path, config: Mapping[str, object]) -> Iterator[None]:
+    """Makes a folder the folder of a run, saves the config in it, and keeps other runs out while it is open.
 
-    A process that dies lets go.
+    A process that dies lets go of the folder.
+
+    Args:
+      workdir: a new or empty folder, or that of a run with the same config.
+      config: the settings of the run, nested dicts of JSON values.
 
     Raises:
       InputError: another run is under way in it, or it belongs to another config (the message names the
         keys), or to something else.
+
+    >>> import tempfile
+    >>> workdir = Path(tempfile.mkdtemp())
+    >>> with open_workdir(workdir, {"seed": 0}):
+    ...     sorted(path.name for path in workdir.iterdir())
+    ['config.json', 'lock']
     """
     _check_config(workdir, config)
     workdir.mkdir(parents=True, exist_ok=True)
     with _hold(workdir):
         _check_config(workdir, config)  # again: another run may have come first
         if not (workdir / CONFIG).exists():
+            for torn in leftovers(workdir / CONFIG):
+                torn.unlink()
             write_json(workdir / CONFIG, config)
         yield
 
@@ -112,7 +132,7 @@ def _hold(workdir: Path) -> Iterator[None]:
         yield
 
 
-def save_task(workdir: Path, tokenizer: Tokenizer, begun: bool = False, **task: Any) -> None:
+def save_task(workdir: Path, tokenizer: Tokenizer, begun: bool = False, **task: object) -> None:
     """Saves what turns text into batches (tokenizer.json, buckets) and predictions into names (task.json).
 
     Raises:
@@ -131,39 +151,32 @@ def save_task(workdir: Path, tokenizer: Tokenizer, begun: bool = False, **task: 
     write_json(workdir / TASK, task)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Writes indented JSON, whole or not at all."""
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
     """Writes a UTF-8 file, whole or not at all."""
-    temporary = _temporary(path)
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as file:
+        file.write(text.encode("utf-8"))
 
 
-def _temporary(path: Path) -> Path:
-    return path.with_name(path.name + ".tmp")
+def read_results(workdir: Path, measures: Sequence[str]) -> dict[str, Json]:
+    """Returns what results.json holds.
 
-
-def read_results(workdir: Path) -> dict[str, Any]:
-    """Returns what results.json holds. Raises InputError where that is no report of a run."""
+    Raises:
+      InputError: that is no report of a run, or one without a number for each of `measures`.
+    """
     path = workdir / RESULTS
     results = read_json(path)
     known = isinstance(results, dict) and isinstance(results.get("seconds"), dict)
-    measures = (("accuracy", "examples"), ("perplexity", "words"))  # of each kind of run, a mean and a count
-    measured = known and any(
-        all(isinstance(results.get(name), int | float) for name in names) for names in measures
-    )
+    measured = known and all(isinstance(results.get(name), int | float) for name in measures)
     require(measured, f"{path} is no report of a run; delete it, and the run is tested again")
     return results
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path) -> Json:
     """Returns the JSON value in a file. Raises InputError, naming the file, where it is missing or broken."""
     try:
         return json.loads(read_text(path))

@@ -1,11 +1,13 @@
-"""Where each framework keeps a recurrent cell's arrays: the table that `cell_arrays` reads both ways.
+"""Where each framework keeps the arrays of a recurrent cell, and reading and writing a cell by that table.
 
-A cell is two products, z = x W + b and q = h U + d, of each gate: i, f, g, o of an LSTM; r, z, n of a GRU; h
-of a simple cell. Only n, where r multiplies q alone, needs b and d apart; other gates have their sum, as b.
+A cell is two products for each gate, z = x W + b and q = h U + d. The gates are i, f, g, o of an LSTM; r, z,
+n of a GRU; h of a simple cell. Only n, where r multiplies q alone, needs b and d apart; every other gate has
+their sum, as b. `read_cell` takes a framework's arrays apart into W, U, b and d of each gate; `write_cell`
+puts them together as another framework has them.
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,13 +15,17 @@ import numpy as np
 from rnn_jax.errors import InputError, nearest, require
 
 GATES = {"lstm": "ifgo", "gru": "rzn", "simple": "h"}
-APART = "n"
+KINDS = {"lstm": "an LSTM", "gru": "a GRU", "simple": "a simple RNN"}
+APART = "n"  # the gate whose biases b and d are not added up
 
 
 class Block(NamedTuple):
-    """An array: `parts`, of W [E, H], U [H, H], b and d [H], one on another, each with `gates` side by side.
+    """How one array of a framework is made up.
 
-    With `rows` it is transposed: gates one on another.
+    Attributes:
+      parts: which of W [E, H], U [H, H], b [H] and d [H] it holds, one above the other.
+      gates: the gates that each part has, side by side.
+      rows: whether the array is transposed, so that the gates are one above the other.
     """
 
     parts: str
@@ -27,7 +33,7 @@ class Block(NamedTuple):
     rows: bool = False
 
 
-Layout = dict[str, Block]
+Layout: TypeAlias = dict[str, Block]  # by the names that a framework has for the arrays
 
 
 def _flax(kernels: str, b: str, d: str) -> Layout:
@@ -101,11 +107,13 @@ SHAPES = {  # what a wrong shape of an array means
 }
 
 
-KINDS = {"lstm": "an LSTM", "gru": "a GRU", "simple": "a simple RNN"}
+class CellArrays(NamedTuple):
+    """The arrays of a cell, whatever framework it is of.
 
-
-class Cell(NamedTuple):
-    """A cell of any framework, its arrays by part and gate: "Wi", "Uf", "bo", "dn"."""
+    Attributes:
+      kind: "lstm", "gru" or "simple".
+      parts: the arrays by part and gate, such as "Wi" [E, H], "Uf" [H, H], "bo" [H] and "dn" [H].
+    """
 
     kind: str
     parts: dict[str, np.ndarray]
@@ -117,11 +125,13 @@ class Cell(NamedTuple):
         return rows, units
 
 
-def read_cell(framework: str, arrays: Mapping[str, Any], label: str = "{}") -> Cell:
-    """Returns the cell that arrays of these names are; names and shapes tell its kind.
+def read_cell(framework: str, arrays: Mapping[str, object], label: str = "{}") -> CellArrays:
+    """Returns the cell that has these arrays; their names and shapes tell its kind.
 
     Args:
-      label: makes of a name here the one that the caller knows, for errors.
+      framework: a key of LAYOUTS.
+      arrays: by the framework's names.
+      label: the name that the caller knows an array by, with "{}" for the name here; errors use it.
 
     Raises:
       InputError: a name is missing or unknown, or an array's shape or type does not fit.
@@ -145,10 +155,10 @@ def read_cell(framework: str, arrays: Mapping[str, Any], label: str = "{}") -> C
                 parts[part + gate] = piece[0] if part in "bd" else piece
     for name, added in ADDED.get(framework, {}).items():
         parts[name] = parts[name] + np.asarray(added, parts[name].dtype)
-    return Cell(kind, _sum_biases(kind, parts))
+    return CellArrays(kind, _sum_biases(kind, parts))
 
 
-def write_cell(framework: str, cell: Cell) -> dict[str, np.ndarray]:
+def write_cell(framework: str, cell: CellArrays) -> dict[str, np.ndarray]:
     """Returns the cell's arrays, copied, under the names of a framework.
 
     Raises:
@@ -161,7 +171,7 @@ def write_cell(framework: str, cell: Cell) -> dict[str, np.ndarray]:
     for name, added in ADDED.get(framework, {}).items():
         parts[name] = parts[name] - np.asarray(added, parts[name].dtype)
     for gate in GATES[cell.kind]:
-        if gate != APART:
+        if gate != APART:  # one of two biases gets the sum, the other zeros
             bias = parts[f"b{gate}"]
             parts[f"d{gate}"] = np.zeros_like(bias) if f"b{gate}" in held else bias
         elif f"d{gate}" not in held:
@@ -173,15 +183,17 @@ def write_cell(framework: str, cell: Cell) -> dict[str, np.ndarray]:
     return {name: _join(block, parts) for name, block in layout.items()}
 
 
-def as_array(value: Any, name: str) -> np.ndarray:
-    """Returns a numpy array of any framework's; raises InputError unless its numbers are floating point."""
-    if hasattr(value, "detach"):  # torch's, of which numpy cannot read bfloat16
-        value = value.detach().cpu()
-        is_bfloat16 = str(value.dtype) == "torch.bfloat16"
-        value = value.float().numpy().astype(jnp.bfloat16) if is_bfloat16 else value.numpy()
+def as_array(value: object, name: str) -> np.ndarray:
+    """Returns any framework's array as numpy's; raises InputError unless its numbers are floating point."""
+    if hasattr(value, "detach"):  # a tensor of torch; numpy cannot read its bfloat16
+        tensor = value.detach().cpu()
+        if str(tensor.dtype) == "torch.bfloat16":
+            value = tensor.float().numpy().astype(jnp.bfloat16)
+        else:
+            value = tensor.numpy()
     try:
         array = np.asarray(value)
-    except ValueError as error:  # of lists of unequal lengths
+    except ValueError as error:  # lists of unequal lengths
         raise InputError(f"{name} is no array: {error}; give an array of floating point numbers") from error
     require(
         bool(jnp.issubdtype(array.dtype, jnp.floating)),
@@ -191,7 +203,7 @@ def as_array(value: Any, name: str) -> np.ndarray:
 
 
 def _kind_of(framework: str, given: Mapping[str, np.ndarray], label: str) -> str:
-    """Returns the kind whose arrays have these names and, where several have, whose recurrent kernel fits."""
+    """Returns the kind that has arrays of these names; of several kinds the one whose U fits."""
     layouts = LAYOUTS[framework]
     for name, reason in REFUSED.get(framework, {}).items():
         require(name not in given, f"{label.format(name)}: {reason}")
@@ -201,8 +213,9 @@ def _kind_of(framework: str, given: Mapping[str, np.ndarray], label: str) -> str
     if len(kinds) == 1:
         return kinds[0]
     name, block = _block_of("U", layouts[kinds[0]])
-    shape = given[name].shape[::-1] if block.rows else given[name].shape
-    fitting = [kind for kind in kinds if len(shape) == 2 and shape[1] == shape[0] * len(GATES[kind]) > 0]
+    shape = _shape_by_columns(given[name], block)
+    units = shape[0] if shape else 0
+    fitting = [kind for kind in kinds if units > 0 and shape == (units, units * len(GATES[kind]))]
     sides = " or ".join(f"{len(GATES[kind])}H" for kind in kinds)
     found = f"{label.format(name)} has shape {given[name].shape}"
     require(len(fitting) == 1, f"{found}; give a matrix whose sides are H and {sides}")
@@ -226,16 +239,23 @@ def _block_of(part: str, layout: Layout) -> tuple[str, Block]:
 
 
 def _heights(layout: Layout, given: Mapping[str, np.ndarray], label: str) -> dict[str, int]:
-    """Returns the rows of each part: E of W, and H of U; the shapes of these two decide."""
-    heights = {"b": 1, "d": 1}
+    """Returns the rows of each part: E of W and H of U, by the shapes of these two, and 1 of a bias."""
+    shapes = {}
     for part in "UW":
         name, block = _block_of(part, layout)
-        shape = given[name].shape[::-1] if block.rows else given[name].shape
-        require(len(shape) == 2, f"{label.format(name)} has shape {given[name].shape}; give a matrix")
-        units = heights.setdefault("U", shape[1] // len(block.gates))
-        heights["W"] = shape[0] - units * (block.parts == "WU")
-    require(heights["U"] > 0 < heights["W"], f"{label.format(name)} has shape {given[name].shape}: too small")
-    return heights
+        shapes[part] = _shape_by_columns(given[name], block)
+        require(len(shapes[part]) == 2, f"{label.format(name)} has shape {given[name].shape}; give a matrix")
+    units = shapes["U"][1] // len(block.gates)
+    inputs = shapes["W"][0]
+    if block.parts == "WU":  # one array, U below W
+        inputs -= units
+    require(units > 0 and inputs > 0, f"{label.format(name)} has shape {given[name].shape}: too small")
+    return {"W": inputs, "U": units, "b": 1, "d": 1}
+
+
+def _shape_by_columns(array: np.ndarray, block: Block) -> tuple[int, ...]:
+    """Returns the shape that the array has with the gates side by side."""
+    return array.shape[::-1] if block.rows else array.shape
 
 
 def _shape(block: Block, heights: Mapping[str, int]) -> tuple[int, ...]:
@@ -246,15 +266,17 @@ def _shape(block: Block, heights: Mapping[str, int]) -> tuple[int, ...]:
 
 
 def _sum_biases(kind: str, parts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns the parts with each gate's sum of biases as b, and d of the gate that needs it alone."""
+    """Returns the parts with each gate's sum of biases as b; only the gate APART keeps its d."""
     for gate in GATES[kind]:
         b, d = f"b{gate}", f"d{gate}"
         if gate == APART:
             parts.setdefault(d, np.zeros_like(parts[b]))
-        elif d in parts:
+        elif d in parts and b in parts:
             bias = parts.pop(d)
             # -0.0 + 0.0 is 0.0, so zeros are not added: what was one bias comes back to the bit.
-            parts[b] = np.where(bias == 0, parts[b], parts[b] + bias) if b in parts else bias
+            parts[b] = np.where(bias == 0, parts[b], parts[b] + bias)
+        elif d in parts:
+            parts[b] = parts.pop(d)
     return parts
 
 

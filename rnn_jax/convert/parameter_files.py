@@ -1,6 +1,6 @@
 """Parameters as one file that other programs read: numpy's .npz or .safetensors, arrays named by their paths.
 
-Neither format has code in it, as pickles do. For runs there are checkpoints (`checkpoint.py`).
+Neither format has code in it, as pickles do. For runs there are checkpoints (rnn_jax.checkpoints).
 """
 
 import os
@@ -8,37 +8,46 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from types import ModuleType
+from typing import BinaryIO, TypeAlias
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from rnn_jax.errors import InputError, choose, require
 from rnn_jax.files import check_expansion, most_bytes, path_of, replacing
+from rnn_jax.trees import Params
 
-Arrays = dict[str, np.ndarray]
+Arrays: TypeAlias = dict[str, np.ndarray]  # by path
 # In the metadata of .safetensors, which has none of its own, and the comment of .npz: of a zip archive's
 # directory, in which a changed byte can hide arrays, nothing is checked.
 CHECKSUM = "rnn_jax_crc32"
-NUMBERS = "biufc"  # kinds of numpy's own types, of which bfloat16 is none
+NUMBERS = "biufc"  # kinds of numpy's own types; bfloat16 is not one of them
 INTEGERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 SAFETENSORS = ("bfloat16", "float16", "float32", "float64", "complex64", "bool", *INTEGERS)
 
 
-def save_params(path: str | Path, params: Mapping[str, Any]) -> None:
+def save_params(path: str | Path, params: Mapping[str, object]) -> None:
     """Writes a tree of arrays, whole or not at all; a file that is there is replaced.
 
     An array's name is its path, "encoder/layers_0/cell/hi/kernel". A state dict is such a tree, too.
 
     Args:
       path: ends in .npz or in .safetensors, which alone can hold bfloat16.
+      params: nested dicts of arrays of numpy or JAX.
 
     Raises:
       InputError: another ending, a tree that is no nested dict with names free of "/", an array that the
         format has no type for, or a path that cannot be written.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "params.npz")
+    >>> save_params(path, {"head": {"bias": np.ones(2, np.float32)}})
+    >>> np.load(path).files
+    ['head/bias']
     """
     path = path_of(path)
-    write, _ = choose("the ending of the path", path.suffix, FORMATS)
+    write, _ = choose("the ending of the path", path.suffix, PARAMETER_FORMATS)
     arrays = _flat(params)
     try:
         with replacing(path) as file:
@@ -47,22 +56,26 @@ def save_params(path: str | Path, params: Mapping[str, Any]) -> None:
         raise InputError(f"{path} cannot be written: {error}") from error
 
 
-def load_params(path: str | Path) -> dict[str, Any]:
+def load_params(path: str | Path) -> Params:
     """Returns the tree of numpy arrays that `save_params`, or another program, wrote.
 
     Raises:
       InputError: another ending than .npz and .safetensors, or a file that is not of that format, is damaged,
         holds Python objects, or has an array and a folder of one name.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "params.npz")
+    >>> save_params(path, {"head": {"bias": np.ones(2, np.float32)}})
+    >>> load_params(path)
+    {'head': {'bias': array([1., 1.], dtype=float32)}}
     """
     path = path_of(path)
-    _, read = choose("the ending of the path", path.suffix, FORMATS)
+    _, read = choose("the ending of the path", path.suffix, PARAMETER_FORMATS)
     try:
         arrays, checksum = read(path)
     except InputError:
         raise
-    except (
-        Exception
-    ) as error:  # numpy, zipfile and safetensors raise a different class for each kind of damage
+    except Exception as error:  # the libraries raise a different class for each kind of damage
         raise InputError(
             f"{path} cannot be read as {path.suffix}: {type(error).__name__}: {error}"
         ) from error
@@ -71,7 +84,7 @@ def load_params(path: str | Path) -> dict[str, Any]:
     return _nested(path, arrays)
 
 
-def _flat(params: Mapping[str, Any]) -> Arrays:
+def _flat(params: Mapping[str, object]) -> Arrays:
     flat = flatten_dict(dict(params), keep_empty_nodes=True)
     arrays = {}
     for path, leaf in flat.items():
@@ -89,7 +102,7 @@ def _flat(params: Mapping[str, Any]) -> Arrays:
     return arrays
 
 
-def _nested(path: Path, arrays: Arrays) -> dict[str, Any]:
+def _nested(path: Path, arrays: Arrays) -> Params:
     for name in arrays:
         parts = name.split("/")
         folders = {"/".join(parts[:end]) for end in range(1, len(parts))}
@@ -155,7 +168,7 @@ def _read_safetensors(path: Path) -> tuple[Arrays, str | None]:
         return file.get_tensors(), (file.metadata() or {}).get(CHECKSUM)
 
 
-def _safetensors() -> Any:
+def _safetensors() -> ModuleType:
     try:
         import safetensors.numpy
     except ImportError as error:
@@ -173,4 +186,4 @@ def _checksum(arrays: Arrays) -> str:
     return f"{crc:08x}"
 
 
-FORMATS = {".npz": (_write_npz, _read_npz), ".safetensors": (_write_safetensors, _read_safetensors)}
+PARAMETER_FORMATS = {".npz": (_write_npz, _read_npz), ".safetensors": (_write_safetensors, _read_safetensors)}

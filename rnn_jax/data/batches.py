@@ -55,20 +55,42 @@ class BatchSource(Protocol[BatchT]):
 
 
 class Batch(NamedTuple):
-    """One padded batch. A row of weight 0 stands for no example; its `rows` entry is -1."""
+    """One padded batch of labelled texts.
 
-    token_ids: np.ndarray  # int32[B, T]
-    lengths: np.ndarray  # int32[B]
-    labels: np.ndarray  # int32[B]
-    weights: np.ndarray  # float32[B]: 1 for an example, 0 for padding of the batch
-    rows: np.ndarray  # int32[B]: positions of the examples in their split
+    A last batch that is not full has rows that stand for no example: length 0 and weight 0.
+
+    Attributes:
+      token_ids: int32[B, T], the words of each text, PAD after its length.
+      lengths: int32[B], words of each text, from 0 to T.
+      labels: int32[B], from 0 to C - 1.
+      weights: float32[B], 1 for an example and 0 for none.
+      rows: int32[B], positions of the examples in their split, -1 for none.
+
+    >>> (batch,) = Batches([np.array([5, 2, 4])], np.array([1]), buckets=(4,), batch_size=2).in_order()
+    >>> batch.token_ids.tolist(), batch.lengths.tolist(), batch.weights.tolist()
+    ([[5, 2, 4, 0], [0, 0, 0, 0]], [3, 0], [1.0, 0.0])
+    """
+
+    token_ids: np.ndarray
+    lengths: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray
+    rows: np.ndarray
 
 
 def bucket_lengths(lengths: Sequence[int] | np.ndarray, max_length: int, count: int) -> tuple[int, ...]:
     """Returns the padded lengths, at most `count`, with which texts of `lengths` are padded least.
 
-    They are multiples of 16 that some text needs, and `max_length`, to which longer ones are cut. Which are
-    the best is found by dynamic programming over the last bucket and those before it.
+    They are multiples of 16 that some text needs, and `max_length`, to which longer texts are cut. They are
+    found by dynamic programming over the last bucket and those before it.
+
+    Args:
+      lengths: the numbers of words of the texts; at least one.
+      max_length: the longest padded length, positive.
+      count: how many padded lengths to choose; each is a compilation more and some padding less.
+
+    Raises:
+      InputError: no lengths, or a `max_length` or `count` below 1.
 
     >>> bucket_lengths([10, 20, 30, 200], max_length=100, count=2)
     (32, 100)
@@ -76,30 +98,61 @@ def bucket_lengths(lengths: Sequence[int] | np.ndarray, max_length: int, count: 
     require(count > 0, f"buckets is {count}; give at least 1")
     require(max_length > 0, f"max_length is {max_length}; give a positive number of words")
     require(len(lengths) > 0, "there are no lengths to choose buckets from")
-    cut = np.sort(np.minimum(lengths, max_length))
-    needed = np.unique(np.maximum(-(-cut // ROUND_TO), 1) * ROUND_TO)
-    if len(needed) > MOST_SIZES:
-        needed = needed[np.linspace(0, len(needed) - 1, MOST_SIZES).astype(int)]
-    sizes = np.concatenate([needed[needed < max_length], [max_length]])
-    fitting = np.concatenate([[0], np.searchsorted(cut, sizes, side="right")])  # texts, by the bucket before
-    places = (fitting[1:] - fitting[:, None]) * sizes.astype(float)  # [before, bucket]: of a bucket, padded
-    places[np.tri(len(fitting), len(sizes), -1, dtype=bool)] = np.inf
-    least, before = places[0], []
+    sorted_lengths = np.sort(np.minimum(lengths, max_length))
+    sizes = _sizes_to_choose_from(sorted_lengths, max_length)
+    padded = _padded_words(sorted_lengths, sizes)
+    # cheapest[j]: words in all texts up to size j, padded, if j is the last of the buckets chosen so far;
+    # came_from[j]: the bucket before j. Each round allows one bucket more.
+    cheapest, rounds = padded[0], []
     for _ in range(min(count, len(sizes)) - 1):
-        total = least[:, None] + places[1:]
-        before.append(total.argmin(axis=0))
-        least = total.min(axis=0)
+        totals = cheapest[:, None] + padded[1:]
+        came_from = totals.argmin(axis=0)
+        cheapest = totals.min(axis=0)
+        rounds.append(came_from)
     chosen = [len(sizes) - 1]
-    for choices in reversed(before):
-        chosen.append(choices[chosen[-1]])
+    for came_from in reversed(rounds):
+        chosen.append(came_from[chosen[-1]])
     return tuple(int(sizes[index]) for index in reversed(chosen))
 
 
-class Batches:
-    """The batches of one split. `batches(seed, step)` is pure: the position in the data is the step's number.
+def _sizes_to_choose_from(sorted_lengths: np.ndarray, max_length: int) -> np.ndarray:
+    """Returns the padded lengths that are worth comparing, rising, the last one `max_length`."""
+    needed = np.unique(np.maximum(-(-sorted_lengths // ROUND_TO), 1) * ROUND_TO)
+    if len(needed) > MOST_SIZES:
+        needed = needed[np.linspace(0, len(needed) - 1, MOST_SIZES).astype(int)]
+    return np.concatenate([needed[needed < max_length], [max_length]])
 
-    Every epoch, `steps_per_epoch` steps, has each example once, in batches drawn within one bucket. Of each
-    batch come the rows of `share` alone, those of this process: all processes have one order of batches.
+
+def _padded_words(sorted_lengths: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Returns padded[i, j]: the words, padding included, of bucket j where bucket i - 1 is the one before.
+
+    It holds the texts longer than sizes[i - 1], for i = 0 all, and no longer than sizes[j]. Buckets grow, so
+    it is infinite for i > j.
+    """
+    up_to = np.concatenate([[0], np.searchsorted(sorted_lengths, sizes, side="right")])  # [0]: of no bucket
+    padded = (up_to[1:] - up_to[:, None]) * sizes.astype(float)
+    padded[np.tri(len(up_to), len(sizes), -1, dtype=bool)] = np.inf
+    return padded
+
+
+class Batches:
+    """The padded batches of one split. `batches(seed, step)` is pure, so the data's position is a number.
+
+    Every epoch of `steps_per_epoch` steps has each example once, in batches drawn within one bucket. All
+    processes of a run have one order of batches, and each takes its `share` of the rows.
+
+    Attributes:
+      examples, labels: as given.
+      lengths: int32[n], words of each example.
+      buckets, batch_size, share: as given.
+      members: int[...] for each bucket, the positions of its examples.
+
+    >>> rows = [np.array([3, 4]), np.array([5]), np.arange(2, 8)]
+    >>> batches = Batches(rows, labels=np.array([0, 1, 1]), buckets=(2, 8), batch_size=2)
+    >>> batches.steps_per_epoch, batches.shapes
+    (2, [(2, 2), (2, 8)])
+    >>> batches(seed=0, step=5).token_ids.shape
+    (2, 2)
     """
 
     def __init__(
@@ -110,7 +163,18 @@ class Batches:
         batch_size: int,
         share: slice = WHOLE,
     ):
-        """Takes int32 word ids of each example, none longer than the last bucket, and int32 labels."""
+        """Takes the examples of a split and how to lay them out.
+
+        Args:
+          rows: int32[words] of each example, none longer than the last bucket.
+          labels: int32[n].
+          buckets: the padded lengths T, rising.
+          batch_size: B, the rows of a batch, of all processes together.
+          share: the rows of each batch that this process gets.
+
+        Raises:
+          InputError: no examples, not one label for each, an example that is too long, or no batch size.
+        """
         require(batch_size > 0, f"batch_size is {batch_size}; give at least 1")
         require(len(rows) > 0, "there are no examples to batch")
         require(len(labels) == len(rows), f"there are {len(labels)} labels for {len(rows)} examples")

@@ -1,8 +1,12 @@
-"""The data of a run: a corpus, tokenised and truncated, as batches of each split."""
+"""The data of a run: labelled texts as batches, or documents as windows, of each split.
+
+This is where sources, splits, tokeniser, encoding and batches come together. A run reads all of it through
+the protocol RunData, so that training knows no kind of data.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
@@ -14,7 +18,9 @@ from rnn_jax.data.tokenizer import UNK, Tokenizer, truncate
 from rnn_jax.data.windows import Windows
 from rnn_jax.hashing import digest_of_arrays, digest_of_json
 
-LONGER = 2  # padded lengths for texts that are longer than those to train on
+Settings: TypeAlias = Mapping[str, Any]  # a section of a config, or a dict of its keys
+
+LONGER_BUCKETS = 2  # padded lengths for texts that are longer than those to train on
 
 
 class RunData(Protocol[BatchT]):
@@ -62,14 +68,21 @@ class RunData(Protocol[BatchT]):
 
 
 class Data(NamedTuple):
-    """Batches of each split, the tokeniser, and the corpus they came from."""
+    """A classifier's data, as `load_data` returns it.
+
+    Attributes:
+      train, validation, test: the batches of each split.
+      tokenizer: what turned the texts into word ids.
+      corpus: the splits as texts and labels.
+      texts: returns the texts that the vocabulary was chosen from; a larger corpus is read again.
+    """
 
     train: Batches
     validation: Batches
     test: Batches
     tokenizer: Tokenizer
     corpus: Corpus
-    texts: Callable[[], list[str]]  # those that the vocabulary is of: read again, for who trains on them
+    texts: Callable[[], list[str]]
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -78,17 +91,17 @@ class Data(NamedTuple):
 
     @property
     def task(self) -> dict[str, object]:
-        """What a trained model needs beside its config and tokeniser, and the data that it is trained on."""
+        """What using the model needs beside its config and tokeniser, and the digest of the data."""
         names, values, buckets = self.corpus.label_names, self.corpus.label_values, self.train.buckets
         return {"label_names": names, "label_values": values, "buckets": buckets, "data": self.digest()}
 
     @property
     def uses(self) -> np.ndarray:
-        """Returns int[V], how often the training texts, as they are cut, have each word."""
+        """int[V]: how often each word occurs in the training texts, as they are cut."""
         return np.bincount(np.concatenate(self.train.examples), minlength=self.tokenizer.vocab_size)
 
     def digest(self) -> str:
-        """Returns what two processes, or two starts, have in common with the same texts, labels and words."""
+        """Returns a digest that is equal where the texts, the labels and the vocabulary are equal."""
         arrays = [
             (np.concatenate(split.examples), split.lengths, split.labels)
             for split in (self.train, self.validation, self.test)
@@ -106,25 +119,85 @@ class Data(NamedTuple):
         )
 
 
+class Documents(NamedTuple):
+    """A language model's data, as `load_documents` returns it.
+
+    Attributes:
+      train, validation: the windows of the documents to train on, and of those held out.
+      tokenizer: what turned the texts into word ids.
+      texts: returns the documents to train on, from which the vocabulary was chosen.
+    """
+
+    train: Windows
+    validation: Windows
+    tokenizer: Tokenizer
+    texts: Callable[[], list[str]]
+
+    @property
+    def test(self) -> Windows:
+        """The windows held out, once more: the best checkpoint is measured on them."""
+        return self.validation
+
+    @property
+    def task(self) -> dict[str, object]:
+        """The digest of the data: using the model needs nothing beside its config and tokeniser."""
+        return {"data": self.digest()}
+
+    @property
+    def uses(self) -> np.ndarray:
+        """int[V]: how often each word occurs in the documents to train on."""
+        return np.bincount(self.train.words, minlength=self.tokenizer.vocab_size)
+
+    def digest(self) -> str:
+        """Returns a digest that is equal where the documents and the vocabulary are equal."""
+        arrays = [(split.words, split.targets) for split in (self.train, self.validation)]
+        return digest_of_arrays(arrays) + digest_of_json(self.tokenizer.to_json())
+
+    def describe(self) -> str:
+        """Returns two lines for the log."""
+        train, held = self.train, self.validation
+        return (
+            f"documents: {len(train.targets):,} train, {len(held.targets):,} held out; words to predict: "
+            f"{train.predictions:,} and {held.predictions:,}, of them {(held.words == UNK).mean():.2%} "
+            f"unknown; vocabulary: {self.tokenizer.vocab_size:,}\n"
+            f"shapes [batch, time]: {train.shapes}; padding waste {train.padding_waste:.1%}"
+        )
+
+
 def load_data(
-    corpus: Mapping[str, Any],
-    text: Mapping[str, Any],
+    corpus: Settings,
+    text: Settings,
     batch_size: int,
     buckets: int,
     cache: Path,
     share: slice = WHOLE,
 ) -> Data:
-    """Reads, splits, encodes and buckets a corpus.
+    """Reads labelled texts, splits, encodes and truncates them, and lays them out in padded batches.
 
     Args:
-      corpus: the arguments of `load_corpus`.
-      text: those of `Tokenizer.train`; max_length and truncate, as in `text.truncate`; train_length, to which
-        texts to train on are cut, if fewer, 0 for the same; and vocabulary_source, the source to choose the
-        words from, "" for the training split.
+      corpus: `config.data`, the arguments of `load_corpus`.
+      text: `config.text`: the arguments of `Tokenizer.train`; max_length and truncate, as `truncate` takes
+        them; train_length, the most words of a text to train on, 0 for max_length; and vocabulary_source,
+        the source to choose the words from, "" for the training split.
+      batch_size: B, the rows of a batch.
+      buckets: the number of padded lengths for the texts to train on; longer texts get two more.
+      cache: the folder that keeps the encoded texts for the next run.
       share: the rows of each batch that are wanted, as in `Batches`.
 
     Raises:
       InputError: as `load_corpus`, `Tokenizer.train`, `truncate`, `bucket_lengths` and `Batches` do.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> rows = "".join(f"{word} film {n},{n % 2}\\n" for n, word in enumerate(["dull", "fine"] * 20))
+    >>> _ = (folder / "reviews.csv").write_text("text,label\\n" + rows)
+    >>> names = {"source": str(folder / "reviews.csv"), "text_column": "text", "label_column": "label"}
+    >>> corpus = names | {"label_names": (), "validation_share": 0.1, "test_share": 0.1, "split_seed": 0}
+    >>> text = {"vocab_size": 50, "lowercase": True, "strip_html": True, "vocabulary_source": ""}
+    >>> text |= {"max_length": 16, "train_length": 0, "truncate": "tail"}
+    >>> data = load_data(corpus, text, batch_size=8, buckets=1, cache=folder)
+    >>> data.train.steps_per_epoch, data.train.shapes, data.label_names
+    (4, [(8, 16)], ('0', '1'))
     """
     loaded = load_corpus(**corpus)
     splits = {"train": loaded.train, "validation": loaded.validation, "test": loaded.test}
@@ -147,76 +220,50 @@ def load_data(
 
 
 def cut_and_padded(
-    encoded: Mapping[str, Sequence[np.ndarray]], text: Mapping[str, Any], buckets: int
+    encoded: Mapping[str, Sequence[np.ndarray]], text: Settings, buckets: int
 ) -> tuple[dict[str, list[np.ndarray]], tuple[int, ...]]:
-    """Returns the cut rows of each split, and the padded lengths: `buckets`, and LONGER for longer texts."""
+    """Returns the rows of each split, cut, and the padded lengths: `buckets`, and LONGER_BUCKETS beyond."""
     most, keep = text["max_length"], text["truncate"]
     trained = text["train_length"] or most
     rows = {name: truncate(encoded[name], trained if name == "train" else most, keep) for name in encoded}
     lengths = bucket_lengths([len(row) for row in rows["train"]], trained, buckets)
     if trained < most:
         longer = [len(row) for row in encoded["train"] if len(row) > trained]
-        lengths += bucket_lengths(longer or [most], most, LONGER)
+        lengths += bucket_lengths(longer or [most], most, LONGER_BUCKETS)
     return rows, lengths
 
 
-class Documents(NamedTuple):
-    """Windows of the documents to train on and of those held out, and the tokeniser."""
-
-    train: Windows
-    validation: Windows
-    tokenizer: Tokenizer
-    texts: Callable[[], list[str]]  # those that the vocabulary is of
-
-    @property
-    def test(self) -> Windows:
-        """Those held out, once more: measured at the best checkpoint."""
-        return self.validation
-
-    @property
-    def task(self) -> dict[str, object]:
-        """The data that a model is trained on; it needs nothing beside its config and tokeniser."""
-        return {"data": self.digest()}
-
-    @property
-    def uses(self) -> np.ndarray:
-        """Returns int[V], how often the documents to train on have each word."""
-        return np.bincount(self.train.words, minlength=self.tokenizer.vocab_size)
-
-    def digest(self) -> str:
-        """Returns what two processes, or two starts, have in common with the same documents and words."""
-        arrays = [(split.words, split.targets) for split in (self.train, self.validation)]
-        return digest_of_arrays(arrays) + digest_of_json(self.tokenizer.to_json())
-
-    def describe(self) -> str:
-        """Returns two lines for the log."""
-        train, held = self.train, self.validation
-        return (
-            f"documents: {len(train.targets):,} train, {len(held.targets):,} held out; words to predict: "
-            f"{train.predictions:,} and {held.predictions:,}, of them {(held.words == UNK).mean():.2%} "
-            f"unknown; vocabulary: {self.tokenizer.vocab_size:,}\n"
-            f"shapes [batch, time]: {train.shapes}; padding waste {train.padding_waste:.1%}"
-        )
-
-
 def load_documents(
-    documents: Mapping[str, Any],
-    text: Mapping[str, Any],
+    documents: Settings,
+    text: Settings,
     lanes: int,
     window: int,
     reverse: bool,
     cache: Path,
-    share: slice = slice(None),
+    share: slice = WHOLE,
 ) -> Documents:
-    """Reads, splits and encodes the texts of a source, labelled or not; its validation and test splits never.
+    """Reads the texts of a source, labelled or not, splits and encodes them, and lays them out in windows.
+
+    The source's own validation and test splits are left out.
 
     Args:
-      documents: source and text_column of `read_texts`; validation_share and split_seed of `hold_out`.
-      text: the arguments of `Tokenizer.train`, which sees the documents to train on.
+      documents: `config.data`: source and text_column of `read_texts`, validation_share and split_seed of
+        `hold_out`.
+      text: `config.text`, the arguments of `Tokenizer.train`, which sees the documents to train on.
       lanes, window, reverse, share: as in `Windows`.
+      cache: the folder that keeps the encoded texts for the next run.
 
     Raises:
       InputError: as `read_texts`, `hold_out`, `Tokenizer.train` and `Windows` do.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = (folder / "a.jsonl").write_text("".join(f'{{"text": "a b c d{n}"}}\\n' for n in range(10)))
+    >>> source = {"source": str(folder), "text_column": "text", "validation_share": 0.2, "split_seed": 0}
+    >>> text = {"vocab_size": 50, "lowercase": True, "strip_html": True}
+    >>> documents = load_documents(source, text, lanes=2, window=3, reverse=False, cache=folder)
+    >>> documents.train.predictions, documents.validation.predictions
+    (24, 6)
     """
     texts = read_texts(documents["source"], documents["text_column"])
     kept, held = hold_out(texts, documents["validation_share"], documents["split_seed"])

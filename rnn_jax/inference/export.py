@@ -6,7 +6,6 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +16,9 @@ from jax import export
 from rnn_jax.checkpoints.workdir import TOKENIZER
 from rnn_jax.data.tokenizer import truncate
 from rnn_jax.errors import InputError, require
-from rnn_jax.files import path_of, replacing
+from rnn_jax.files import DAMAGE, path_of, replacing
 from rnn_jax.inference.predictor import Predictor
 from rnn_jax.models.losses import class_log_probabilities
-from rnn_jax.vectors.readers import DAMAGE
 
 KIND, FORMAT = "rnn_jax classifier", 1
 ABOUT, PROGRAM = "about.json", "program.bin"
@@ -36,9 +34,16 @@ def export_classifier(predictor: Predictor, path: str | Path) -> None:
     parameters as .npy files, the tokeniser and about.json. An older export at `path` is replaced. Equal
     classifiers give equal bytes.
 
+    Args:
+      predictor: the classifier, as `load` returns it.
+      path: the file to write.
+
     Raises:
       InputError: `predictor` is a language model, something that is no export is at `path`, or it cannot
         be written.
+
+    >>> from rnn_jax import load
+    >>> export_classifier(load("runs/bilstm"), "bilstm.zip")  # doctest: +SKIP
     """
     path = path_of(path)
     require(
@@ -96,7 +101,9 @@ def _serialized(program: export.Exported) -> bytes:
         raise InputError(f"jax.export cannot write: {error}; pip install flatbuffers") from error
 
 
-def _about(predictor: Predictor, params: dict[str, np.ndarray], program: export.Exported) -> dict[str, Any]:
+def _about(
+    predictor: Predictor, params: dict[str, np.ndarray], program: export.Exported
+) -> dict[str, object]:
     size, keep = predictor.config.text.max_length, predictor.config.text.truncate
     kept = truncate([np.arange(2 * size)], size, keep)[0]
     first = int((kept < size).sum())

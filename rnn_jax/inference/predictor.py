@@ -1,39 +1,52 @@
 """A trained model in use: `load(workdir)` gives an object that predicts, evaluates and explains."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import flax.linen as nn
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from rnn_jax.checkpoints.restore import read_config, read_task, restored
+from rnn_jax.checkpoints.restore import ClassifierTask, read_config, read_task, restored
 from rnn_jax.checkpoints.workdir import CLASSIFY, CONFIG, TASK, TOKENIZER
-from rnn_jax.data.batches import Batches
+from rnn_jax.data.batches import Batch, Batches
 from rnn_jax.data.splits import positions
 from rnn_jax.data.tokenizer import Tokenizer, truncate
 from rnn_jax.errors import InputError, choose, require
 from rnn_jax.files import path_of
 from rnn_jax.inference.attribution import Attribution, attribute_words
 from rnn_jax.inference.stream import Steps, Stream, make_steps
-from rnn_jax.models.classifier import build_classifier
+from rnn_jax.models.classifier import TextClassifier, build_classifier
 from rnn_jax.models.losses import Metrics, batch_metrics, class_log_probabilities
+from rnn_jax.trees import Params
 
-CONFIG_KEYS = ("model.cell", "text.max_length", "text.truncate", "batch.size")
+CLASSIFIER_KEYS = ("model.cell", "text.max_length", "text.truncate", "batch.size")
 
 
 class Prediction(NamedTuple):
-    """`labels[i]` is the most probable label of text i; `probabilities`, float32[n, C], has each class's."""
+    """What a classifier says of n texts, as `Predictor.predict` returns it.
+
+    Attributes:
+      labels: the most probable label of each text.
+      probabilities: float32[n, C], of each class, in the order of `Predictor.label_names`.
+
+    >>> prediction = Prediction(["fine"], np.array([[0.25, 0.75]], np.float32))
+    >>> prediction.labels, prediction.probabilities.tolist()
+    (['fine'], [[0.25, 0.75]])
+    """
 
     labels: list[str]
     probabilities: np.ndarray
 
 
 class Predictor:
-    """A trained classifier.
+    """A trained classifier, as `load` returns it.
+
+    >>> predictor = load("runs/bilstm")  # doctest: +SKIP
+    >>> predictor.predict(["what a film", "dull"]).labels  # doctest: +SKIP
+    ['positive', 'negative']
 
     Attributes:
       config: the resolved config of its run.
@@ -41,22 +54,37 @@ class Predictor:
       params: its parameters, a nested dict.
       apply_fn: the jitted `logits = apply_fn({"params": params}, token_ids, lengths)`.
       tokenizer: text to word ids.
-      label_names: the names of the classes, in the order of the probabilities.
+      label_names: the names of the C classes, in the order of the probabilities.
+      label_values: what stood for each class in the label column of the training data.
+      buckets: the lengths that texts are padded to.
       step: the training step of the checkpoint.
     """
 
     def __init__(
-        self, config: ConfigDict, model: nn.Module, params: Any, tokenizer: Tokenizer, task: dict, step: int
+        self,
+        config: ConfigDict,
+        model: TextClassifier,
+        params: Params,
+        tokenizer: Tokenizer,
+        task: ClassifierTask,
+        step: int,
     ):
+        """Takes what `load` reads; the attributes have the same names."""
         self.config, self.model, self.params = config, model, params
         self.tokenizer, self.step = tokenizer, step
         self.label_names: tuple[str, ...] = tuple(map(str, task["label_names"]))
-        self.label_values: list[Any] = task["label_values"]
+        self.label_values: list[int | str | bool] = task["label_values"]
         self.buckets: tuple[int, ...] = tuple(task["buckets"])
         self.apply_fn = jax.jit(model.apply, static_argnames="deterministic")
 
     def predict(self, texts: Sequence[str]) -> Prediction:
-        """Returns labels and probabilities in the order of the texts; a text of no words leaves a zero state.
+        """Returns labels and probabilities in the order of the texts.
+
+        Texts are tokenised and cut as in training. Of a text of no words the network reads nothing: its
+        state stays zero.
+
+        Args:
+          texts: n strings; none gives an empty prediction.
 
         Raises:
           TypeError: `texts` is one string, or holds something that is not a string.
@@ -68,7 +96,11 @@ class Predictor:
         return Prediction([self.label_names[index] for index in probabilities.argmax(axis=1)], probabilities)
 
     def evaluate(self, texts: Sequence[str], labels: Sequence[int] | np.ndarray) -> Metrics:
-        """Returns loss and confusion counts against labels given as positions in `label_names`.
+        """Returns the summed loss and the confusion counts; `.summary()` has the mean loss and the accuracy.
+
+        Args:
+          texts: n strings, at least one.
+          labels: int[n], positions in `label_names`; `label_positions` makes them of a label column.
 
         Raises:
           InputError: no texts, not one label for each, or a label that is no position.
@@ -114,7 +146,7 @@ class Predictor:
         read = [words[index] for index in kept]
         return Attribution(read, np.asarray(scores)[: len(kept)], label, float(value), float(baseline))
 
-    def label_positions(self, values: Sequence[Any]) -> np.ndarray:
+    def label_positions(self, values: Sequence[object]) -> np.ndarray:
         """Returns int32 positions in `label_names` for the values of a label column.
 
         Raises:
@@ -126,7 +158,7 @@ class Predictor:
     def _steps(self) -> Steps:
         return make_steps(self.model)
 
-    def _logits(self, texts: Sequence[str], labels: np.ndarray):
+    def _logits(self, texts: Sequence[str], labels: np.ndarray) -> Iterator[tuple[Batch, jax.Array]]:
         if isinstance(texts, str):
             raise TypeError(f"texts is one string, {texts[:40]!r}; give a list of strings")
         if not len(texts):
@@ -148,9 +180,14 @@ def load(workdir: str | Path, which: str | int = "best", fallback: bool = False)
     Raises:
       InputError: no run of a classifier, no such checkpoint, or one that cannot be read or is of another
         network.
+
+    >>> load("runs/none")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    rnn_jax.errors.InputError: workdir is 'runs/none', which is not the folder of a run: ...
     """
     workdir = path_of(workdir)
-    config = read_config(workdir, CLASSIFY, CONFIG_KEYS)
+    config = read_config(workdir, CLASSIFY, CLASSIFIER_KEYS)
     tokenizer, task = Tokenizer.load(workdir / TOKENIZER), read_task(workdir / TASK, config)
     try:
         model = build_classifier(tokenizer.vocab_size, len(task["label_names"]), **config.model)

@@ -1,7 +1,7 @@
 """Texts read word by word, as they come: the probabilities after each, in constant time and memory a word."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -13,7 +13,9 @@ from rnn_jax.errors import require
 from rnn_jax.layers.cells import Carry
 from rnn_jax.layers.pooling import Summary
 from rnn_jax.layers.rnn import read_from_the_end
+from rnn_jax.models.classifier import TextClassifier
 from rnn_jax.models.losses import class_log_probabilities
+from rnn_jax.trees import Params
 
 
 class State(NamedTuple):
@@ -31,7 +33,12 @@ class Steps(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """`words[i]` is a word as the text writes it; `probabilities[i]`, float32[n, C], are those after it."""
+    """What a stream made of a piece of text.
+
+    Attributes:
+      words: the n words as the text writes them.
+      probabilities: float32[n, C], those after each word.
+    """
 
     words: list[str]
     probabilities: np.ndarray
@@ -42,10 +49,22 @@ class Stream:
 
     After each word the probabilities are the model's for all words so far, as if it read them at once. They
     are those of `predict` for up to config.text.max_length words. Of a longer text `predict` reads a part
-    (config.text.truncate), while a stream reads on: who follows a text wants to hear of its latest words.
+    (config.text.truncate), while a stream reads on.
+
+    Attributes:
+      tokenizer: text to word ids.
+      length: the number of words read so far.
+
+    >>> from rnn_jax import RNN, GRUCell, TextClassifier
+    >>> tokenizer = Tokenizer.train(["a fine film"], vocab_size=9, lowercase=True, strip_html=True)
+    >>> model = TextClassifier(vocab_size=9, embedding_dim=2, num_classes=2, encoder=RNN(GRUCell(3)))
+    >>> params = model.init(jax.random.key(0), jnp.ones((1, 1), int), jnp.ones(1, int))["params"]
+    >>> stream = Stream(make_steps(model), params, tokenizer)
+    >>> stream.feed("A fine ").words, stream.feed("film").probabilities.shape, stream.length
+    (['A', 'fine'], (1, 2), 3)
     """
 
-    def __init__(self, steps: Steps, params: Any, tokenizer: Tokenizer):
+    def __init__(self, steps: Steps, params: Params, tokenizer: Tokenizer):
         self.tokenizer, self.length = tokenizer, 0
         self._read, self._variables = steps.read, {"params": params}
         self._state, self._probabilities = steps.begin(self._variables)
@@ -58,8 +77,8 @@ class Stream:
     def feed(self, text: str) -> Reading:
         """Reads a piece of text, and returns its words and the probabilities after each of them.
 
-        Words end where the piece does: "great" is one word, "gr" and then "eat" are two. So a text cut at
-        white space, but inside `<br />`, has the same words in pieces as at once.
+        A word ends where the piece does: "great" is one word, "gr" and then "eat" are two. A text that is cut
+        at white space has the same words in pieces as at once, unless the cut is inside `<br />`.
 
         Raises:
           TypeError: the piece is not a string.
@@ -74,7 +93,7 @@ class Stream:
         return Reading(words, np.concatenate([np.zeros((0, classes), np.float32), *jax.device_get(rows)]))
 
 
-def make_steps(model: nn.Module) -> Steps:
+def make_steps(model: TextClassifier) -> Steps:
     """Returns the steps of a stream over a TextClassifier; they are compiled once for all its streams.
 
     Raises:
@@ -90,18 +109,18 @@ def make_steps(model: nn.Module) -> Steps:
     return Steps(jax.jit(nn.apply(_begin, model)), jax.jit(nn.apply(_read, model)))
 
 
-def _begin(model: Any) -> tuple[State, jax.Array]:
+def _begin(model: TextClassifier) -> tuple[State, jax.Array]:
     # A row of length 0: its final carry is the initial one of whatever cells there are.
     nothing_BTE = model.embed(jnp.zeros((1, 1), jnp.int32))
     carry, outputs_BTH = model.encoder(nothing_BTE, jnp.zeros(1, jnp.int32))
     return _decided(model, State(carry, model.pool.begin(outputs_BTH[:, 0])))
 
 
-def _read(model: Any, state: State, word: jax.Array) -> tuple[State, jax.Array]:
+def _read(model: TextClassifier, state: State, word: jax.Array) -> tuple[State, jax.Array]:
     carry, outputs_BTH = model.encoder(model.embed(word[None, None]), None, state.carry)
     return _decided(model, State(carry, model.pool.advance(state.summary, outputs_BTH[:, 0])))
 
 
-def _decided(model: Any, state: State) -> tuple[State, jax.Array]:
+def _decided(model: TextClassifier, state: State) -> tuple[State, jax.Array]:
     pooled_BF = model.pool.read(state.summary, model.encoder.final_hidden(state.carry))
     return state, jnp.exp(class_log_probabilities(model.decide(pooled_BF)))

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,15 +12,20 @@ from ml_collections import ConfigDict
 from rnn_jax.checkpoints.restore import read_config, restored
 from rnn_jax.checkpoints.workdir import CONFIG, LANGUAGE, TOKENIZER
 from rnn_jax.data.tokenizer import PAD, Tokenizer
-from rnn_jax.errors import InputError, require
+from rnn_jax.errors import InputError, check_seed, require
 from rnn_jax.files import path_of
 from rnn_jax.models.language_model import LanguageModel, build_language_model
+from rnn_jax.trees import Params, Tree
 
-CONFIG_KEYS = ("model.cell", "model.tied", "direction")
+LANGUAGE_MODEL_KEYS = ("model.cell", "model.tied", "direction")
 
 
 class Writer(NamedTuple):
-    """A trained language model.
+    """A trained language model, as `load_language_model` returns it.
+
+    >>> writer = load_language_model("runs/lm_forward")  # doctest: +SKIP
+    >>> writer.write("the film", words=5, temperature=0.8, top_k=40, seed=0)  # doctest: +SKIP
+    'the film is one of the best'
 
     Attributes:
       config: the resolved config of its run.
@@ -31,34 +36,49 @@ class Writer(NamedTuple):
 
     config: ConfigDict
     model: LanguageModel
-    params: Any
+    params: Params
     tokenizer: Tokenizer
     step: int
 
     def write(self, prompt: str, words: int, temperature: float, top_k: int, seed: int) -> str:
-        """Returns the prompt and `words` more; the arguments, and what is refused, are those of `sample`.
+        """Returns the prompt and `words` more words.
+
+        Args:
+          prompt, words, temperature, top_k: as in `sample`.
+          seed: from 0 to 2**32 - 1; equal seeds give equal texts.
 
         Raises:
-          InputError: also where the model reads backward: it knows what comes before a text, not after it.
+          InputError: as `sample`, and where the model reads backward: it knows what comes before a text, not
+            what comes after it.
         """
         direction = self.config.direction
         require(
             direction == "forward",
             f"the run's direction is {direction!r}: it predicts the word before; sample from a forward one",
         )
-        require(0 <= seed < 2**32, f"seed is {seed}; give a number from 0 to 2**32 - 1")
+        check_seed("seed", seed)
         draw = partial(sample, self.model.apply, self.params, self.tokenizer)
         return draw(prompt, words, temperature=temperature, top_k=top_k, key=jax.random.key(seed))
 
 
 def load_language_model(workdir: str | Path, which: str | int = "best", fallback: bool = False) -> Writer:
-    """Returns the language model that a run saved, on the default device; the arguments are those of `load`.
+    """Returns the language model that a run saved, on the default device.
+
+    Args:
+      workdir: the run's folder.
+      which: "best" (on the documents held out), "last", or the step of a checkpoint.
+      fallback: where the wanted checkpoint cannot be read, take the newest one that can.
 
     Raises:
       InputError: no run of a language model, no such checkpoint, or one that cannot be read.
+
+    >>> load_language_model("runs/none")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    rnn_jax.errors.InputError: workdir is 'runs/none', which is not the folder of a run: ...
     """
     workdir = path_of(workdir)
-    config = read_config(workdir, LANGUAGE, CONFIG_KEYS)
+    config = read_config(workdir, LANGUAGE, LANGUAGE_MODEL_KEYS)
     tokenizer = Tokenizer.load(workdir / TOKENIZER)
     try:
         model = build_language_model(tokenizer.vocab_size, **config.model)
@@ -69,8 +89,8 @@ def load_language_model(workdir: str | Path, which: str | int = "best", fallback
 
 
 def sample(
-    apply_fn: Callable[..., Any],
-    params: Any,
+    apply_fn: Callable[..., Tree],
+    params: Params,
     tokenizer: Tokenizer,
     prompt: str,
     words: int,
@@ -83,11 +103,26 @@ def sample(
 
     Args:
       apply_fn: `model.apply` of a LanguageModel; the step is compiled once for it.
-      temperature: divides the logits; near 0 the likeliest word is taken, above 1 unlikely ones come oftener.
-      top_k: draw from so many of the likeliest words; 0 draws from all. PAD is never drawn.
+      params: its parameters.
+      tokenizer: text to word ids.
+      prompt: at least one word.
+      words: how many to draw, at least 1.
+      temperature: divides the logits; near 0 the likeliest word is taken, above 1 unlikely words come more
+        often. Positive and finite.
+      top_k: draw from so many of the likeliest words, fewer than the vocabulary has; 0 draws from all. PAD
+        is never drawn.
+      key: `jax.random.key(seed)`.
 
     Raises:
       InputError: a prompt of no words (nothing predicts a first word), or a number out of its range.
+
+    >>> from rnn_jax import RNN, GRUCell, LanguageModel
+    >>> tokenizer = Tokenizer.train(["a fine film"], vocab_size=9, lowercase=True, strip_html=True)
+    >>> model = LanguageModel(vocab_size=tokenizer.vocab_size, embedding_dim=4, encoder=RNN(GRUCell(4)))
+    >>> params = model.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
+    >>> draw = partial(sample, model.apply, params, tokenizer, temperature=1.0, top_k=0)
+    >>> len(draw("a film", words=3, key=jax.random.key(1)).split())
+    5
     """
     vocabulary = tokenizer.words
     require(words > 0, f"words is {words}; give at least 1")

@@ -1,7 +1,7 @@
 """Where training starts: with word vectors, or with parameters of an earlier run (transfer)."""
 
-import contextlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,15 +14,16 @@ from rnn_jax.checkpoints.workdir import TOKENIZER, check_run
 from rnn_jax.data.encoding import fingerprint
 from rnn_jax.data.tokenizer import SPECIAL_WORDS, Tokenizer
 from rnn_jax.errors import choose, require
+from rnn_jax.files import cached
 from rnn_jax.training.parameter_groups import matching
 from rnn_jax.vectors.lookup import (
     FILLS,
     Vectors,
     coverage,
     fill_missing,
-    load_vectors,
+    packed,
     read_vectors,
-    save_vectors,
+    unpacked,
 )
 from rnn_jax.vectors.readers import locate
 from rnn_jax.vectors.word2vec import load_gensim, train_vectors
@@ -106,18 +107,17 @@ def trained_vectors(
     They are kept in `cache` under a hash of all that determines them.
     """
     settings = {"dim": width, "window": WINDOW, "epochs": epochs, "min_count": 1, "seed": seed}
-    path = cache / f"word2vec-{fingerprint({'': texts}, settings | {'words': tokenizer.words})}.npz"
-    with contextlib.suppress(Exception):  # a torn file raises one of a dozen errors: make it again
-        return load_vectors(path, WORD2VEC)
-    words, vectors = train_vectors(tokenizer.words_of(texts), **settings)
-    row_of = {word: row for row, word in enumerate(tokenizer.words)}
-    table, found = np.zeros((len(row_of), width), np.float32), np.zeros(len(row_of), bool)
-    rows = [row_of[word] for word in words]
-    table[rows], found[rows] = vectors, True
-    trained = Vectors(table, found, [], 0, 0, WORD2VEC)
-    with contextlib.suppress(OSError):  # a cache that cannot be written costs minutes in the next run
-        save_vectors(path, trained)
-    return trained
+    key = fingerprint({"": texts}, settings | {"words": tokenizer.words})
+
+    def train() -> Vectors:
+        words, vectors = train_vectors(tokenizer.words_of(texts), **settings)
+        row_of = {word: row for row, word in enumerate(tokenizer.words)}
+        table, found = np.zeros((len(row_of), width), np.float32), np.zeros(len(row_of), bool)
+        rows = [row_of[word] for word in words]
+        table[rows], found[rows] = vectors, True
+        return Vectors(table, found, [], 0, 0, WORD2VEC)
+
+    return cached(cache / f"word2vec-{key}.npz", train, packed, partial(unpacked, WORD2VEC))
 
 
 TABLE = "embedding/embedding"

@@ -13,6 +13,7 @@ import jax
 import optax
 
 from rnn_jax.errors import nearest, require
+from rnn_jax.trees import leaves_by_path
 
 FROZEN = "frozen"
 Flags = optax.Params  # a tree like the parameters, of booleans
@@ -79,7 +80,7 @@ def group_parameters(
       InputError: a pattern that matches nothing (the message lists the paths), an epoch or a factor that
         cannot be, or nothing that trains at step 0.
     """
-    paths = path_names(params)
+    paths = list(leaves_by_path(params))
     groups = dict.fromkeys(paths, Group())
     for pattern, epoch in map(freezing_of, freeze):
         for path in matching("train.freeze", pattern, paths):
@@ -96,16 +97,6 @@ def group_parameters(
         jax.tree.unflatten(jax.tree.structure(params), labels),
         {group.name: group for group in groups.values()},
     )
-
-
-def path_names(tree: Any) -> list[str]:
-    """Returns the path of each leaf, in the order of `jax.tree.leaves`.
-
-    >>> path_names({"embedding": {"embedding": 0}, "head": {"bias": 1, "kernel": 2}})
-    ['embedding/embedding', 'head/bias', 'head/kernel']
-    """
-    found = jax.tree_util.tree_leaves_with_path(tree)
-    return [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in found]
 
 
 def matching(argument: str, pattern: str, paths: Sequence[str]) -> list[str]:

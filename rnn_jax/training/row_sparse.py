@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rnn_jax.data.batches import Batch
+from rnn_jax.trees import names_on
 
 TABLE = ("embedding", "embedding")  # its path in the parameters
 BLOCK = 256  # rows brought up to date together: with their moments they stay in cache
@@ -131,9 +132,9 @@ def map_table(function: Callable[..., Any], *states: Any) -> Any:
     """Returns the last state with `function(name, *leaves)` for the table and its moments "mu" and "nu"."""
 
     def at(path, *leaves):
-        keys = [getattr(key, "key", getattr(key, "name", None)) for key in path]
-        if tuple(keys[-2:]) != TABLE:
+        names = names_on(path)
+        if names[-2:] != TABLE:
             return leaves[-1]
-        return function(next((name for name in ("mu", "nu") if name in keys), "table"), *leaves)
+        return function(next((name for name in ("mu", "nu") if name in names), "table"), *leaves)
 
     return jax.tree_util.tree_map_with_path(at, *states)

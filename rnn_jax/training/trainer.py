@@ -20,7 +20,7 @@ from rnn_jax.distributed.broadcast import broadcast_arrays
 from rnn_jax.distributed.data_parallel import batch_mesh, joined_rows, on_every_device, split_rows
 from rnn_jax.distributed.host import describe_environment
 from rnn_jax.distributed.preemption import Interruption
-from rnn_jax.errors import require
+from rnn_jax.errors import check_seed
 from rnn_jax.layers.cells import Carry
 from rnn_jax.models.losses import Measured
 from rnn_jax.training.initialisation import Start, start_from
@@ -188,15 +188,15 @@ class Run(NamedTuple):
         return evaluate(self.eval_step, params, split.in_order(), self.carry)
 
 
-def results_of(config: ConfigDict, workdir: Path) -> Results | None:
-    """Returns the results of a finished run; None of another, and of none yet.
+def results_of(config: ConfigDict, workdir: Path, measures: Sequence[str]) -> Results | None:
+    """Returns the results of a finished run, `measures` among them; None of another, and of none yet.
 
     Raises:
       InputError: nothing can be trained in `workdir`, or what it would start with is not there.
     """
     check_workdir(workdir, config.to_dict())
     if (workdir / RESULTS).exists():
-        return read_results(workdir)
+        return read_results(workdir, measures)
     if not (workdir / CONFIG).exists():
         Start(**config.embedding).check()
     return None
@@ -204,7 +204,7 @@ def results_of(config: ConfigDict, workdir: Path) -> Results | None:
 
 def check_plan(config: ConfigDict) -> None:
     """Raises InputError for a setting of training that cannot be, whatever is trained."""
-    require(config.seed < 2**32, f"config.seed is {config.seed}; give a number from 0 to 2**32 - 1")
+    check_seed("config.seed", config.seed)
     settings = dict(config.optimizer)
     for entry in settings.pop("rates"):
         rate_of(entry)

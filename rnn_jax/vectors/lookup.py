@@ -1,10 +1,10 @@
-"""Pretrained word vectors of a vocabulary: read, cached on disk, and made up where a word has none."""
+"""The word vectors of a vocabulary: looked up in a source, kept on disk, filled in where a word has none."""
 
-import contextlib
 import hashlib
 import json
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from rnn_jax.data.tokenizer import PAD, SPECIAL_WORDS
 from rnn_jax.errors import choose, require
-from rnn_jax.files import replacing
+from rnn_jax.files import cached
 from rnn_jax.vectors.readers import (
     GLOVE,
     GLOVE_INDEX,
@@ -21,20 +21,30 @@ from rnn_jax.vectors.readers import (
     damage_named,
     locate,
     opened,
-    read_binary,
-    read_table,
-    read_text,
+    read_array_vectors,
+    read_binary_vectors,
+    read_text_vectors,
 )
 
-READERS = {".txt": read_text, ".vec": read_text, ".bin": read_binary}
+VECTOR_FORMATS = {".txt": read_text_vectors, ".vec": read_text_vectors, ".bin": read_binary_vectors}
 CACHE_VERSION = 1  # raise it with every change of what is read or stored
 
 
 class Vectors(NamedTuple):
-    """Vectors of a vocabulary: `table` float32[V, E] with zeros where `found` bool[V] is False.
+    """The vectors that a source has for the V words of a vocabulary.
 
-    `malformed` describes the first of `malformed_count` broken entries of the file; `duplicates` counts
-    vectors of a word beyond its first.
+    Attributes:
+      table: float32[V, E], zeros where `found` is False.
+      found: bool[V], whether the source has a vector for the word.
+      malformed: descriptions of the first broken entries of the file.
+      malformed_count: the number of all broken entries.
+      duplicates: the number of vectors of a word beyond its first.
+      source: as given to `read_vectors`.
+
+    >>> table = np.array([[0, 0], [0, 0], [0.5, -1]], np.float32)
+    >>> vectors = Vectors(table, np.array([False, False, True]), [], 0, 0, "made by hand")
+    >>> vectors.found.sum()
+    np.int64(1)
     """
 
     table: np.ndarray
@@ -46,7 +56,17 @@ class Vectors(NamedTuple):
 
 
 class Coverage(NamedTuple):
-    """Shares of words, and of their uses, that have a vector; the most frequent words without, with uses."""
+    """How much of a vocabulary has vectors, as `coverage` returns it.
+
+    Attributes:
+      types: the share of the words that have one, from 0 to 1.
+      tokens: the share of the uses of words, from 0 to 1.
+      missing: the ten most frequent words that have none, each with its uses.
+
+    >>> print(Coverage(0.5, 0.9, [("filmy", 3)]).describe())
+    word vectors: of 50.0% of the words and 90.0% of their uses
+    most frequent words without a vector: 'filmy' 3
+    """
 
     types: float
     tokens: float
@@ -73,6 +93,13 @@ def read_vectors(source: str, words: Sequence[str], cache: Path | None = None) -
 
     Raises:
       InputError: the source is missing, damaged, no file of vectors, or has a vector for none of the words.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "vectors.txt")
+    >>> _ = path.write_text("film 0.5 -1\\nactor 2 0.25\\n")
+    >>> vectors = read_vectors(str(path), ["[PAD]", "[UNK]", "Film", "dull"])
+    >>> vectors.table.tolist(), vectors.found.tolist()
+    ([[0.0, 0.0], [0.0, 0.0], [0.5, -1.0], [0.0, 0.0]], [False, False, True, False])
     """
     require(
         tuple(words[: len(SPECIAL_WORDS)]) == SPECIAL_WORDS,
@@ -83,12 +110,7 @@ def read_vectors(source: str, words: Sequence[str], cache: Path | None = None) -
     if cache is None:
         return _read(source, location, words)
     path = cache / f"vectors-{_fingerprint(location, words)}.npz"
-    with contextlib.suppress(Exception):  # a torn file raises one of a dozen errors: make it again
-        return load_vectors(path, source)
-    vectors = _read(source, location, words)
-    with contextlib.suppress(OSError):  # a cache that cannot be written costs seconds in the next run
-        save_vectors(path, vectors)
-    return vectors
+    return cached(path, lambda: _read(source, location, words), packed, partial(unpacked, source))
 
 
 def _read(source: str, location: Location, words: Sequence[str]) -> Vectors:
@@ -96,9 +118,9 @@ def _read(source: str, location: Location, words: Sequence[str]) -> Vectors:
     search = Search(source, {key for keys in spellings for key in keys})
     with damage_named(source):
         if source == GLOVE:
-            read_table(location.path, location.path.with_name(GLOVE_INDEX), search)
+            read_array_vectors(location.path, location.path.with_name(GLOVE_INDEX), search)
         else:
-            read = choose(f"the suffix of {source!r}", location.suffix, READERS)
+            read = choose(f"the suffix of {source!r}", location.suffix, VECTOR_FORMATS)
             with opened(location) as file:
                 read(file, search)
     table = np.zeros((len(words), search.dimension), np.float32)
@@ -124,12 +146,21 @@ def _spellings(word: str) -> list[bytes]:
 
 
 def fill_missing(vectors: Vectors, how: str, seed: int) -> np.ndarray:
-    """Returns the table, float32[V, E], with vectors also for words that have none; padding stays zeros.
+    """Returns the table, float32[V, E], with a vector also for words that have none; padding stays zeros.
 
     Args:
+      vectors: what a source has.
       how: "zeros"; "mean", the mean of the vectors found; or "random", normal with the mean and the standard
         deviation that the vectors found have in each dimension.
-      seed: of "random".
+      seed: of "random", not negative.
+
+    Raises:
+      InputError: another `how`.
+
+    >>> table = np.array([[0, 0], [0, 0], [0.5, -1]], np.float32)
+    >>> vectors = Vectors(table, np.array([False, False, True]), [], 0, 0, "made by hand")
+    >>> fill_missing(vectors, "mean", seed=0).tolist()
+    [[0.0, 0.0], [0.5, -1.0], [0.5, -1.0]]
     """
     fill = choose("how", how, FILLS)
     table = vectors.table.copy()
@@ -151,7 +182,22 @@ FILLS = {
 
 
 def coverage(vectors: Vectors, words: Sequence[str], counts: np.ndarray) -> Coverage:
-    """Returns how much of a vocabulary has vectors; `counts`, int[V], says how often each word is used."""
+    """Returns how much of a vocabulary has vectors; PAD and UNK do not count.
+
+    Args:
+      vectors: what a source has for the words.
+      words: the V words, PAD and UNK first.
+      counts: int[V], how often each word is used.
+
+    Raises:
+      InputError: not one vector and one count for each word.
+
+    >>> found = np.array([False, False, True, False])
+    >>> vectors = Vectors(np.zeros((4, 2), np.float32), found, [], 0, 0, "made by hand")
+    >>> share = coverage(vectors, ["[PAD]", "[UNK]", "film", "filmy"], np.array([0, 0, 9, 1]))
+    >>> float(share.types), float(share.tokens), share.missing
+    (0.5, 0.9, [('filmy', 1)])
+    """
     counts = np.asarray(counts)
     shapes = (vectors.found.shape, (len(words),), counts.shape)
     require(
@@ -171,16 +217,13 @@ def _fingerprint(location: Location, words: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps([CACHE_VERSION, file, list(words)]).encode()).hexdigest()[:32]
 
 
-def save_vectors(path: Path, vectors: Vectors) -> None:
-    """Writes a cache file, whole or not at all."""
+def packed(vectors: Vectors) -> dict[str, np.ndarray]:
+    """Returns the vectors as arrays for `files.cached`."""
     report = json.dumps([vectors.malformed, vectors.malformed_count, vectors.duplicates]).encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as file:
-        np.savez(file, table=vectors.table, found=vectors.found, report=np.frombuffer(report, np.uint8))
+    return {"table": vectors.table, "found": vectors.found, "report": np.frombuffer(report, np.uint8)}
 
 
-def load_vectors(path: Path, source: str) -> Vectors:
-    """Returns what `save_vectors` wrote."""
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        malformed, malformed_count, duplicates = json.loads(arrays["report"].tobytes())
-        return Vectors(arrays["table"], arrays["found"], malformed, malformed_count, duplicates, source)
+def unpacked(source: str, arrays: Mapping[str, np.ndarray]) -> Vectors:
+    """Returns the vectors that `packed` made arrays of."""
+    malformed, malformed_count, duplicates = json.loads(arrays["report"].tobytes())
+    return Vectors(arrays["table"], arrays["found"], malformed, malformed_count, duplicates, source)

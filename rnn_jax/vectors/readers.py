@@ -1,32 +1,41 @@
-"""Files of word vectors: plain, gzipped, in a zip archive or a package; and writing one."""
+"""Files of word vectors: where they are, how they are read as a stream, and how one is written.
+
+A source is a text or binary file, plain, gzipped or in a zip archive, or the table of a package. A reader
+takes an open file and a Search, the words that are looked for, and keeps the vectors of those words alone: a
+file of gigabytes takes no more memory than the vocabulary's table.
+"""
 
 import functools
 import gzip
 import importlib.util
 import io
 import itertools
-import lzma
 import re
-import struct
 import tempfile
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import IO, TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 
 from rnn_jax.errors import InputError, require
-from rnn_jax.files import check_expansion, most_bytes, path_of, replacing
+from rnn_jax.files import DAMAGE, check_expansion, most_bytes, path_of, replacing
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 GLOVE = "glove-6b-50d"
 GLOVE_TABLE, GLOVE_INDEX = "glove_6B_50d_emb.npy", "glove_6B_index.parquet"
 BUFFER = 2**20  # bytes
-# What the libraries raise for files that are cut off, damaged, encrypted or compressed in another way.
-DAMAGE = (OSError, EOFError, RuntimeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, struct.error)
+LONGEST_LINE = 2**20  # bytes, also of a word or a vector: bounds the memory that a hostile file can take
+PROBED = 16  # lines that tell the dimension together, so that a broken one among them does not
+WIDEST = 2**12  # numbers of a vector: bounds the table of a whole vocabulary
+BROKEN = 10**5  # lines without a vector: if most are, the file is not read to its end
+SHOWN = 5  # malformed entries that are described
+HEADER = re.compile(rb"\s*(\d{1,12})\s+(\d{1,7})\s*")  # number of words, dimension
 
 
 class Location(NamedTuple):
@@ -57,98 +66,6 @@ def locate(source: str) -> Location:
     return Location(path, _member(path, member) if path.suffix == ".zip" else "")
 
 
-class Bounded(io.RawIOBase):
-    """A decompressed stream that refuses to go on where a file expands to more than one of texts does."""
-
-    def __init__(self, stream: BinaryIO, path: Path):
-        self.stream, self.name, self.limit, self.size = stream, str(path), most_bytes(path), 0
-
-    def readable(self) -> bool:
-        """Returns True: the protocol of a raw stream."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Reads into the buffer, and returns how many bytes."""
-        chunk = self.stream.read(len(buffer))
-        buffer[: len(chunk)] = chunk
-        self.size += len(chunk)
-        check_expansion(self.name, self.size, self.limit)
-        return len(chunk)
-
-
-@contextmanager
-def opened(location: Location) -> Iterator[BinaryIO]:
-    """Gives a stream of the decompressed bytes; nothing is unpacked to disk.
-
-    Raises:
-      InputError: as it is read, where there are more of them than `files.most_bytes` allows.
-    """
-    with ExitStack() as stack:
-        file: Any
-        if location.member:
-            archive = stack.enter_context(zipfile.ZipFile(location.path))
-            file = stack.enter_context(archive.open(location.member))
-        else:
-            opener: Any = gzip.open if location.path.suffix == ".gz" else open
-            file = stack.enter_context(opener(location.path, "rb"))
-        compressed = location.member or location.path.suffix == ".gz"
-        yield io.BufferedReader(Bounded(file, location.path) if compressed else file, BUFFER)
-
-
-@contextmanager
-def damage_named(source: str) -> Iterator[None]:
-    """Turns what the libraries raise for a file that cannot be read into an InputError that names it."""
-    try:
-        yield
-    except (*DAMAGE, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{source!r} cannot be read: {type(error).__name__}: {error}; if it is cut off or damaged, "
-            "get it again"
-        ) from error
-
-
-def write_vectors(path: Path, words: Sequence[str], table: np.ndarray) -> None:
-    """Writes word2vec's text format, whole or not at all; `read_vectors` reads it back bit for bit.
-
-    Args:
-      path: a .txt or .vec file; one that is there is replaced.
-      table: finite float32[len(words), E].
-
-    Raises:
-      InputError: a word is empty, met twice or has white space, the table does not fit, or the disk does not.
-    """
-    table = np.asarray(table, np.float32)
-    require(
-        table.ndim == 2 and len(table) == len(words) and bool(np.isfinite(table).all()),
-        f"the table is {table.shape} for {len(words)} words; give a row of finite numbers for each",
-    )
-    encoded = [word.encode("utf-8", "replace") for word in words]
-    odd = [word for word, text in zip(words, encoded, strict=True) if text.split() != [text]]
-    require(not odd, f"the word {odd[:1]} is empty or has white space, which a text file cannot hold")
-    require(len(set(encoded)) == len(words), "a word is met twice; give one vector for each")
-    numbers = b" %.9g" * table.shape[1] + b"\n"  # 9 digits tell any two float32 apart
-    try:
-        with replacing(path) as file:
-            file.write(b"%d %d\n" % table.shape)
-            file.writelines(
-                word + numbers % tuple(row.tolist()) for word, row in zip(encoded, table, strict=True)
-            )
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error}") from error
-
-
-def check_output(path: Path) -> None:
-    """Makes the folder of a file. Raises InputError where `write_vectors` could not write that file."""
-    path_of(path)
-    require(path.suffix in (".txt", ".vec"), f"{path} has the suffix {path.suffix!r}; give it .txt or .vec")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            require(not path.is_dir(), f"{path} is a folder; give a file")
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error}") from error
-
-
 def _member(path: Path, member: str) -> str:
     with damage_named(str(path)), zipfile.ZipFile(path) as archive:
         members = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
@@ -175,16 +92,67 @@ def _glove_table() -> Path:
     return folder / GLOVE_TABLE
 
 
-LONGEST = 2**20  # bytes of a line, a word or a vector: bounds the memory that a hostile file can take
-PROBED = 16  # lines that tell the dimension together, so that a broken one among them does not
-WIDEST = 2**12  # numbers of a vector: bounds the table of a whole vocabulary
-BROKEN = 10**5  # lines without a vector: if most are, the file is not read to its end
-SHOWN = 5  # malformed entries that are described
-HEADER = re.compile(rb"\s*(\d{1,12})\s+(\d{1,7})\s*")  # number of words, dimension
+class Bounded(io.RawIOBase):
+    """A decompressed stream that ends in an InputError where a file expands to more than texts do."""
+
+    def __init__(self, stream: IO[bytes] | gzip.GzipFile, path: Path):
+        self.stream, self.name, self.limit, self.size = stream, str(path), most_bytes(path), 0
+
+    def readable(self) -> bool:
+        """Returns True: the protocol of a raw stream."""
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        """Reads into the buffer, and returns how many bytes."""
+        room = memoryview(buffer).cast("B")
+        chunk = self.stream.read(len(room))
+        room[: len(chunk)] = chunk
+        self.size += len(chunk)
+        check_expansion(self.name, self.size, self.limit)
+        return len(chunk)
+
+
+@contextmanager
+def opened(location: Location) -> Iterator[BinaryIO]:
+    """Gives a stream of the decompressed bytes; nothing is unpacked to disk.
+
+    Raises:
+      InputError: as it is read, where there are more of them than `files.most_bytes` allows.
+    """
+    with ExitStack() as stack:
+        if location.member:
+            archive = stack.enter_context(zipfile.ZipFile(location.path))
+            member = stack.enter_context(archive.open(location.member))
+            yield io.BufferedReader(Bounded(member, location.path), BUFFER)
+        elif location.path.suffix == ".gz":
+            whole = stack.enter_context(gzip.open(location.path, "rb"))
+            yield io.BufferedReader(Bounded(whole, location.path), BUFFER)
+        else:
+            yield stack.enter_context(location.path.open("rb", BUFFER))
+
+
+@contextmanager
+def damage_named(source: str) -> Iterator[None]:
+    """Turns what the libraries raise for a file that cannot be read into an InputError that names it."""
+    try:
+        yield
+    except (*DAMAGE, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{source!r} cannot be read: {type(error).__name__}: {error}; if it is cut off or damaged, "
+            "get it again"
+        ) from error
 
 
 class Search:
-    """The words that are looked for in a file, and what is found of them: all that a reader keeps."""
+    """The words that are looked for in a file, and what was found of them: all that a reader keeps.
+
+    Attributes:
+      wanted: the words, in UTF-8.
+      dimension: numbers of a vector, once the reader knows it.
+      vectors: float32[dimension] of each word that was found.
+      duplicates: entries of a word beyond its first.
+      malformed, malformed_count: descriptions of the first broken entries, and the number of all.
+    """
 
     def __init__(self, source: str, wanted: Set[bytes]):
         """Takes the file's name for messages, and the words in UTF-8."""
@@ -214,20 +182,21 @@ class Search:
             self.malformed.append(f"{place}: {reason}"[:200])
 
 
-def read_text(file: BinaryIO, search: Search) -> None:
+def read_text_vectors(file: BinaryIO, search: Search) -> None:
     """Reads lines of a word and its numbers, after a line "words dimension" or without one.
 
     Numbers are parsed for wanted words only. A word may hold spaces, as in GloVe's 840B file.
     """
-    lines = enumerate(iter(functools.partial(file.readline, LONGEST), b""), 1)
+    lines = enumerate(iter(functools.partial(file.readline, LONGEST_LINE), b""), 1)
     first = list(itertools.islice(lines, PROBED))
     header, dimension = _probe([line for _, line in first], search.source)
     search.dimension = _checked(dimension, search.source)
     starts, words = search.starts, 0
     for number, line in itertools.chain(first[header is not None :], lines):
-        if len(line) == LONGEST:
+        if len(line) == LONGEST_LINE:
             raise InputError(
-                f"{search.source!r} is no text file of word vectors: line {number} has over {LONGEST:,} bytes"
+                f"{search.source!r} is no text file of word vectors: line {number} has over "
+                f"{LONGEST_LINE:,} bytes"
             )
         line = line.strip()
         start = line.split(None, 1)[:1]
@@ -309,9 +278,9 @@ def _is_number(part: bytes) -> bool:
     return True
 
 
-def read_binary(file: BinaryIO, search: Search) -> None:
+def read_binary_vectors(file: BinaryIO, search: Search) -> None:
     """Reads word2vec's binary format: a line "words dimension", then each word, a space and its float32s."""
-    header = HEADER.fullmatch(file.readline(LONGEST))
+    header = HEADER.fullmatch(file.readline(LONGEST_LINE))
     count, dimension = map(int, header.groups()) if header else (0, 0)
     size = 4 * dimension
     require(
@@ -324,8 +293,8 @@ def read_binary(file: BinaryIO, search: Search) -> None:
     for number in range(1, count + 1):
         end = buffer.find(b" ", start)
         if end < 0 or end + 1 + size > len(buffer):
-            buffer, start = buffer[start:] + file.read(2 * LONGEST), 0
-            end = buffer.find(b" ", 0, LONGEST)
+            buffer, start = buffer[start:] + file.read(2 * LONGEST_LINE), 0
+            end = buffer.find(b" ", 0, LONGEST_LINE)
             require(
                 end >= 0 and end + 1 + size <= len(buffer),
                 f"{search.source!r} is cut off or damaged at entry {number:,} of {count:,}; get it again",
@@ -336,13 +305,13 @@ def read_binary(file: BinaryIO, search: Search) -> None:
             search.add(f"entry {number}", word, vector)
         start = end + 1 + size
     require(
-        not (buffer[start:] + file.read(LONGEST)).strip(),
+        not (buffer[start:] + file.read(LONGEST_LINE)).strip(),
         f"{search.source!r} goes on after the {count:,} vectors that it announces: its first line is wrong, "
         "or it is damaged; get it again",
     )
 
 
-def read_table(table_path: Path, index_path: Path, search: Search) -> None:
+def read_array_vectors(table_path: Path, index_path: Path, search: Search) -> None:
     """Reads a NumPy array [words, dimension] whose words are the column "index" of a Parquet file."""
     import pyarrow.parquet
 
@@ -361,3 +330,55 @@ def read_table(table_path: Path, index_path: Path, search: Search) -> None:
     for row, word in enumerate(itertools.chain.from_iterable(batches)):
         if word is not None and (key := word.encode()) in search.wanted:
             search.add(f"row {row}", key, np.array(table[row], dtype=np.float32))
+
+
+def write_vectors(path: Path, words: Sequence[str], table: np.ndarray) -> None:
+    """Writes word2vec's text format, whole or not at all; `read_vectors` reads it back bit for bit.
+
+    Args:
+      path: a .txt or .vec file; one that is there is replaced.
+      words: V different words without white space.
+      table: finite float32[V, E].
+
+    Raises:
+      InputError: a word is empty, comes twice or has white space; the table has another shape or numbers
+        that are not finite; or the file cannot be written.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "vectors.txt")
+    >>> write_vectors(path, ["film", "actor"], np.array([[0.5, -1], [2, 0.25]]))
+    >>> print(path.read_text().rstrip())
+    2 2
+    film 0.5 -1
+    actor 2 0.25
+    """
+    table = np.asarray(table, np.float32)
+    require(
+        table.ndim == 2 and len(table) == len(words) and bool(np.isfinite(table).all()),
+        f"the table is {table.shape} for {len(words)} words; give a row of finite numbers for each",
+    )
+    encoded = [word.encode("utf-8", "replace") for word in words]
+    odd = [word for word, text in zip(words, encoded, strict=True) if text.split() != [text]]
+    require(not odd, f"the word {odd[:1]} is empty or has white space, which a text file cannot hold")
+    require(len(set(encoded)) == len(words), "a word is met twice; give one vector for each")
+    numbers = b" %.9g" * table.shape[1] + b"\n"  # 9 digits tell any two float32 apart
+    try:
+        with replacing(path) as file:
+            file.write(b"%d %d\n" % table.shape)
+            file.writelines(
+                word + numbers % tuple(row.tolist()) for word, row in zip(encoded, table, strict=True)
+            )
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error}") from error
+
+
+def check_output(path: Path) -> None:
+    """Makes the folder of a file. Raises InputError where `write_vectors` could not write that file."""
+    path_of(path)
+    require(path.suffix in (".txt", ".vec"), f"{path} has the suffix {path.suffix!r}; give it .txt or .vec")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            require(not path.is_dir(), f"{path} is a folder; give a file")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error}") from error

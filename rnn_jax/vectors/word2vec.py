@@ -1,16 +1,19 @@
 """Word vectors from unlabelled texts: word2vec's continuous bag of words, trained by gensim."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rnn_jax.errors import InputError, require
+from rnn_jax.errors import InputError, check_seed, require
 
-LONGEST = 10_000  # words of a sentence that gensim reads; it drops the rest
+if TYPE_CHECKING:
+    from gensim.models import Word2Vec
+
+LONGEST_SENTENCE = 10_000  # words of a sentence that gensim reads; it drops the rest
 
 
-def load_gensim() -> Any:
+def load_gensim() -> "type[Word2Vec]":
     """Returns gensim's class Word2Vec. Raises InputError with the command that installs it."""
     try:
         from gensim.models import Word2Vec
@@ -31,24 +34,36 @@ def train_vectors(
     seed: int,
     workers: int = 1,
 ) -> tuple[list[str], np.ndarray]:
-    """Returns words, the most frequent first, and their vectors float32[words, dim].
+    """Returns the V words that are used often enough, the most frequent first, and vectors float32[V, dim].
 
-    Continuous bag of words with 5 negative samples (Mikolov et al. 2013). One worker gives the same vectors,
-    bit for bit, in any process. Several change one table without locks: no two of their runs are equal.
+    Continuous bag of words with 5 negative samples (Mikolov et al. 2013, Efficient Estimation of Word
+    Representations in Vector Space). One worker gives the same vectors, bit for bit, in any process. Several
+    change one table without locks, so no two runs of them are equal.
 
     Args:
-      sentences: whole texts, as `Tokenizer.words_of` splits them.
+      sentences: the words of each text, as `Tokenizer.words_of` splits it.
+      dim: the width of a vector.
       window: words on each side that predict the one between them.
+      epochs: passes over the texts.
       min_count: uses that a word needs to get a vector.
+      seed: from 0 to 2**32 - 1.
       workers: threads.
 
     Raises:
       InputError: gensim is not installed, a setting is out of range, or no word is used often enough.
+
+    With the extra `vectors` installed:
+
+    >>> texts = [["a", "dull", "film"], ["a", "fine", "film"]]
+    >>> settings = {"dim": 4, "window": 2, "epochs": 1, "min_count": 2, "seed": 0}
+    >>> words, vectors = train_vectors(texts, **settings)  # doctest: +SKIP
+    >>> words, vectors.shape  # doctest: +SKIP
+    (['film', 'a'], (2, 4))
     """
     counts = {"dim": dim, "window": window, "epochs": epochs, "min_count": min_count, "workers": workers}
     for name, value in counts.items():
         require(value > 0, f"{name} is {value}; give a positive number")
-    require(0 <= seed < 2**32, f"seed is {seed}; give a number from 0 to 2**32 - 1")
+    check_seed("seed", seed)
     word2vec = load_gensim()
     model = word2vec(
         vector_size=dim, window=window, min_count=min_count, seed=seed, workers=workers, sg=0, negative=5
@@ -61,6 +76,6 @@ def train_vectors(
 
 
 def _pieces(sentence: Sequence[str]) -> list[Sequence[str]]:
-    if len(sentence) <= LONGEST:
+    if len(sentence) <= LONGEST_SENTENCE:
         return [sentence]
-    return [sentence[start : start + LONGEST] for start in range(0, len(sentence), LONGEST)]
+    return [sentence[start : start + LONGEST_SENTENCE] for start in range(0, len(sentence), LONGEST_SENTENCE)]

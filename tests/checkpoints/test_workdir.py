@@ -145,8 +145,9 @@ def test_crash_while_writing_keeps_the_old_file(tmp_path, monkeypatch):
     assert path.read_text() == "old"
 
 
-def test_run_killed_while_it_saved_its_config_can_be_started_again(tmp_path):
-    (tmp_path / "config.json.tmp").write_text('{"seed"')
+@pytest.mark.parametrize("name", ["config.json.tmp", "config.json.123.tmp"])
+def test_run_killed_while_it_saved_its_config_can_be_started_again(tmp_path, name):
+    (tmp_path / name).write_text('{"seed"')
     make(tmp_path, KNOWN)
     assert {path.name for path in tmp_path.iterdir()} == {"config.json", "lock"}
 

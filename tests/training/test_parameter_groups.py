@@ -11,9 +11,10 @@ from rnn_jax.distributed.preemption import Interruption
 from rnn_jax.errors import InputError
 from rnn_jax.models.losses import make_classifier_loss
 from rnn_jax.training.optimizer import build_optimizer
-from rnn_jax.training.parameter_groups import group_parameters, join, path_names, select
+from rnn_jax.training.parameter_groups import group_parameters, join, select
 from rnn_jax.training.steps import init_params, init_state, make_train_step
 from rnn_jax.training.trainer import Trainer
+from rnn_jax.trees import leaves_by_path
 from tests.training.test_steps import small_batches, small_model
 
 PARAMS = {"embedding": {"embedding": 0}, "encoder": {"cell": {"h": 1, "i": 2}}, "head": {"bias": 3}}
@@ -70,7 +71,7 @@ def same(one, other):
 def test_a_pattern_is_a_path_or_the_beginning_of_one(pattern, paths):
     groups = group_parameters(PARAMS, [pattern], [], 1)
     frozen = [not here for here in jax.tree.leaves(groups.trained(10**9))]
-    assert {path for path, here in zip(path_names(PARAMS), frozen, strict=True) if here} == paths
+    assert {path for path, here in zip(leaves_by_path(PARAMS), frozen, strict=True) if here} == paths
 
 
 def test_a_pattern_that_matches_nothing_lists_the_paths():
@@ -97,7 +98,7 @@ def test_the_last_pattern_counts():
     groups = group_parameters(PARAMS, ["encoder", ("encoder/cell/h", 3)], [("*", 0.5), ("head", 2)], 10)
     assert groups.starts() == [0, 30]
     assert [groups.phase(step) for step in (0, 29, 30, 99)] == [0, 0, 30, 30]
-    by_path = dict(zip(path_names(PARAMS), jax.tree.leaves(groups.labels), strict=True))
+    by_path = dict(zip(leaves_by_path(PARAMS), jax.tree.leaves(groups.labels), strict=True))
     assert by_path["encoder/cell/i"] == "frozen"
     assert groups.members[by_path["encoder/cell/h"]] == (30, 0.5)
     assert groups.members[by_path["head/bias"]] == (0, 2.0)
