@@ -1,8 +1,35 @@
-"""How a Flax module or a NamedTuple is built, for the API pages: griffe reads that of dataclasses alone."""
+"""What griffe does not read by itself, for the API pages: fields of modules, descriptions that names share."""
 
-from griffe import Attribute, Class, Extension, Function, Module, Parameter, ParameterKind, Parameters
+import re
+
+from griffe import (
+    Attribute,
+    Class,
+    Extension,
+    Function,
+    Module,
+    Object,
+    Parameter,
+    ParameterKind,
+    Parameters,
+)
 
 BUILT_FROM_FIELDS = ("nn.Module", "nn.RNNCellBase", "NamedTuple")
+TOGETHER = re.compile(r"^( +)(\w+)((?:, \w+)+): (.*(?:\n\1 +.*)*)", re.MULTILINE)  # "    one, other: what"
+
+
+class SharedDescriptions(Extension):
+    """Makes "one, other: what they are" two items of a docstring's section."""
+
+    def on_object(self, *, obj: Object, **_: object) -> None:
+        if obj.docstring:
+            obj.docstring.value = TOGETHER.sub(_one_by_one, obj.docstring.value)
+
+
+def _one_by_one(found: re.Match[str]) -> str:
+    indent, name, others, text = found.groups()
+    rest = "".join(f"\n{indent}{other}: see `{name}`." for other in others.split(", ")[1:])
+    return f"{indent}{name}: {text}{rest}"
 
 
 class FieldSignatures(Extension):

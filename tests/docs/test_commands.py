@@ -62,6 +62,17 @@ def test_readme_links_to_files_and_ci_runs_its_tests():
 
 def test_the_architecture_names_every_file_of_the_package():
     text = (DOCS / "architecture.md").read_text()
+    for path in (ROOT / "rnn_jax").glob("[!_]*.py"):
+        assert f"`{path.stem}`" in text, path
     for path in (ROOT / "rnn_jax").glob("*/*.py"):
         section = re.search(rf"### {path.parent.name}\n(.*?)\n##", text, re.DOTALL)[1]
         assert path.name == "__init__.py" or f"`{path.name}`" in section, path
+
+
+def test_where_is_what_names_tables_and_classes_that_exist():
+    code = "".join(path.read_text() for path in (ROOT / "rnn_jax").rglob("*.py"))
+    names = re.findall(r"`([A-Z]\w+|\w+_\w+)`", (DOCS / "where.md").read_text())
+    assert len(names) > 10
+    assert not [
+        name for name in names if not re.search(rf"(?:class |def |^|    ){name}[(:\s=]", code, re.MULTILINE)
+    ]
