@@ -1,4 +1,4 @@
-"""What griffe does not read by itself, for the API pages: fields of modules, descriptions that names share."""
+"""What griffe does not read by itself, for the API pages: fields, doctests, names with one description."""
 
 import re
 
@@ -18,12 +18,16 @@ BUILT_FROM_FIELDS = ("nn.Module", "nn.RNNCellBase", "NamedTuple")
 TOGETHER = re.compile(r"^( +)(\w+)((?:, \w+)+): (.*(?:\n\1 +.*)*)", re.MULTILINE)  # "    one, other: what"
 
 
-class SharedDescriptions(Extension):
-    """Makes "one, other: what they are" two items of a docstring's section."""
+DOCTEST = re.compile(r"^>>> .*(?:\n.+)*", re.MULTILINE)  # one that stands in no section Examples
+
+
+class Docstrings(Extension):
+    """Makes "one, other: what they are" two items of a docstring's section, and doctests blocks of code."""
 
     def on_object(self, *, obj: Object, **_: object) -> None:
         if obj.docstring:
-            obj.docstring.value = TOGETHER.sub(_one_by_one, obj.docstring.value)
+            text = DOCTEST.sub("```pycon\n\\g<0>\n```", obj.docstring.value)
+            obj.docstring.value = TOGETHER.sub(_one_by_one, text)
 
 
 def _one_by_one(found: re.Match[str]) -> str:

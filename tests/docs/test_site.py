@@ -41,6 +41,8 @@ def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_
     built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
     for page in tmp_path.rglob("*.html"):
-        assert not LOADED.search(page.read_text()), page
+        text = page.read_text()
+        assert not LOADED.search(text), page
+        assert not re.search(r"<blockquote>\s*<blockquote>", text), f"{page} has a doctest that is no code"
     assert [path.name for path in tmp_path.rglob("*.json")] == ["search_index.json"]
     assert not list(tmp_path.rglob("*.py"))
