@@ -16,14 +16,14 @@ EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["option
 COMMANDS = sorted({tuple(words) for page in PAGES if page != HISTORY for words in commands(page)})
 OTHER_PROGRAMS = ("mkdocs", "python3", "source", "pip install")
 FILES = re.compile(r"(?:rnn_jax|configs|tests|benchmarks|docs)/(?!NAME)[\w/]*\.(?:py|md|png)")
-PLACEHOLDERS = ("my", "NAME")  # of a reader's own file
 
 
 def check_training(words):
     """Fails unless the arguments of a training command exist, and its settings take their values."""
     options, overrides = cli._parser().parse_known_args(["train", *words])
-    name = options.recipe or Path(options.config).stem
-    read_config(recipe_path("lstm" if name in PLACEHOLDERS else name), overrides)
+    own = options.config and (Path(options.config).parent == Path() or Path(options.config).stem == "NAME")
+    path = options.config or recipe_path(options.recipe)
+    read_config(recipe_path("lstm") if own else ROOT / path, overrides)
 
 
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # how ml_collections reads a config
