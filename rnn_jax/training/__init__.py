@@ -9,8 +9,8 @@ from rnn_jax.training.optimizer import build_optimizer
 from rnn_jax.training.parameter_groups import group_parameters
 from rnn_jax.training.regularisers import Regularisers
 from rnn_jax.training.row_sparse import RowAdam
+from rnn_jax.training.state import TrainState
 from rnn_jax.training.steps import (
-    TrainState,
     evaluate,
     init_params,
     init_state,

@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from optax import Params
 
 from rnn_jax.checkpoints.checkpoints import Checkpoints
 from rnn_jax.checkpoints.workdir import open_workdir
@@ -16,6 +15,7 @@ from rnn_jax.distributed.data_parallel import placed
 from rnn_jax.training.logger import Journal, Silence
 from rnn_jax.training.steps import TrainState
 from rnn_jax.training.tasks import Say
+from rnn_jax.trees import Params
 
 Template = Callable[[int], TrainState]  # of the structure, shapes and types that a state has at a step
 Evaluation = dict[str, Any]  # JSON values: "step", "loss" and others

@@ -155,3 +155,25 @@ def test_gradients_of_the_peepholes_have_the_type_of_the_parameters(dtype):
     for found, expected in zip(jax.tree.leaves(gradients), jax.tree.leaves(exact), strict=True):
         assert found.dtype == expected.dtype == jnp.float32
         assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
+
+
+@pytest.mark.slow
+def test_dropout_forward_mode_second_order_and_vmap_are_those_of_the_scan():
+    def curvature_of(backend, params, way, *rows):
+        layer = RNN(names()["PeepholeLSTMCell"](4), backend=backend, recurrent_dropout=0.5)
+
+        def loss(params, *row):
+            options = {"deterministic": False, "rngs": {"dropout": jax.random.key(5)}}
+            return weighted(layer.apply({"params": params}, *row, **options))
+
+        def curvature(*row):
+            return jax.jvp(lambda params: jax.grad(loss)(params, *row), (params,), (way,))
+
+        return jax.jit(jax.vmap(curvature))(*rows)
+
+    with jax.enable_x64(True):
+        params, x, initial = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), a_case())
+        arguments = params, random_like(params, seed=9), x, LENGTHS, initial
+        fused, scanned = (curvature_of(backend, *arguments) for backend in ("fused", "scan"))
+        assert_trees_close(fused, scanned, rtol=1e-9, atol=1e-9)
+        assert min(np.abs(leaf).max() for leaf in jax.tree.leaves(fused)) > 1e-3

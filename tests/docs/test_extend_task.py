@@ -1,4 +1,4 @@
-"""The task of docs/extend.md, as printed: it trains by the command, resumes to the same bits, and predicts."""
+"""The task of docs/extend.md, as printed: it trains by the command, resumes to the same bits and predicts."""
 
 import json
 import re
