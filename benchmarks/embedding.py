@@ -82,9 +82,11 @@ def main():
             lines.append(line)
     table = "\n".join(lines)
     text = (
-        "Dense Adam reads and writes the whole embedding at every step; `config.train.row_sparse` a batch's "
-        f"rows. A train step of `configs/bilstm.py`, 32 reviews of 256 words:\n\n{table}\n\n{machine()}. "
-        "Remake: `python -m benchmarks.embedding`."
+        "### Row-sparse training of the embedding\n\n"
+        "Make this table again: `python -m benchmarks.embedding`. Dense Adam reads and writes the whole "
+        "embedding at every step. With `config.train.row_sparse` it reads and writes the rows of the batch "
+        "only. The table has milliseconds of a train step of `configs/bilstm.py`, with 32 texts of 256 words."
+        f" {machine()}.\n\n{table}"
     )
     write_section("embedding", text)
 

@@ -106,9 +106,10 @@ def main():
         store.write_text(json.dumps(measured))
     measured = {engine: measured[engine] for engine in COMMANDS if engine in measured}
     text = (
-        "One epoch: 20,000 reviews to train and 2,500 to validate, 336,705 parameters, batches of 32. The "
-        "peers pad to 500 words; ours has six padded lengths.\n\n"
-        f"{table(measured)}\n\n{machine()}. Remake: `python -m benchmarks.epoch`."
+        "## An epoch of the tutorial's network\n\n"
+        "Make this table again: `python -m benchmarks.epoch`. An epoch has 20,000 reviews to train and 2,500 "
+        "to validate. The network has 336,705 parameters, and batches have 32 reviews. The other programs "
+        f"pad to 500 words; ours has six padded lengths. {machine()}.\n\n{table(measured)}"
     )
     print(text)
     write_section("epoch", text)

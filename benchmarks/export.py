@@ -73,10 +73,11 @@ def main():
         lines.append(line)
     table = "\n".join(lines)
     text = (
-        "Predictions by an export (`docs/export.md`) and by the run that it was made of: "
-        f"{TEXTS:,} texts of random words, {WORDS:,} words in all, as long as reviews are; medians of "
-        f"{ROUNDS} calls in turn, from text to probability. The first call compiles.\n\n{table}\n\n"
-        f"{machine()}. Remake: `python -m benchmarks.export`."
+        "### Predictions by an export\n\n"
+        "Make this table again: `python -m benchmarks.export`. It compares an export ([export](export.md)) "
+        f"with the run that it was made from. Each call predicts {TEXTS:,} texts of random words, as long as "
+        f"reviews, from a vocabulary of {WORDS:,}. Times are medians of {ROUNDS} calls, taken in turn, from "
+        f"text to probability. The first call compiles. {machine()}.\n\n{table}"
     )
     write_section("export", text)
 

@@ -21,9 +21,10 @@ LIMIT, ROUNDS = 180, 15  # seconds to build a layer beside others; runs of each
 KINDS = (("LSTM", "train"), ("LSTM", "forward"), ("GRU", "train"))
 TEXT = """## On a GPU
 
-Milliseconds on one {gpu}, whose square float32 products reach {rate:.0f} TFLOP/s. Shapes, training and
-forward passes as above, all rows of full length. Float32 products may use TF32, which is the default of all
-four. cudnn is `jax.experimental.rnn`. {machine}. Remake: `python -m benchmarks.gpu`.
+Make this table again: `python -m benchmarks.gpu`. It has milliseconds on one {gpu}, whose square float32
+products reach {rate:.0f} TFLOP/s. Shapes, training and forward passes are as above; all rows have full
+length. Float32 products may use TF32, which is the default of all four libraries. "cudnn" is
+`jax.experimental.rnn`. {machine}.
 
 """
 

@@ -29,7 +29,7 @@ RECIPES = {
     "imdb_t3": "frozen word2vec of the 75,000 texts",
 }
 RUNS, PAGE, RECORDS = Path("runs", "imdb"), Path("docs", "imdb.md"), Path("docs", "imdb.json")
-HEADER = """Remake it: `python -m benchmarks.imdb`. {machine}.
+HEADER = """Make this table again: `python -m benchmarks.imdb`. {machine}.
 
 | recipe | seeds | test, % | validation, % | parameters trained | seconds | cores |
 |---|---|---|---|---|---|---|

@@ -102,12 +102,13 @@ def performance_page(stored, shapes, networks, a_case):
     """Returns the Markdown of all tables."""
     listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
     parts = [
-        f"Milliseconds, medians of interleaved runs. Shapes (batch, steps, inputs, units): {listed}. "
-        "Training is the value and the gradient of all weights of a loss on the final hidden state, forward "
-        "is all outputs and the final state. The ratio is that of the number of devices that the library "
-        "chooses: one for each core below 512 units (1024 in bfloat16), else one. "
-        f"{machine()}; square float32 products reach {stored['rate']:.0f} GFLOP/s. "
-        "Remake: `python -m benchmarks.recurrence`."
+        "## Layer by layer",
+        "Make these tables again: `python -m benchmarks.recurrence`. They have milliseconds, medians of "
+        f"interleaved runs. Shapes (batch, steps, inputs, units): {listed}. Training computes a loss on the "
+        "final hidden state and its gradient with respect to all weights. Forward computes all outputs and "
+        'the final state. "Ours" splits the batch over one device for each core. The ratio uses the number '
+        "of devices that the library chooses: one for each core below 512 units (1024 in bfloat16), else one."
+        f" {machine()}; square float32 products reach {stored['rate']:.0f} GFLOP/s.",
     ]
     for kind in ("LSTM", "GRU"):
         for mode in ("train", "forward"):

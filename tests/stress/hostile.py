@@ -28,33 +28,35 @@ FAILED = {"wrong", "died", "too slow", "too large"}
 PAGE = Path("docs", "reliability.md")
 HEADER = """## Bad input
 
-What cannot be read is refused with an `InputError` that names the file or the argument, what is wrong and
-what to do; a command prints it after `rnn-jax:` or `error:`, without a traceback, and ends with code 1 or 2.
-Texts that are no list of strings are a `TypeError`. What is odd and well formed is read as it stands.
+Bad or malicious input is either read correctly or rejected with an `InputError`. The error names the file or
+the argument, what is wrong, and what to do. A command prints it after `rnn-jax:` or `error:`, without a
+traceback, and ends with code 1 or 2. Texts that are not a list of strings raise a `TypeError`. Input that is
+odd but well formed is read as it is.
 
-- Tables: UTF-8, with a byte order mark or without, any line ending. Refused: another encoding; an archive
-  under another name; rows that have more fields than the header; a column or a field named twice; JSON that
-  is not objects, or nested deeper than Python goes; half of a surrogate pair; labels of two types, missing,
-  or fractions. Empty fields of a CSV are missing; "NA" and "null" are texts, and formulas are only text.
-- What is compressed (`.gz`, `.zip`, `.npz`, Parquet, a checkpoint) may expand to {expansion} times its
-  size, or to {free} MiB if that is more. It is read as a stream, and no member is unpacked to disk,
-  whatever its name. A table may take a few times the size of its file in memory.
-- Word vectors: lines of up to {line:,} bytes, vectors of up to {widest:,} numbers. A file most of whose
-  first {broken:,} lines have no vector is not read to its end.
-- A run's `config.json`, `task.json` and `tokenizer.json`: up to {largest} MiB, sizes in `rnn_jax/saved.py`.
-  Of a tokeniser the vocabulary alone is taken: patterns or padding that this version does not write are
-  refused.
-- Named pipes, devices and folders where a file is wanted are refused, not waited for.
-- No reader executes what it reads: none has pickle, and numpy's is off. `train_loop.py --config` takes a
-  Python file and runs it, so give it only files that you would run.
+- Tables are UTF-8, with or without a byte order mark, with any line ending. These are refused: another
+  encoding; an archive under another name; rows with more fields than the header; a column or a field named
+  twice; JSON that is not objects, or is nested deeper than Python's limit; half of a surrogate pair; labels
+  of two types, missing labels, or fractions. An empty field of a CSV is missing; "NA" and "null" are texts,
+  and formulas are only text.
+- A compressed file (`.gz`, `.zip`, `.npz`, Parquet, a checkpoint) may expand to {expansion} times its
+  size, or to {free} MiB if that is more. It is read as a stream. No member is unpacked to disk, whatever its
+  name. A table may take a few times the size of its file in memory.
+- Word vectors may have lines of up to {line:,} bytes and up to {widest:,} numbers. If most of the first
+  {broken:,} lines of a file hold no vector, the rest is not read.
+- A run's `config.json`, `task.json` and `tokenizer.json` may have up to {largest} MiB. The sizes in them have
+  limits too, in `rnn_jax/checkpoints/restore.py`. Only the vocabulary is taken from a tokeniser. Patterns or
+  padding that this version does not write are refused.
+- A named pipe, a device or a folder in the place of a file is refused at once.
+- No reader executes what it reads. None uses pickle, and numpy's is switched off. `train_loop.py --config`
+  does run the Python file that you give it, so give it only files that you would run.
 
-The proof: {cases:,} cases, drawn from a seed, in worker processes: files that are damaged or made to do
-harm, odd texts, settings of any type. Each has to be refused as above or to give the answer of an
-independent reader (`csv`, `json`, `pyarrow`, `numpy`), within {seconds} s and {most:,} MiB.
+The proof is {cases:,} cases, drawn from a seed, in worker processes: files that are damaged or malicious, odd
+texts, settings of any type. Each must either be refused as described or give the answer of an independent
+reader (`csv`, `json`, `pyarrow`, `numpy`), within {seconds} s and {most:,} MiB.
 
-Remake it: `python -m tests.stress.hostile` ({minutes:.0f} minutes). {machine}.
+Make this section again: `python -m tests.stress.hostile` ({minutes:.0f} minutes). {machine}.
 
-| room | cases | kinds | refused | answered | failed | slowest, s | most memory, MiB |
+| what is read | cases | kinds | refused | answered | failed | slowest, s | most memory, MiB |
 |---|---|---|---|---|---|---|---|
 """
 

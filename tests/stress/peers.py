@@ -27,14 +27,14 @@ ALONE = 60.0  # seconds in which a process asks nothing of the other
 OURS = ("goes on from its last checkpoint", "ended after step")
 INTRODUCTION = """## Several processes
 
-Two processes that train together on one machine, and a fault of one of them. Seconds are from its end to that
-of the other; "waits" is within {alone:.0f} s in which they have nothing to reduce, as in a long compilation.
-Then both start again: the run has to end with the bits of one process on two devices. How several processes
-are started, and what they do: [scaling](scaling.md).
+Two processes train together on one machine, and one of them has a fault. The table has the seconds from its
+end to that of the other. "Waits" means that the fault comes within {alone:.0f} s in which they exchange
+nothing, as in a long compilation. Then both start again. The run must end with the same bits as one process
+on two devices. How to start several processes: [several hosts](scaling.md).
 
-Remake it: `python -m tests.stress.peers`. {machine}.
+Make this section again: `python -m tests.stress.peers`. {machine}.
 
-| fault | trials | seconds until the other ends, at most | it says what to do | steps done again, at most |
+| fault | trials | seconds until the other ends, at most | it says what to do | steps repeated, at most |
 |---|---|---|---|---|
 """
 
