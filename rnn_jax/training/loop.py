@@ -42,8 +42,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> Results:
     workdir, clock = Path(workdir), Stopwatch("data", "pretrain", "compile", "train", "eval")
     task = check_config(config)
     require_same("the config", lambda: repr(flatten(config.to_dict())))
-    finished = on_process_zero(partial(results_of, config, workdir, task.measures))
-    if finished:
+    if finished := on_process_zero(partial(results_of, config, workdir, task.measures)):
         return finished
     with clock("data"):
         data = in_turn(partial(prepare_data, config))
@@ -55,8 +54,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> Results:
     ):
         on_process_zero(lambda: save_task(workdir, data.tokenizer, shared.begun, **data.task))
         with clock("pretrain"):
-            network = task.network(config, data)
-            run = build_run(config, data, network, default_cache(), not shared.begun, say)
+            run = build_run(config, data, task.network(config, data), default_cache(), not shared.begun, say)
         state, evaluations = shared.restore(run.template, say)
         state = exchange(state) if shared.begun else state
         start = step = int(state.step)

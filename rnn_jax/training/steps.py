@@ -79,7 +79,7 @@ def make_train_step(
         first step, `rows.settle(state)` before its parameters are used for anything else.
       trained: a tree like the parameters, False where they are frozen: those get no gradient and stay as they
         are, to the bit. None trains all.
-      regularisers: the adversary's norm and the decay of the average. Smoothed labels are the loss's matter.
+      regularisers: the adversary's norm and the average's decay; smoothed labels are in the loss.
     """
     mesh = mesh or batch_mesh(1)
     gradient_fn = make_gradient(loss_fn, regularisers.adversarial)
@@ -87,9 +87,8 @@ def make_train_step(
     def train_step(state: TrainState, batch: BatchT, key: jax.Array) -> tuple[TrainState, Measured]:
         chosen = jax.tree.map(lambda _: True, state.params) if trained is None else trained
         moving, frozen = select(state.params, chosen)
-        key = jax.random.fold_in(key, state.step)
         (gradients, metrics, count), carry = sum_over_batch(gradient_fn, mesh)(
-            moving, frozen, key, (state.carry, batch)
+            moving, frozen, jax.random.fold_in(key, state.step), (state.carry, batch)
         )
         gradients = jax.tree.map(lambda gradient: gradient / count, gradients)
         state = updated(state, gradients, optimizer, chosen, regularisers.average)
