@@ -25,7 +25,7 @@ OVER_BUDGET = dict.fromkeys(  # name: the reason
         *("load_data", "load_corpus", "sample", "train_vectors"),
         *("build_classifier", "build_encoder", "build_language_model"),
     ],
-    "it passes many settings on, and its docstring explains each and has an example; the code is under 35 lines",
+    "it passes many settings on; its docstring explains each and has an example; the code is under 35 lines",
 )
 SOURCES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "benchmarks").glob("*.py"), ROOT / "train_loop.py"])
 
