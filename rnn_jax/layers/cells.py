@@ -16,7 +16,6 @@ from rnn_jax.layers.recurrence import (
     FusedStep,
     LSTMCarry,
     Norms,
-    Tree,
     Weights,
     gru_step,
     lstm_step,
@@ -24,6 +23,7 @@ from rnn_jax.layers.recurrence import (
     simple_step,
 )
 from rnn_jax.layers.recurrence import Carry as Carry  # other wings import it from here
+from rnn_jax.trees import Tree
 
 Shaped = tuple[Initializer, tuple[int, ...]]  # what draws a parameter, and its shape
 

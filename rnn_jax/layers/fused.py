@@ -19,7 +19,8 @@ from jax.custom_derivatives import SymbolicZero
 
 from rnn_jax.layers.masking import keep_valid
 from rnn_jax.layers.matmul import accumulated_dot, dot_with_tangent, tangent_dot, wide
-from rnn_jax.layers.recurrence import Carry, FusedStep, Tree, Weights, hidden_state
+from rnn_jax.layers.recurrence import Carry, FusedStep, Weights, hidden_state
+from rnn_jax.trees import Tree
 
 
 class Operands(NamedTuple):

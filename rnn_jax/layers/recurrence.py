@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.layers.matmul import accumulated_dot
+from rnn_jax.trees import Tree
 
 Carry: TypeAlias = (
     Any  # what a cell passes from step to step: an array [B, H], or a tuple of them that ends in h
 )
-Tree: TypeAlias = Any  # arrays in any nest of tuples, lists and dicts; None is an empty one
 
 
 class LSTMCarry(NamedTuple):

@@ -16,7 +16,8 @@ from rnn_jax.layers.cells import Cell, is_stepped, why_scanned
 from rnn_jax.layers.dropout import Dropout
 from rnn_jax.layers.fused import run_fused
 from rnn_jax.layers.masking import fit_carry, keep_valid, over_leading_axes, valid_steps, zero_padding
-from rnn_jax.layers.recurrence import Carry, Tree, hidden_state, project_inputs
+from rnn_jax.layers.recurrence import Carry, hidden_state, project_inputs
+from rnn_jax.trees import Tree
 
 Layer: TypeAlias = "RNN | Bidirectional | Stacked"
 Mask: TypeAlias = jax.Array | None

@@ -7,7 +7,7 @@ evaluates, is `metrics, carry = measure(params, carry, batch)`.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -15,7 +15,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import KeyPath
 
 from rnn_jax.data.batches import Batch
 from rnn_jax.data.windows import Window
@@ -117,7 +116,9 @@ def make_classifier_loss(apply_fn: Callable[..., jax.Array], smoothing: float = 
       smoothing: the share of each target that is spread evenly over all classes, from 0 to below 1.
     """
 
-    def loss_fn(params, carry, batch, key, perturbation=None):
+    def loss_fn(
+        params: Params, carry: Carry, batch: Batch, key: jax.Array, perturbation: jax.Array | None = None
+    ) -> tuple[jax.Array, tuple[Metrics, jax.Array, Carry]]:
         changed = {} if perturbation is None else {"perturbation": perturbation}
         logits = apply_fn(
             {"params": params},
@@ -128,7 +129,7 @@ def make_classifier_loss(apply_fn: Callable[..., jax.Array], smoothing: float = 
             **changed,
         )
         metrics = batch_metrics(logits, batch, smoothing)
-        return metrics.loss, (metrics, batch.weights.sum(), carry)
+        return metrics.loss, (metrics, jnp.asarray(batch.weights).sum(), carry)
 
     return loss_fn
 
@@ -136,7 +137,7 @@ def make_classifier_loss(apply_fn: Callable[..., jax.Array], smoothing: float = 
 def make_classifier_measure(apply_fn: Callable[..., jax.Array]) -> MeasureFn[Batch]:
     """Returns the measure of a classifier: its loss and confusion counts, without dropout."""
 
-    def measure(params, carry, batch):
+    def measure(params: Params, carry: Carry, batch: Batch) -> tuple[Metrics, Carry]:
         return batch_metrics(apply_fn({"params": params}, batch.token_ids, batch.lengths), batch), carry
 
     return measure
@@ -201,7 +202,9 @@ def make_language_loss(model: LanguageModel, objective: Objective = CROSS_ENTROP
     """
     draw_negatives, weight_drop, activation, temporal = objective.check()
 
-    def loss_fn(params, carry, window, key):
+    def loss_fn(
+        params: Params, carry: Carry, window: Window, key: jax.Array
+    ) -> tuple[jax.Array, tuple[LanguageMetrics, jax.Array, Carry]]:
         masks, weights, words = jax.random.split(key, 3)
         if weight_drop:
             params = drop_weights(params, weights, weight_drop)
@@ -212,7 +215,7 @@ def make_language_loss(model: LanguageModel, objective: Objective = CROSS_ENTROP
         if activation:
             loss += activation * mean_squares(dropped)
         if temporal:
-            loss += temporal * mean_squares(changes(outputs, window.lengths))
+            loss += temporal * mean_squares(changes(outputs, jnp.asarray(window.lengths)))
         return loss, (metrics, metrics.words, carry)
 
     return loss_fn
@@ -221,7 +224,7 @@ def make_language_loss(model: LanguageModel, objective: Objective = CROSS_ENTROP
 def make_language_measure(model: LanguageModel) -> MeasureFn[Window]:
     """Returns the measure of a language model: of the whole softmax, without dropout."""
 
-    def measure(params, carry, window):
+    def measure(params: Params, carry: Carry, window: Window) -> tuple[LanguageMetrics, Carry]:
         read = partial(_read, window=window, carry=carry, negatives=None, deterministic=True)
         metrics, carry, _, _ = nn.apply(read, model)({"params": params})
         return metrics, carry
@@ -264,17 +267,21 @@ def drop_weights(params: Params, key: jax.Array, rate: float) -> Params:
     leaves, structure = jax.tree_util.tree_flatten_with_path(params)
     dropped = []
     for index, (path, leaf) in enumerate(leaves):
-        if is_recurrent_kernel(path):
+        if is_recurrent_kernel(names_on(path)):
             kept = jax.random.bernoulli(jax.random.fold_in(key, index), 1 - rate, leaf.shape)
             leaf = jnp.where(kept, leaf / (1 - rate), 0)
         dropped.append(leaf)
-    require(any(is_recurrent_kernel(path) for path, _ in leaves), "params have no recurrent kernel to drop")
-    return jax.tree.unflatten(structure, dropped)
+    require(
+        any(is_recurrent_kernel(names_on(path)) for path, _ in leaves),
+        "params have no recurrent kernel to drop",
+    )
+    changed: Params = jax.tree.unflatten(structure, dropped)
+    return changed
 
 
-def is_recurrent_kernel(path: KeyPath) -> bool:
-    """Returns whether a path of `jax.tree_util` ends in cell, a recurrent name, kernel."""
-    names = names_on(path)[-3:]
+def is_recurrent_kernel(names: Sequence[str]) -> bool:
+    """Returns whether the names on a leaf's path end in cell, a recurrent name, kernel."""
+    names = names[-3:]
     return len(names) == 3 and names[0] == "cell" and names[1] in RECURRENT and names[2] == "kernel"
 
 
