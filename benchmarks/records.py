@@ -10,19 +10,14 @@ import json
 from benchmarks.report import processor
 from configs import lstm
 from rnn_jax.distributed.host import cores
+from rnn_jax.settings import flatten
 
 KEPT = ("accuracy", "train_accuracy", "examples", "parameters", "trained_parameters", "examples_per_second")
 
 
-def flat(settings, beginning=""):
+def flat(settings):
     """Returns the settings by their dotted names, as JSON gives them back."""
-    pairs = {}
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            pairs |= flat(value, f"{beginning}{key}.")
-        else:
-            pairs[beginning + key] = json.loads(json.dumps(value))
-    return pairs
+    return flatten(json.loads(json.dumps(settings)))
 
 
 def recipe(config, without=("seed",)):

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from rnn_jax.errors import InputError, choose, nearest
@@ -211,19 +212,13 @@ def recipe_path(name: str) -> Path:
     return choose("recipe", name, {file.stem: file for file in sorted(folder.glob("*.py"))})
 
 
-def flatten(settings: Mapping[str, object], prefix: str = "") -> dict[str, Any]:
+def flatten(settings: Mapping[str, object]) -> dict[str, Any]:
     """Returns one level of dotted keys.
 
     >>> flatten({"model": {"hidden": 32}, "seed": 0})
     {'model.hidden': 32, 'seed': 0}
     """
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+    return flatten_dict(dict(settings), sep=".")
 
 
 def check_settings(

@@ -18,7 +18,7 @@ from rnn_jax.errors import InputError, require
 
 Value = TypeVar("Value")
 Note = TypeVar("Note")  # a JSON value
-Arrays = TypeVar("Arrays")  # a tree of arrays
+ArrayTree = TypeVar("ArrayTree")  # a tree of arrays
 DAYS = 7 * 86_400_000  # milliseconds; who waits for a process that was lost is ended before
 _numbers = itertools.count()  # the same on all processes, which come to each agreement in the same order
 
@@ -59,8 +59,8 @@ def in_turn(function: Callable[[], Value]) -> Value:
 
 
 def broadcast_arrays(
-    read: Callable[[], tuple[Arrays, Note]], like: Callable[[Note], Arrays]
-) -> tuple[Arrays, Note]:
+    read: Callable[[], tuple[ArrayTree, Note]], like: Callable[[Note], ArrayTree]
+) -> tuple[ArrayTree, Note]:
     """Returns, on every process, the arrays and the JSON value that `read` returns on process 0 alone.
 
     `like` gives, of that value, arrays of the same structure, shapes and types; the other processes receive
@@ -122,7 +122,7 @@ def require_same(what: str, value: Callable[[], str]) -> None:
     on_process_zero(check)
 
 
-def added(tree: Arrays) -> Arrays:
+def added(tree: ArrayTree) -> ArrayTree:
     """Returns the sums over all processes of float64 arrays."""
     if jax.process_count() == 1:
         return tree
@@ -134,7 +134,7 @@ def added(tree: Arrays) -> Arrays:
     return jax.tree.unflatten(structure, found)
 
 
-def on_host(tree: Arrays) -> Arrays:
+def on_host(tree: ArrayTree) -> ArrayTree:
     """Returns the tree with numpy copies of what is split over processes; all of them have to call it."""
 
     def whole(leaf):

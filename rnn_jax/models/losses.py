@@ -215,7 +215,7 @@ def make_language_loss(model: LanguageModel, objective: Objective = CROSS_ENTROP
         if activation:
             loss += activation * mean_squares(dropped)
         if temporal:
-            loss += temporal * mean_squares(changes(outputs, jnp.asarray(window.lengths)))
+            loss += temporal * mean_squares(output_changes(outputs, jnp.asarray(window.lengths)))
         return loss, (metrics, metrics.words, carry)
 
     return loss_fn
@@ -290,7 +290,7 @@ def mean_squares(outputs_BTH: jax.Array) -> jax.Array:
     return (outputs_BTH.astype(jnp.float32) ** 2).mean(axis=-1).sum()
 
 
-def changes(outputs_BTH: jax.Array, lengths: jax.Array) -> jax.Array:
+def output_changes(outputs_BTH: jax.Array, lengths: jax.Array) -> jax.Array:
     """Returns [B, T-1, H], each output from the second on less the one before; zero at padding."""
     valid_BT = valid_steps(lengths, outputs_BTH.shape[1])[:, 1:, None]
     return jnp.where(valid_BT, outputs_BTH[:, 1:] - outputs_BTH[:, :-1], 0)

@@ -21,7 +21,7 @@ from rnn_jax.training.loop import TASKS, train_and_evaluate
 FLAGS = ("--config", "--recipe", "--workdir", "--coordinator", "--processes", "--process", "--verbosity")
 
 
-def read_config(path: str | Path, overrides: Sequence[str]) -> ConfigDict:
+def read_config_file(path: str | Path, overrides: Sequence[str]) -> ConfigDict:
     """Returns the settings of a config file, changed by overrides such as "--config.model.hidden=64".
 
     Raises:
@@ -65,7 +65,7 @@ def run_command(options: argparse.Namespace) -> None:
     workdir = options.workdir
     try:
         path = recipe_path(options.recipe) if options.recipe else Path(options.config)
-        config = read_config(path, options.overrides)
+        config = read_config_file(path, options.overrides)
         logging.set_verbosity(options.verbosity)  # absl's own default is where Orbax tells its every step
         model = config.get("model", {})
         restart(config.get("devices", 0), model.get("hidden", 0), model.get("dtype", "float32"))

@@ -16,6 +16,7 @@ from rnn_jax.data.tokenizer import SPECIAL_WORDS, Tokenizer
 from rnn_jax.errors import choose, require
 from rnn_jax.files import cached
 from rnn_jax.training.parameter_groups import matching
+from rnn_jax.training.row_sparse import TABLE
 from rnn_jax.trees import Params, Tree
 from rnn_jax.vectors.lookup import (
     FILLS,
@@ -121,7 +122,7 @@ def trained_vectors(
     return cached(cache / f"word2vec-{key}.npz", train, packed, partial(unpacked, WORD2VEC))
 
 
-TABLE = "embedding/embedding"
+TABLE_PATH = "/".join(TABLE)
 ARGUMENT = "embedding.take"
 
 
@@ -189,7 +190,7 @@ def transferred(
             matching(ARGUMENT, entry.here, list(flat))  # a path that is written out has to be here
         for there in matching(ARGUMENT, entry.there, list(found)):
             here = entry.here + there[len(entry.there) :] if entry.moves else there
-            rows = (old_words, words) if here == TABLE else None
+            rows = (old_words, words) if here == TABLE_PATH else None
             table_of = entry.workdir if rows else table_of
             flat, line = _placed(flat, here, found[there], rows)
             lines.append(line)
@@ -203,7 +204,9 @@ def _strangers(runs: dict[Path, dict[str, np.ndarray]], table_of: Path | None) -
         f"note: what is taken of {folder} learned with an embedding of its own, and reads that of {table_of} "
         "here; train it on that one, frozen, as configs/lm_backward.py does"
         for folder, found in runs.items()
-        if table_of and TABLE in found and not np.array_equal(found[TABLE], runs[table_of][TABLE])
+        if table_of
+        and TABLE_PATH in found
+        and not np.array_equal(found[TABLE_PATH], runs[table_of][TABLE_PATH])
     ]
 
 
@@ -257,10 +260,10 @@ def with_vectors(params: Params, table: np.ndarray) -> Params:
       InputError: it has another width than the embedding.
     """
     flat = flatten_dict(params, sep="/")
-    width = flat[TABLE].shape[1]
+    width = flat[TABLE_PATH].shape[1]
     require(
         table.shape[1] == width,
         f"vectors have {table.shape[1]} dimensions but config.model.embedding_dim is {width}; "
         f"set it to {table.shape[1]}",
     )
-    return unflatten_dict(flat | {TABLE: jnp.asarray(table, flat[TABLE].dtype)}, sep="/")
+    return unflatten_dict(flat | {TABLE_PATH: jnp.asarray(table, flat[TABLE_PATH].dtype)}, sep="/")

@@ -112,11 +112,6 @@ def matching(argument: str, pattern: str, paths: Sequence[str]) -> list[str]:
     return found
 
 
-def size_of(params: Params) -> int:
-    """Returns the number of parameters."""
-    return sum(leaf.size for leaf in jax.tree.leaves(params))
-
-
 def select(params: Tree, chosen: Flags) -> tuple[Tree, Tree]:
     """Returns the parameters where `chosen` is True, and the others; None stands for what is not there."""
     return (

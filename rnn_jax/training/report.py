@@ -10,12 +10,12 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import optax
 
 from rnn_jax.checkpoints.workdir import RESULTS, write_json
 from rnn_jax.data.pipeline import RunData
 from rnn_jax.models.losses import Measured, Metrics
 from rnn_jax.training.logger import Stopwatch
-from rnn_jax.training.parameter_groups import size_of
 from rnn_jax.training.state import TrainState
 from rnn_jax.training.tasks import Results
 from rnn_jax.training.trainer import Run
@@ -39,7 +39,7 @@ def write_report(
     """
     summary = test.summary()
     draw_learning_curves(workdir / LEARNING_CURVES, history, [name for name in summary if name != test.unit])
-    results = {**summary, **details, **measured, **environment()}
+    results = {**summary, **details, **measured, **machine()}
     write_json(workdir / RESULTS, results)
     return results
 
@@ -66,7 +66,7 @@ def measurements(
         "best_step": best,
         "validation": next(evaluation for evaluation in evaluations if evaluation["step"] == best),
         "steps": int(state.step),
-        "parameters": size_of(state.params),
+        "parameters": optax.tree.size(state.params),
         "trained_parameters": run.trainer.groups.count(state.params),
         "seconds": {phase: round(value, 2) for phase, value in clock.seconds.items()},
         f"{unit}_per_second": round(trained / clock.seconds["train"], 1),
@@ -76,7 +76,7 @@ def measurements(
     }
 
 
-def environment() -> Results:
+def machine() -> Results:
     """Returns the versions, the processor, the device and the peak memory of this process."""
     unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts bytes on macOS, KiB elsewhere
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -30,8 +30,8 @@ class RowState(NamedTuple):
     updated: jax.Array
 
 
-class Rows(NamedTuple):
-    """Rows of the embedding and their moments: arrays of one shape, [V, E] or those of a batch."""
+class TableRows(NamedTuple):
+    """TableRows of the embedding and their moments: arrays of one shape, [V, E] or those of a batch."""
 
     table: jax.Array
     mu: jax.Array
@@ -105,14 +105,14 @@ class RowAdam(NamedTuple):
         """Returns the state with the rows of its table moved on from the steps `since` [N] to its own."""
         rows = rows_of(state)
         lags = jnp.where((rows.nu != 0).any(axis=1), state.step - since, 0)
-        moved = Rows(
+        moved = TableRows(
             self.replay_sorted(rows, lags, state.step),
             rows.mu * self.b1 ** lags[:, None],
             rows.nu * self.b2 ** lags[:, None],
         )
         return with_rows(state, moved)
 
-    def replay_sorted(self, all_rows: Rows, lags: jax.Array, step: jax.Array) -> jax.Array:
+    def replay_sorted(self, all_rows: TableRows, lags: jax.Array, step: jax.Array) -> jax.Array:
         """Returns the table's rows at `step`, block by block, those furthest behind first."""
         count = len(lags)
         order = jnp.pad(jnp.argsort(-lags), (0, -count % BLOCK), constant_values=count)
@@ -148,13 +148,13 @@ class RowAdam(NamedTuple):
         return lax.fori_loop(1, jnp.minimum(lags[0], reach) + 1, one_step, table)
 
 
-def rows_of(state: TrainState) -> Rows:
+def rows_of(state: TrainState) -> TableRows:
     """Returns the table and its moments."""
     found = {_field_of(names_on(path)): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
-    return Rows(*(found[name] for name in Rows._fields))
+    return TableRows(*(found[name] for name in TableRows._fields))
 
 
-def with_rows(state: TrainState, rows: Rows) -> TrainState:
+def with_rows(state: TrainState, rows: TableRows) -> TrainState:
     """Returns the state with other rows in the place of the table and its moments."""
 
     def replaced(path: KeyPath, leaf: jax.Array) -> jax.Array:
@@ -165,7 +165,7 @@ def with_rows(state: TrainState, rows: Rows) -> TrainState:
 
 
 def _field_of(names: tuple[str, ...]) -> str:
-    """Returns which field of `Rows` an array of a state is; "" for any other array."""
+    """Returns which field of `TableRows` an array of a state is; "" for any other array."""
     if names[-2:] != TABLE:
         return ""
     return next((name for name in ("mu", "nu") if name in names), "table")

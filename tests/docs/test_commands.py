@@ -9,7 +9,7 @@ import pytest
 
 from rnn_jax import cli
 from rnn_jax.settings import recipe_path
-from rnn_jax.training.command import read_config
+from rnn_jax.training.command import read_config_file
 from tests.helpers.pages import DOCS, HISTORY, PAGES, ROOT, commands
 
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
@@ -23,7 +23,7 @@ def check_training(words):
     options, overrides = cli._parser().parse_known_args(["train", *words])
     own = options.config and (Path(options.config).parent == Path() or Path(options.config).stem == "NAME")
     path = options.config or recipe_path(options.recipe)
-    read_config(recipe_path("lstm") if own else ROOT / path, overrides)
+    read_config_file(recipe_path("lstm") if own else ROOT / path, overrides)
 
 
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # how ml_collections reads a config

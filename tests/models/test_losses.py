@@ -17,11 +17,11 @@ from rnn_jax.models.losses import (
     LanguageMetrics,
     Objective,
     begin_anew,
-    changes,
     drop_weights,
     make_language_loss,
     make_language_measure,
     mean_squares,
+    output_changes,
 )
 from rnn_jax.models.softmax import draw, log_uniform
 from tests.helpers import oracle
@@ -239,7 +239,7 @@ def test_penalties_are_those_of_numpy_and_are_no_part_of_the_metrics():
 
 def test_changes_stop_at_the_end_of_a_row():
     outputs = jnp.array([[[1.0], [4.0], [9.0]], [[2.0], [7.0], [0.0]], [[0.0], [0.0], [0.0]]])
-    assert changes(outputs, jnp.array([3, 2, 0]))[:, :, 0].tolist() == [[3, 5], [5, 0], [0, 0]]
+    assert output_changes(outputs, jnp.array([3, 2, 0]))[:, :, 0].tolist() == [[3, 5], [5, 0], [0, 0]]
 
 
 def test_weight_drop_zeroes_its_share_of_the_recurrent_kernels_alone_and_keeps_their_mean():

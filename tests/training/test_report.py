@@ -10,7 +10,7 @@ from rnn_jax.models.losses import Metrics
 from rnn_jax.training.report import (
     draw_confusion_matrix,
     draw_learning_curves,
-    environment,
+    machine,
     report_confusion,
     write_report,
 )
@@ -65,8 +65,8 @@ def test_results_hold_test_metrics_what_was_measured_and_what_it_ran_on(tmp_path
     assert {path.suffix for path in tmp_path.iterdir()} == {".png", ".json"}
 
 
-def test_environment_tells_versions_and_memory():
-    found = environment()
+def test_versions_processor_and_memory_are_told():
+    found = machine()
     assert found["versions"]["jax"].count(".") >= 2
     assert 50 < found["peak_memory_mib"] < 100_000
     assert "cores" in found["processor"]

@@ -20,7 +20,7 @@ from rnn_jax.models.losses import (
     make_classifier_loss,
     make_classifier_measure,
 )
-from rnn_jax.training.parameter_groups import group_parameters, size_of
+from rnn_jax.training.parameter_groups import group_parameters
 from rnn_jax.training.state import TrainState
 from rnn_jax.training.steps import (
     evaluate,
@@ -173,7 +173,7 @@ def test_state_before_training_is_step_zero_and_drawn_from_the_key():
 
     state = made(0)
     assert int(state.step) == 0
-    assert size_of(state.params) == sum(leaf.size for leaf in jax.tree.leaves(parameters()))
+    assert optax.tree.size(state.params) == sum(leaf.size for leaf in jax.tree.leaves(parameters()))
     assert bits(state) == bits(made(0)) != bits(made(1))
 
 
