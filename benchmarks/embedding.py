@@ -16,6 +16,7 @@ from configs import bilstm
 from rnn_jax.data.batches import Batch
 from rnn_jax.distributed.data_parallel import batch_mesh, on_every_device
 from rnn_jax.models.classifier import build_classifier
+from rnn_jax.models.losses import make_classifier_loss
 from rnn_jax.training.row_sparse import RowAdam
 from rnn_jax.training.steps import init_params, init_state, make_train_step
 
@@ -44,7 +45,10 @@ def build(vocab_size, embedding_dim, row_sparse):
         words = len(variables["params"]["embedding"]["embedding"])
         return model.clone(vocab_size=words).apply(variables, *arguments, **options)
 
-    train_step, key = make_train_step(apply_fn, optimizer, mesh, rows), jax.random.key(1)
+    train_step, key = (
+        make_train_step(make_classifier_loss(apply_fn), optimizer, mesh, rows),
+        jax.random.key(1),
+    )
 
     def run(batch):
         holder[0], metrics = train_step(holder[0], batch, key)

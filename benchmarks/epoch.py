@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.epoch_peers import LENGTH, REVIEWS
 from benchmarks.report import machine, write_section
 from configs import bilstm
-from train_loop import prepare_data
+from rnn_jax.training.loop import prepare_data
 
 FOLDER = Path("runs/benchmarks")
 COMMANDS = {

@@ -16,7 +16,7 @@ from benchmarks.records import Records, recipe, summary
 from benchmarks.report import machine
 from configs import bilstm, gru, lstm, simple_rnn, stacked_lstm
 from rnn_jax.distributed.host import restart
-from train_loop import train_and_evaluate
+from rnn_jax.training.loop import train_and_evaluate
 
 CONFIGS = {
     "simple_rnn": simple_rnn,

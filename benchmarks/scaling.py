@@ -36,6 +36,7 @@ from rnn_jax.distributed.host import DEVICE_COUNT_FLAG, cores
 from rnn_jax.distributed.preemption import Interruption
 from rnn_jax.distributed.processes import Membership, joined
 from rnn_jax.models.classifier import build_classifier
+from rnn_jax.models.losses import make_classifier_loss
 from rnn_jax.training.row_sparse import RowAdam
 from rnn_jax.training.steps import init_params, init_state, make_train_step
 
@@ -60,7 +61,7 @@ def build(kind: str, mesh: Any) -> tuple[Callable[..., Any], Any, int]:
         words = len(variables["params"]["embedding"]["embedding"])
         return model.clone(vocab_size=words).apply(variables, *arguments, **options)
 
-    step = make_train_step(apply_fn, optimizer, mesh, rows, trained)
+    step = make_train_step(make_classifier_loss(apply_fn), optimizer, mesh, rows, trained)
     state = on_every_device(rows.init(state) if rows else state, mesh)
     return step, state, sum(leaf.size for leaf in jax.tree.leaves(params)) - WORDS * WIDTH
 
@@ -97,7 +98,7 @@ def measure() -> dict[str, Any]:
             return metrics
 
         found[kind if size == BATCH else "quarter"] = timed(run)
-    total = jax.jit(sum_over_batch(lambda rows: rows.sum(0), mesh))
+    total = jax.jit(sum_over_batch(lambda rows: (rows.sum(0), ()), mesh))
     for size in SIZES:
         rows = joined_rows(np.ones((len(jax.local_devices()), size), np.float32), mesh)
         found[str(size)] = timed(partial(lambda rows, _: total(rows), rows))

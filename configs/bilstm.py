@@ -1,4 +1,4 @@
-"""A bidirectional LSTM: the tutorial's second network (336,705 parameters). Settings: configs/lstm.py.
+"""A bidirectional LSTM: the tutorial's second network (336,705 parameters). Settings: rnn_jax/settings.py.
 
 Command:  python train_loop.py --config configs/bilstm.py
 Cost:     about 75 seconds on 2 cores
@@ -7,10 +7,10 @@ Result:   89.3 % test accuracy, mean of 3 seeds (docs/results.md)
 
 from ml_collections import ConfigDict
 
-from configs import lstm
+from rnn_jax.settings import classifier_settings
 
 
 def get_config() -> ConfigDict:
-    config = lstm.get_config()
+    config = classifier_settings()
     config.model.bidirectional = True
     return config

@@ -1,4 +1,4 @@
-"""IMDB, official split: what 10 minutes allow, from raw text to tested model. Settings: configs/lstm.py.
+"""IMDB, official split: what 10 minutes allow, from raw text to tested model. Settings: rnn_jax/settings.py.
 
 Command:  python train_loop.py --config configs/imdb_t0.py [--config.data.source=FOLDER]
 Cost, result: docs/imdb.md
@@ -6,11 +6,11 @@ Cost, result: docs/imdb.md
 
 from ml_collections import ConfigDict
 
-from configs import imdb_t3
+from rnn_jax.settings import recipe
 
 
 def get_config() -> ConfigDict:
-    config = imdb_t3.get_config()
+    config = recipe("imdb_t3")
     config.text.max_length = 400
     config.batch.buckets = 6
     config.model.embedding_dim = 192

@@ -1,4 +1,4 @@
-"""IMDB, official split: from the 25,000 labelled reviews alone, word2vec included. Settings: configs/lstm.py.
+"""IMDB, official split: from the 25,000 labelled reviews alone, word2vec too. Settings: rnn_jax/settings.py.
 
 Command:  python train_loop.py --config configs/imdb_t1.py [--config.data.source=FOLDER]
 Cost, result: docs/imdb.md
@@ -6,11 +6,11 @@ Cost, result: docs/imdb.md
 
 from ml_collections import ConfigDict
 
-from configs import lstm
+from rnn_jax.settings import classifier_settings
 
 
 def get_config() -> ConfigDict:
-    config = lstm.get_config()
+    config = classifier_settings()
     config.data.source = "stanfordnlp/imdb"
     config.text.vocab_size = 30_000
     config.text.max_length = 400

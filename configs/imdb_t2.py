@@ -1,4 +1,4 @@
-"""IMDB, official split: frozen GloVe vectors of 50 numbers. Settings: configs/lstm.py.
+"""IMDB, official split: frozen GloVe vectors of 50 numbers. Settings: rnn_jax/settings.py.
 
 Command:  python train_loop.py --config configs/imdb_t2.py [--config.data.source=FOLDER]
 Cost, result: docs/imdb.md
@@ -9,11 +9,11 @@ vectors, and without an adversary it overfits (validation 88.4; 89.3 after 7 of 
 
 from ml_collections import ConfigDict
 
-from configs import imdb_t1
+from rnn_jax.settings import recipe
 
 
 def get_config() -> ConfigDict:
-    config = imdb_t1.get_config()
+    config = recipe("imdb_t1")
     config.model.embedding_dim = 50
     config.model.dtype = "bfloat16"
     config.model.word_dropout = 0.05

@@ -1,4 +1,4 @@
-"""IMDB, official split: frozen word2vec of its 75,000 texts that are not test. Settings: configs/lstm.py.
+"""IMDB, official split: frozen word2vec of its 75,000 texts that are not test. Settings: rnn_jax/settings.py.
 
 Command:  python train_loop.py --config configs/imdb_t3.py [--config.data.source=FOLDER]
 Cost, result: docs/imdb.md
@@ -6,11 +6,11 @@ Cost, result: docs/imdb.md
 
 from ml_collections import ConfigDict
 
-from configs import imdb_t1
+from rnn_jax.settings import recipe
 
 
 def get_config() -> ConfigDict:
-    config = imdb_t1.get_config()
+    config = recipe("imdb_t1")
     config.text.vocabulary_source = "stanfordnlp/imdb"
     config.text.max_length = 800  # 400 cut 18 in 100 reviews, and cost 0.3 points
     config.batch.buckets = 8

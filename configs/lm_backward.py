@@ -1,4 +1,4 @@
-"""The backward language model on the forward one's embedding, frozen. Settings: configs/language_model.py.
+"""The backward language model on the forward one's embedding, frozen. Settings: rnn_jax/settings.py.
 
 One classifier reads both (configs/lm_bilstm.py), so both have to have the same embedding.
 
@@ -10,11 +10,11 @@ Result:   perplexity 126 (docs/imdb.md)
 
 from ml_collections import ConfigDict
 
-from configs import language_model
+from rnn_jax.settings import language_model_settings
 
 
 def get_config() -> ConfigDict:
-    config = language_model.get_config()
+    config = language_model_settings()
     config.direction = "backward"
     config.embedding.from_workdir = "runs/lm_forward"
     config.train.freeze = ("embedding",)

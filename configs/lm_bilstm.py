@@ -1,4 +1,4 @@
-"""A classifier on two language models, unfrozen from the top as ULMFiT's. Settings: configs/lstm.py.
+"""A classifier on two language models, unfrozen from the top as ULMFiT's. Settings: rnn_jax/settings.py.
 
 Command:  python train_loop.py --config configs/lm_bilstm.py [--config.data.source=FOLDER
           --config.text.vocabulary_source=FOLDER]
@@ -10,13 +10,13 @@ Result:   90.8 % test accuracy, one seed (docs/imdb.md)
 
 from ml_collections import ConfigDict
 
-from configs import lstm
+from rnn_jax.settings import classifier_settings
 
 LAYER_RATE = 1 / 2.6  # of a layer to the rate of the one above (Howard & Ruder 2018)
 
 
 def get_config() -> ConfigDict:
-    config = lstm.get_config()
+    config = classifier_settings()
     config.data.source = "stanfordnlp/imdb"
     config.text.vocabulary_source = "stanfordnlp/imdb"
     config.text.vocab_size = 30_000

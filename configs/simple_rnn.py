@@ -1,4 +1,4 @@
-"""One layer of simple (Elman) units. Settings: configs/lstm.py.
+"""One layer of simple (Elman) units. Settings: rnn_jax/settings.py.
 
 Command:  python train_loop.py --config configs/simple_rnn.py
 Cost:     about 40 seconds on 2 cores
@@ -7,10 +7,10 @@ Result:   84.4 % test accuracy, mean of 3 seeds (docs/results.md)
 
 from ml_collections import ConfigDict
 
-from configs import lstm
+from rnn_jax.settings import classifier_settings
 
 
 def get_config() -> ConfigDict:
-    config = lstm.get_config()
+    config = classifier_settings()
     config.model.cell = "simple"
     return config

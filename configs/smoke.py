@@ -1,4 +1,4 @@
-"""A small GRU on the last 64 words of each review: does everything work? Settings: configs/lstm.py.
+"""A small GRU on the last 64 words of each review: does everything work? Settings: rnn_jax/settings.py.
 
 Command:  python train_loop.py --config configs/smoke.py
 Cost:     under 20 seconds on 2 cores
@@ -7,11 +7,11 @@ Result:   about 80 % test accuracy
 
 from ml_collections import ConfigDict
 
-from configs import lstm
+from rnn_jax.settings import classifier_settings
 
 
 def get_config() -> ConfigDict:
-    config = lstm.get_config()
+    config = classifier_settings()
     config.text.max_length = 64
     config.text.truncate = "tail"
     config.batch.buckets = 1

@@ -1,4 +1,4 @@
-"""Pretraining, second step: a new network on an earlier run's embedding, frozen. Settings: configs/lstm.py.
+"""Pretraining, second step: a new network on a frozen embedding. Settings: rnn_jax/settings.py.
 
 Command:  python train_loop.py --config configs/transfer_bilstm.py
 Before:   python train_loop.py --config configs/pretrain_embedding.py --workdir runs/pretrain_embedding
@@ -6,11 +6,11 @@ Before:   python train_loop.py --config configs/pretrain_embedding.py --workdir 
 
 from ml_collections import ConfigDict
 
-from configs import bilstm
+from rnn_jax.settings import recipe
 
 
 def get_config() -> ConfigDict:
-    config = bilstm.get_config()
+    config = recipe("bilstm")
     config.embedding.from_workdir = "runs/pretrain_embedding"
     config.embedding.take = ("embedding",)
     config.train.freeze = ("embedding",)

@@ -4,9 +4,15 @@ Array names end in their dimensions: B batch, T time, E embedding, H hidden unit
 V vocabulary, C classes, L layers. `gates_BG = x_BE @ w_EG` reads as a sentence.
 """
 
+from typing import TYPE_CHECKING
+
 from rnn_jax.inference import Prediction, Predictor, Writer, export_classifier, load, load_language_model
 from rnn_jax.layers import RNN, Bidirectional, GRUCell, LSTMCarry, LSTMCell, Pooling, SimpleCell, Stacked
 from rnn_jax.models import LanguageModel, TextClassifier
+from rnn_jax.settings import recipe
+
+if TYPE_CHECKING:
+    from rnn_jax.training import train_and_evaluate
 
 __all__ = [
     "RNN",
@@ -25,4 +31,15 @@ __all__ = [
     "export_classifier",
     "load",
     "load_language_model",
+    "recipe",
+    "train_and_evaluate",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Imports the training code when it is asked for: who loads a trained model does not need it."""
+    if name == "train_and_evaluate":
+        from rnn_jax.training import train_and_evaluate
+
+        return train_and_evaluate
+    raise AttributeError(f"module 'rnn_jax' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The command `rnn-jax`: predict, evaluate, export and write with trained runs; train word vectors."""
+"""The command `rnn-jax`: train; predict, evaluate, export and write with trained runs; train word vectors."""
 
 import argparse
 import json
@@ -87,6 +87,27 @@ def add_sample(command: argparse.ArgumentParser) -> None:
     _add_settings(command, SAMPLE_SETTINGS)
 
 
+def add_train(command: argparse.ArgumentParser) -> None:
+    command.allow_abbrev = False  # --config.model.hidden is no abbreviation
+    command.usage = (
+        "rnn-jax train (--config FILE | --recipe NAME) [--workdir W] [--config.SECTION.KEY=VALUE ...]"
+    )
+    chosen = command.add_mutually_exclusive_group(required=True)
+    chosen.add_argument("--config", help="a Python file with get_config(), which returns the settings")
+    chosen.add_argument("--recipe", help="a recipe that comes with the library, such as bilstm")
+    command.add_argument(
+        "--workdir", help="the run's folder; a run in it goes on (default: a new one in runs/)"
+    )
+    command.add_argument(
+        "--coordinator", help="host:port of process 0, the same for all; auto asks the cluster"
+    )
+    command.add_argument("--processes", type=int, help="the number of processes")
+    command.add_argument("--process", type=int, help="the number of this process, from 0")
+    command.add_argument(
+        "--verbosity", type=int, default=-1, help="absl's: -1 warnings, 0 what Orbax does, 1 all"
+    )
+
+
 def _add_settings(command: argparse.ArgumentParser, settings: dict[str, tuple[Any, str]]) -> None:
     for name, (default, text) in settings.items():
         option = f"--{name.replace('_', '-')}"
@@ -130,8 +151,13 @@ EVERY_WORD = 2**31 - 1  # no limit to a vocabulary
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs one command; bad input ends it with one line and exit code 2."""
-    options = _parser().parse_args(arguments)
+    """Runs one command; bad input ends it with one line and exit code 2, or 1 where it trains."""
+    parser = _parser()
+    options, overrides = parser.parse_known_args(arguments)
+    if options.run is train:
+        options.overrides = overrides
+    elif overrides:
+        parser.error(f"unrecognized arguments: {' '.join(overrides)}")
     try:
         options.run(options)
         sys.stdout.flush()
@@ -154,6 +180,13 @@ def _end(message: str) -> NoReturn:
 
 def _drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def train(options: argparse.Namespace) -> None:
+    """Trains a network from a config or a recipe, or goes on with a run."""
+    from rnn_jax.training.command import run_command
+
+    run_command(options)
 
 
 def predict(options: argparse.Namespace) -> None:
@@ -253,6 +286,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 COMMANDS = {
+    train: add_train,
     predict: add_predict,
     evaluate: add_evaluate,
     export: add_export,

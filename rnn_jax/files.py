@@ -129,7 +129,7 @@ def cached(
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
-            np.savez(file, **pack(value))
+            np.savez(file, **pack(value))  # type: ignore[arg-type]  # no name of an array is `allow_pickle`
     return value
 
 

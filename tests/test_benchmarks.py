@@ -14,8 +14,8 @@ from benchmarks.records import Records, recipe
 from benchmarks.recurrence import NETWORKS, SHAPES, a_case, cases, curve_cases
 from benchmarks.report import machine, replace_section
 from configs import bilstm
+from rnn_jax.training.loop import check_config
 from tests.stress import equality
-from train_loop import check_config
 
 EPOCHS = [(30.0, 0.8), (40.0, 0.88), (52.0, 0.87), (62.0, 0.9)]
 

@@ -17,6 +17,8 @@ from jax.experimental import multihost_utils
 from rnn_jax.errors import InputError, require
 
 Value = TypeVar("Value")
+Note = TypeVar("Note")  # a JSON value
+Arrays = TypeVar("Arrays")  # a tree of arrays
 DAYS = 7 * 86_400_000  # milliseconds; who waits for a process that was lost is ended before
 _numbers = itertools.count()  # the same on all processes, which come to each agreement in the same order
 
@@ -36,28 +38,13 @@ def say(message: str) -> None:
         print(message, flush=True)
 
 
-def first(function: Callable[[], Value]) -> Value:
+def on_process_zero(function: Callable[[], Value]) -> Value:
     """Returns, on every process, what `function` returns on process 0, where alone it runs: a JSON value.
 
     Raises:
       InputError, OSError: on every process, where it raises one; all else is raised on process 0 alone.
     """
-    if jax.process_count() == 1:
-        return function()
-    key, client = f"rnn_jax/first/{next(_numbers)}", _client()
-    if not leads():
-        answer = json.loads(client.blocking_key_value_get(key, DAYS))
-        if "error" in answer:
-            raise (InputError if answer["input"] else OSError)(answer["error"])
-        return answer["value"]
-    try:
-        value = function()
-    except (InputError, OSError) as error:
-        answer = {"error": str(error), "input": isinstance(error, InputError)}
-        client.key_value_set(key, json.dumps(answer))
-        raise
-    client.key_value_set(key, json.dumps({"value": value}))
-    return value
+    return function() if jax.process_count() == 1 else _told(function, lambda value: value)[1]
 
 
 def in_turn(function: Callable[[], Value]) -> Value:
@@ -65,9 +52,56 @@ def in_turn(function: Callable[[], Value]) -> Value:
 
     So those that share a disk find the caches that process 0 has written.
     """
-    done: list[Value] = []
-    first(lambda: done.append(function()))
-    return done[0] if done else function()
+    if jax.process_count() == 1:
+        return function()
+    value, _ = _told(function, lambda value: None)
+    return value if leads() else function()
+
+
+def broadcast_arrays(
+    read: Callable[[], tuple[Arrays, Note]], like: Callable[[Note], Arrays]
+) -> tuple[Arrays, Note]:
+    """Returns, on every process, the arrays and the JSON value that `read` returns on process 0 alone.
+
+    `like` gives, of that value, arrays of the same structure, shapes and types; the other processes receive
+    into them. With several processes numpy arrays come back, to the bit.
+
+    Raises:
+      InputError, OSError: on every process, where `read` raises one.
+    """
+    if jax.process_count() == 1:
+        return read()
+    found, note = _told(read, lambda found: found[1])
+    leaves, structure = jax.tree.flatten(found[0] if leads() else like(note))
+    arrays = [np.asarray(leaf) for leaf in leaves]
+    on_process_zero(lambda: None)  # wait here for process 0, and not in the reduction
+    sent = np.frombuffer(b"".join(array.tobytes() for array in arrays), np.uint8)
+    shared = multihost_utils.broadcast_one_to_all(sent)
+    parts = np.split(shared, np.cumsum([array.nbytes for array in arrays])[:-1])
+    received = [
+        np.frombuffer(part.tobytes(), array.dtype).reshape(array.shape)
+        for part, array in zip(parts, arrays, strict=True)
+    ]
+    return jax.tree.unflatten(structure, received), note
+
+
+def _told(function: Callable[[], Value], tell: Callable[[Value], Note]) -> tuple[Value, Note]:
+    """Returns what `function` returned on process 0, elsewhere None, and on all what `tell` makes of it."""
+    key, client = f"rnn_jax/told/{next(_numbers)}", _client()
+    if not leads():
+        answer = json.loads(client.blocking_key_value_get(key, DAYS))
+        if "error" in answer:
+            raise (InputError if answer["input"] else OSError)(answer["error"])
+        return None, answer["value"]  # type: ignore[return-value]  # the value is process 0's
+    try:
+        value = function()
+    except (InputError, OSError) as error:
+        answer = {"error": str(error), "input": isinstance(error, InputError)}
+        client.key_value_set(key, json.dumps(answer))
+        raise
+    note = tell(value)
+    client.key_value_set(key, json.dumps({"value": note}))
+    return value, note
 
 
 def require_same(what: str, value: Callable[[], str]) -> None:
@@ -85,30 +119,10 @@ def require_same(what: str, value: Callable[[], str]) -> None:
             not others, f"{what} of process {others} is not that of process 0; give the same to all processes"
         )
 
-    first(check)
+    on_process_zero(check)
 
 
-def from_first(tree: Any) -> Any:
-    """Returns the arrays of process 0; elsewhere those given say only what they are like.
-
-    With several processes numpy arrays come back, to the bit.
-    """
-    if jax.process_count() == 1:
-        return tree
-    leaves, structure = jax.tree.flatten(tree)
-    arrays = [np.asarray(leaf) for leaf in leaves]
-    first(lambda: None)  # wait here for process 0, and not in the reduction
-    sent = np.frombuffer(b"".join(array.tobytes() for array in arrays), np.uint8)
-    shared = multihost_utils.broadcast_one_to_all(sent)
-    parts = np.split(shared, np.cumsum([array.nbytes for array in arrays])[:-1])
-    found = [
-        np.frombuffer(part.tobytes(), array.dtype).reshape(array.shape)
-        for part, array in zip(parts, arrays, strict=True)
-    ]
-    return jax.tree.unflatten(structure, found)
-
-
-def added(tree: Any) -> Any:
+def added(tree: Arrays) -> Arrays:
     """Returns the sums over all processes of float64 arrays."""
     if jax.process_count() == 1:
         return tree
@@ -120,10 +134,10 @@ def added(tree: Any) -> Any:
     return jax.tree.unflatten(structure, found)
 
 
-def on_host(tree: Any) -> Any:
+def on_host(tree: Arrays) -> Arrays:
     """Returns the tree with numpy copies of what is split over processes; all of them have to call it."""
 
-    def whole(leaf: Any) -> Any:
+    def whole(leaf):
         split = isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated)
         return multihost_utils.process_allgather(leaf, tiled=True) if split else leaf
 

@@ -13,6 +13,8 @@ from jax.sharding import PartitionSpec as P
 from rnn_jax.errors import require
 from rnn_jax.layers.dropout import BATCH_AXIS
 
+PartFn = Callable[..., tuple[Any, Any]]  # sums, rows = function(*whole, batch)
+
 
 def batch_mesh(devices: int = 0) -> Mesh:
     """Returns a mesh of the first `devices` of each process's devices; 0 takes all.
@@ -103,32 +105,19 @@ def check_rows(argument: str, rows: int, mesh: Mesh) -> None:
     )
 
 
-def sum_over_batch(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
-    """Returns `function(*whole, batch)` computed on the parts of the batch and added up, in one reduction.
+def sum_over_batch(function: PartFn, mesh: Mesh) -> PartFn:
+    """Returns `sums, rows = function(*whole, batch)` computed on the parts of the batch.
 
-    `function` returns sums over the rows it is given. A batch that the devices cannot share equally gets rows
-    of zeros: weight 0, length 0.
+    The sums, which are over the rows that `function` is given, are added up in one reduction; `rows`, such as
+    a carry, stay on the devices that have those rows of the batch. A batch that the devices cannot share
+    equally gets rows of zeros: weight 0, length 0.
+
+    Raises:
+      InputError: as it is called, where there are `rows` and the devices cannot share them equally.
 
     Calls that do not depend on each other must not be in flight together: XLA's CPU client has a thread for
     each core, and two reductions that each wait for the other's would wait for ever. Train steps do depend
-    on each other. For what does not, use `part_by_part`.
-    """
-
-    def on_one_device(whole, batch):
-        flat, restore = ravel_pytree(function(*whole, batch))
-        return restore(jax.lax.psum(flat, BATCH_AXIS))
-
-    return _split(on_one_device, mesh, P())
-
-
-def sum_and_rows(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
-    """Returns `sums, rows = function(*whole, batch)` computed on the parts of the batch.
-
-    The sums are added up, in one reduction, as those of `sum_over_batch`; the rows stay on the devices that
-    have those rows of the batch. No row is added: what comes back has the rows that went in.
-
-    Raises:
-      InputError: the devices cannot share the rows equally.
+    on each other. For what does not, use `measure_parts`.
     """
 
     def on_one_device(whole, batch):
@@ -136,33 +125,38 @@ def sum_and_rows(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]
         flat, restore = ravel_pytree(sums)
         return restore(jax.lax.psum(flat, BATCH_AXIS)), rows
 
-    split = _split(on_one_device, mesh, (P(), P(BATCH_AXIS)))
-
-    def on_all_devices(*arguments):
-        for leaf in jax.tree.leaves(arguments[-1]):
-            check_rows("the number of rows", len(leaf), mesh)
-        return split(*arguments)
-
-    return on_all_devices
+    return _split(on_one_device, mesh, P())
 
 
-def part_by_part(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
-    """Returns `function(*whole, batch)` for each part of the batch, [devices, ...], and reduces nothing."""
+def measure_parts(function: PartFn, mesh: Mesh) -> PartFn:
+    """Returns `sums, rows = function(*whole, batch)` with the sums of each part, [devices, ...].
+
+    Nothing is reduced. All else is as in `sum_over_batch`.
+    """
 
     def on_one_device(whole, batch):
-        return jax.tree.map(lambda leaf: leaf[None], function(*whole, batch))
+        sums, rows = function(*whole, batch)
+        return jax.tree.map(lambda leaf: leaf[None], sums), rows
 
     return _split(on_one_device, mesh, P(BATCH_AXIS))
 
 
-def _split(on_one_device: Callable[..., Any], mesh: Mesh, out_specs: Any) -> Callable[..., Any]:
+def _split(on_one_device: PartFn, mesh: Mesh, sums: P) -> PartFn:
     split = jax.shard_map(
-        on_one_device, mesh=mesh, in_specs=(P(), P(BATCH_AXIS)), out_specs=out_specs, check_vma=False
+        on_one_device,
+        mesh=mesh,
+        in_specs=(P(), P(BATCH_AXIS)),
+        out_specs=(sums, P(BATCH_AXIS)),
+        check_vma=False,
     )
 
     def on_all_devices(*arguments):
         *whole, batch = arguments
-        return split(tuple(whole), jax.tree.map(lambda leaf: pad_rows(leaf, mesh.size), batch))
+        found = split(tuple(whole), jax.tree.map(lambda leaf: pad_rows(leaf, mesh.size), batch))
+        if jax.tree.leaves(found[1]):
+            for leaf in jax.tree.leaves(batch):
+                check_rows("the number of rows", len(leaf), mesh)
+        return found
 
     return on_all_devices
 

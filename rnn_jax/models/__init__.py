@@ -4,17 +4,25 @@ from rnn_jax.models.classifier import TextClassifier, build_classifier, build_en
 from rnn_jax.models.language_model import LanguageModel, build_language_model
 from rnn_jax.models.losses import (
     LanguageMetrics,
+    LossFn,
+    Measured,
+    MeasureFn,
     Metrics,
     Objective,
     batch_metrics,
     class_log_probabilities,
-    make_loss,
-    make_measure,
+    make_classifier_loss,
+    make_classifier_measure,
+    make_language_loss,
+    make_language_measure,
 )
 
 __all__ = [
     "LanguageMetrics",
     "LanguageModel",
+    "LossFn",
+    "MeasureFn",
+    "Measured",
     "Metrics",
     "Objective",
     "TextClassifier",
@@ -23,6 +31,8 @@ __all__ = [
     "build_encoder",
     "build_language_model",
     "class_log_probabilities",
-    "make_loss",
-    "make_measure",
+    "make_classifier_loss",
+    "make_classifier_measure",
+    "make_language_loss",
+    "make_language_measure",
 ]

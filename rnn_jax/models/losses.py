@@ -1,14 +1,21 @@
-"""What a language model is trained for and measured by: pure functions of (parameters, carry, window)."""
+"""What networks are trained for and measured by: pure functions of (parameters, carry, batch).
+
+A loss is `total, (metrics, count, carry) = loss_fn(params, carry, batch, key)`. `total` is the sum over the
+batch that is differentiated; `count` is what it is divided by, and `metrics` are sums that are reported. The
+carry is what goes on to the next batch: the state of a language model, `()` of a classifier. A measure, which
+evaluates, is `metrics, carry = measure(params, carry, batch)`.
+"""
 
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from optax import Params
 
 from rnn_jax.data.batches import Batch
 from rnn_jax.data.windows import Window
@@ -18,7 +25,23 @@ from rnn_jax.layers.masking import keep_valid, valid_steps
 from rnn_jax.models.language_model import LanguageModel
 from rnn_jax.models.softmax import Negatives, sampled_losses, softmax_losses
 
+BatchIn = TypeVar("BatchIn", contravariant=True)
 RECURRENT = {"h", "hi", "hf", "hg", "ho", "hr", "hz", "hn"}  # names of cells' recurrent kernels, as in Flax
+
+
+class Measured(Protocol):
+    """Metrics: a NamedTuple of sums over what one or more steps read, that add up field by field."""
+
+    @property
+    def loss(self) -> jax.Array:
+        """The summed loss."""
+
+    @property
+    def unit(self) -> str:
+        """What is counted, such as "words"."""
+
+    def summary(self) -> dict[str, float]:
+        """Returns the means by name, the loss among them, and under `unit` how many there were."""
 
 
 class Metrics(NamedTuple):
@@ -43,6 +66,22 @@ class Metrics(NamedTuple):
         }
 
 
+class LossFn(Protocol[BatchIn]):
+    """A loss, as the head of this module describes it."""
+
+    def __call__(
+        self, params: Params, carry: Carry, batch: BatchIn, key: jax.Array, /
+    ) -> tuple[jax.Array, tuple[Measured, jax.Array, Carry]]:
+        """Returns the summed loss, and (metrics, count, carry); `key` is of all that is drawn."""
+
+
+class MeasureFn(Protocol[BatchIn]):
+    """A measure, as the head of this module describes it."""
+
+    def __call__(self, params: Params, carry: Carry, batch: BatchIn, /) -> tuple[Measured, Carry]:
+        """Returns the metrics and the carry, without anything drawn."""
+
+
 def class_log_probabilities(logits: jax.Array) -> jax.Array:
     """Returns log p [B, C] from logits [B, C], or [B, 2] from the single logit [B, 1] of a binary task."""
     if logits.shape[-1] == 1:
@@ -63,6 +102,43 @@ def batch_metrics(logits: jax.Array, batch: Batch, smoothing: float = 0.0) -> Me
     true_BC = jax.nn.one_hot(batch.labels, classes) * batch.weights[:, None]
     predicted_BC = jax.nn.one_hot(log_p_BC.argmax(axis=-1), classes)
     return Metrics((losses_B * batch.weights).sum(), true_BC.T @ predicted_BC)
+
+
+def make_classifier_loss(apply_fn: Callable[..., jax.Array], smoothing: float = 0.0) -> LossFn[Batch]:
+    """Returns the loss of a classifier: the cross-entropy, summed over the real examples.
+
+    `loss_fn(..., perturbation=change)` adds float32[B, T, E] to the embedded words, as an adversary does.
+
+    Args:
+      apply_fn: `logits = apply_fn({"params": params}, token_ids, lengths, ...)`, such as `model.apply` of a
+        TextClassifier. It gets `deterministic=False`, the rng "dropout", and `perturbation` where there is
+        one.
+      smoothing: the share of each target that is spread evenly over all classes, from 0 to below 1.
+    """
+
+    def loss_fn(params, carry, batch, key, perturbation=None):
+        changed = {} if perturbation is None else {"perturbation": perturbation}
+        logits = apply_fn(
+            {"params": params},
+            batch.token_ids,
+            batch.lengths,
+            deterministic=False,
+            rngs={"dropout": key},
+            **changed,
+        )
+        metrics = batch_metrics(logits, batch, smoothing)
+        return metrics.loss, (metrics, batch.weights.sum(), carry)
+
+    return loss_fn
+
+
+def make_classifier_measure(apply_fn: Callable[..., jax.Array]) -> MeasureFn[Batch]:
+    """Returns the measure of a classifier: its loss and confusion counts, without dropout."""
+
+    def measure(params, carry, batch):
+        return batch_metrics(apply_fn({"params": params}, batch.token_ids, batch.lengths), batch), carry
+
+    return measure
 
 
 class LanguageMetrics(NamedTuple):
@@ -112,10 +188,8 @@ class Objective(NamedTuple):
 CROSS_ENTROPY = Objective()
 
 
-def make_loss(
-    model: LanguageModel, objective: Objective = CROSS_ENTROPY
-) -> Callable[[Any, Carry, Window, jax.Array], tuple[jax.Array, tuple[LanguageMetrics, Carry]]]:
-    """Returns `loss, (metrics, carry) = loss_fn(params, carry, window, key)`, summed over the targets.
+def make_language_loss(model: LanguageModel, objective: Objective = CROSS_ENTROPY) -> LossFn[Window]:
+    """Returns the loss of a language model, summed over the words to predict; their number is the count.
 
     The carry is that after the window before, from which no gradient flows; fresh rows begin anew. All rows
     share what is drawn from `key` alone (negatives, dropped weights and types), and the masks of a row are
@@ -138,15 +212,13 @@ def make_loss(
             loss += activation * mean_squares(dropped)
         if temporal:
             loss += temporal * mean_squares(changes(outputs, window.lengths))
-        return loss, (metrics, carry)
+        return loss, (metrics, metrics.words, carry)
 
     return loss_fn
 
 
-def make_measure(
-    model: LanguageModel,
-) -> Callable[[Any, Carry, Window], tuple[LanguageMetrics, Carry]]:
-    """Returns `metrics, carry = measure(params, carry, window)`, of the whole softmax and without dropout."""
+def make_language_measure(model: LanguageModel) -> MeasureFn[Window]:
+    """Returns the measure of a language model: of the whole softmax, without dropout."""
 
     def measure(params, carry, window):
         read = partial(_read, window=window, carry=carry, negatives=None, deterministic=True)
@@ -178,7 +250,7 @@ def begin_anew(carry: Carry, initial: Carry, fresh_B: jax.Array) -> Carry:
     return jax.tree.map(jax.lax.stop_gradient, kept)
 
 
-def drop_weights(params: Any, key: jax.Array, rate: float) -> Any:
+def drop_weights(params: Params, key: jax.Array, rate: float) -> Params:
     """Returns parameters whose recurrent kernels have a share `rate` of their entries set to zero.
 
     The others are scaled by 1 / (1 - rate): DropConnect (Wan et al. 2013; Merity et al. 2018). A network that

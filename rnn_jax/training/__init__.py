@@ -1,7 +1,8 @@
-"""Training: steps, optimisers, what a run starts from, and what it leaves behind."""
+"""Training: one step for every task, what a run starts from, and what it leaves behind."""
 
 from rnn_jax.training.initialisation import transferred
 from rnn_jax.training.logger import NonFiniteLossError
+from rnn_jax.training.loop import TASKS, check_config, train_and_evaluate
 from rnn_jax.training.optimizer import build_optimizer
 from rnn_jax.training.parameter_groups import group_parameters
 from rnn_jax.training.regularisers import Regularisers
@@ -14,18 +15,24 @@ from rnn_jax.training.steps import (
     make_eval_step,
     make_train_step,
 )
+from rnn_jax.training.tasks import Network, Task
 
 __all__ = [
+    "TASKS",
+    "Network",
     "NonFiniteLossError",
     "Regularisers",
     "RowAdam",
+    "Task",
     "TrainState",
     "build_optimizer",
+    "check_config",
     "evaluate",
     "group_parameters",
     "init_params",
     "init_state",
     "make_eval_step",
     "make_train_step",
+    "train_and_evaluate",
     "transferred",
 ]

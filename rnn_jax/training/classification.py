@@ -1,6 +1,5 @@
-"""A classifier's run: its settings checked, its data, its model, first state and steps."""
+"""The task of a text classifier: its settings checked, its data, its network, its report."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -8,13 +7,15 @@ from ml_collections import ConfigDict
 
 from rnn_jax.data.pipeline import Data, load_data
 from rnn_jax.data.tokenizer import TRUNCATIONS
-from rnn_jax.distributed.data_parallel import batch_mesh, check_rows, on_every_device, own_rows
+from rnn_jax.distributed.data_parallel import batch_mesh, check_rows, own_rows
 from rnn_jax.errors import choose, require
 from rnn_jax.models.classifier import build_classifier
+from rnn_jax.models.losses import Metrics, make_classifier_loss, make_classifier_measure
+from rnn_jax.settings import CLASSIFIER, CLASSIFIER_LEAST
 from rnn_jax.training.regularisers import Regularisers
-from rnn_jax.training.row_sparse import RowAdam
-from rnn_jax.training.steps import evaluate, init_state, make_eval_step, make_train_step
-from rnn_jax.training.trainer import CompiledByShape, Run, Trainer, check_plan, first_params, make_plan
+from rnn_jax.training.report import report_confusion
+from rnn_jax.training.tasks import Network, Results, Task
+from rnn_jax.training.trainer import check_plan
 
 
 def check_classifier(config: ConfigDict) -> None:
@@ -41,44 +42,46 @@ def check_classifier(config: ConfigDict) -> None:
 
 
 def load_classifier_data(config: ConfigDict, cache: Path) -> Data:
-    """Returns the batches of the three splits, of which this process gets its rows."""
+    """Returns the batches of the three splits; this process gets its own rows of each."""
     size = config.batch.size
     return load_data(config.data, config.text, size, config.batch.buckets, cache, own_rows(size))
 
 
-def build_classifier_run(
-    config: ConfigDict, data: Data, cache: Path, fresh: bool, say: Callable[[str], None]
-) -> Run:
-    """Builds the model, its first state, if `fresh` with pretrained parameters, and what trains it."""
+def classifier_network(config: ConfigDict, data: Data) -> Network:
+    """Returns the classifier of `config.model`, its loss and its measure."""
     model = build_classifier(data.tokenizer.vocab_size, len(data.label_names), **config.model)
-    init_key, dropout_key = jax.random.split(jax.random.key(config.seed))
-    params = first_params(config, model, init_key, data, cache, fresh, say)
-    plan = make_plan(config, params, data.train.steps_per_epoch)
-    say(plan.groups.describe(params))
-    rows = RowAdam(plan.rate, b1=config.optimizer.momentum) if config.train.row_sparse else None
-    options, mesh = regularisers(config), batch_mesh(config.devices)
 
     def apply_fn(variables, *arguments, **keywords):
         words = len(variables["params"]["embedding"]["embedding"])  # with row_sparse, those of a batch
         return model.clone(vocab_size=words).apply(variables, *arguments, **keywords)
 
-    def make_step(optimizer, trained):
-        return make_train_step(apply_fn, optimizer, mesh, rows, trained, options)
-
-    state = init_state(params, plan.optimizer_at(0), options)
-    state = on_every_device(rows.init(state) if rows else state, mesh)
-    eval_step = CompiledByShape(make_eval_step(apply_fn, mesh), mesh)
-    return Run(
-        state=state,
-        trainer=Trainer(plan.groups, plan.optimizer_at, make_step, mesh, dropout_key),
-        settle=jax.jit(rows.settle, donate_argnums=0) if rows else lambda state: state,
-        eval_step=eval_step,
-        eval_input=lambda params: params,
-        evaluate=lambda params, split: evaluate(eval_step, params, split.in_order()),
-        plan=plan,
+    options = regularisers(config)
+    return Network(
+        model,
+        make_classifier_loss(apply_fn, options.label_smoothing),
+        make_classifier_measure(apply_fn),
+        regularisers=options,
+        row_sparse=config.train.row_sparse,
     )
 
 
 def regularisers(config: ConfigDict) -> Regularisers:
     """Returns the regularisers of `config.train`."""
     return Regularisers(*(config.train[name] for name in Regularisers._fields)).check()
+
+
+def report_classifier(workdir: Path, test: Metrics, data: Data) -> Results:
+    """Draws what the classifier confuses, and returns the counts."""
+    return report_confusion(workdir, test, data.label_names)
+
+
+CLASSIFICATION = Task(
+    CLASSIFIER,
+    CLASSIFIER_LEAST,
+    check_classifier,
+    load_classifier_data,
+    classifier_network,
+    "test accuracy {accuracy:.2%} on {examples:,} texts\n"
+    "use it: rnn-jax predict --workdir {workdir} 'what a film'",
+    report_classifier,
+)

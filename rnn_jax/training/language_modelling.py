@@ -1,4 +1,4 @@
-"""A language model's run: its settings checked, its data, its model, first state and steps."""
+"""The task of a language model: its settings checked, its data, its network."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,21 +10,15 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from rnn_jax.data.pipeline import Documents, load_documents
-from rnn_jax.distributed.data_parallel import batch_mesh, check_rows, on_every_device, own_rows, split_rows
+from rnn_jax.distributed.data_parallel import batch_mesh, check_rows, own_rows
 from rnn_jax.errors import choose, require
 from rnn_jax.models.language_model import build_language_model
-from rnn_jax.models.losses import Objective, make_loss, make_measure
+from rnn_jax.models.losses import Objective, make_language_loss, make_language_measure
 from rnn_jax.models.softmax import Proposal, draw, log_uniform, unigram
+from rnn_jax.settings import LANGUAGE_MODEL, LANGUAGE_MODEL_LEAST
 from rnn_jax.training.regularisers import Regularisers
-from rnn_jax.training.steps import (
-    WindowState,
-    evaluate_windows,
-    init_state,
-    make_window_measure,
-    make_window_step,
-    parts_of,
-)
-from rnn_jax.training.trainer import CompiledByShape, Run, Trainer, check_plan, first_params, make_plan
+from rnn_jax.training.tasks import Network, Task
+from rnn_jax.training.trainer import check_plan
 
 DIRECTIONS = {"forward": False, "backward": True}  # whether documents are read reversed
 PROPOSALS: dict[str, Callable[[np.ndarray], Proposal]] = {
@@ -50,33 +44,15 @@ def load_language_data(config: ConfigDict, cache: Path) -> Documents:
     return load_documents(config.data, config.text, lanes, window, reverse, cache, own_rows(lanes))
 
 
-def build_language_run(
-    config: ConfigDict, data: Documents, cache: Path, fresh: bool, say: Callable[[str], None]
-) -> Run:
-    """Builds the model, its first state, if `fresh` with pretrained parameters, and what trains it."""
+def language_network(config: ConfigDict, data: Documents) -> Network:
+    """Returns the language model of `config.model`, its loss and its measure, and the carry of its lanes."""
     model = build_language_model(data.tokenizer.vocab_size, **config.model)
-    init_key, dropout_key = jax.random.split(jax.random.key(config.seed))
-    params = first_params(config, model, init_key, data, cache, fresh, say)
-    plan = make_plan(config, params, data.train.steps_per_epoch)
-    say(plan.groups.describe(params))
-    loss_fn, options = make_loss(model, build_objective(config, data.uses)), averaging(config)
-    mesh = batch_mesh(config.devices)
-    carry = jax.tree.map(jnp.copy, model.initial_carry(config.batch.lanes))  # of an LSTM one array twice
-
-    def make_step(optimizer, trained):
-        return make_window_step(loss_fn, optimizer, mesh, trained, options.average)
-
-    whole = on_every_device(init_state(params, plan.optimizer_at(0), options), mesh)
-    eval_carry = parts_of(carry, mesh)
-    eval_step = CompiledByShape(make_window_measure(make_measure(model), mesh), mesh)
-    return Run(
-        state=WindowState(whole.step, whole.params, whole.opt_state, split_rows(carry, mesh)),
-        trainer=Trainer(plan.groups, plan.optimizer_at, make_step, mesh, dropout_key),
-        settle=lambda state: state,
-        eval_step=eval_step,
-        eval_input=lambda params: (params, eval_carry),
-        evaluate=partial(evaluate_windows, eval_step, eval_carry),
-        plan=plan,
+    return Network(
+        model,
+        make_language_loss(model, build_objective(config, data.uses)),
+        make_language_measure(model),
+        carry=jax.tree.map(jnp.copy, model.initial_carry(config.batch.lanes)),  # of an LSTM one array twice
+        regularisers=averaging(config),
     )
 
 
@@ -96,3 +72,14 @@ def build_objective(config: ConfigDict, uses: np.ndarray) -> Objective:
 def averaging(config: ConfigDict) -> Regularisers:
     """Returns what a language model has of the regularisers: the average of the weights."""
     return Regularisers(average=config.train.average).check()
+
+
+LANGUAGE_MODELLING = Task(
+    LANGUAGE_MODEL,
+    LANGUAGE_MODEL_LEAST,
+    check_language,
+    load_language_data,
+    language_network,
+    "perplexity {perplexity:.1f} of {words:,} words held out\n"
+    "use it: set embedding.from_workdir to {workdir}, or rnn-jax sample --workdir {workdir} --prompt the",
+)

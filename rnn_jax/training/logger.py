@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -19,6 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rnn_jax.checkpoints.workdir import METRICS, write_text
 from rnn_jax.errors import InputError, require
 from rnn_jax.files import read_text
+from rnn_jax.models.losses import Measured
 
 
 class Journal:
@@ -141,21 +142,6 @@ def _tensorboard_writer(workdir: Path, start_step: int) -> Any:
 
 class NonFiniteLossError(ArithmeticError):
     """The loss became infinite or NaN. The message names the step, the examples and the last checkpoint."""
-
-
-class Measured(Protocol):
-    """Metrics: a NamedTuple of sums over what one or more steps read, that add up field by field."""
-
-    @property
-    def loss(self) -> Any:
-        """The summed loss."""
-
-    @property
-    def unit(self) -> str:
-        """What is counted, such as "words"."""
-
-    def summary(self) -> dict[str, float]:
-        """Returns the means by name, the loss among them, and under `unit` how many there were."""
 
 
 class Stopwatch:

@@ -10,11 +10,13 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 import jax
+import optax
 
 from rnn_jax.errors import nearest, require
 from rnn_jax.trees import leaves_by_path
 
 FROZEN = "frozen"
+Flags = optax.Params  # a tree like the parameters, of booleans
 
 
 class Group(NamedTuple):

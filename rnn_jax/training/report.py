@@ -13,8 +13,8 @@ import jax
 import numpy as np
 
 from rnn_jax.checkpoints.workdir import RESULTS, write_json
-from rnn_jax.models.losses import Metrics
-from rnn_jax.training.logger import Measured, Stopwatch
+from rnn_jax.models.losses import Measured, Metrics
+from rnn_jax.training.logger import Stopwatch
 from rnn_jax.training.parameter_groups import size_of
 from rnn_jax.training.trainer import Run
 

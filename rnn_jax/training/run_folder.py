@@ -7,12 +7,18 @@ from typing import Any
 
 import jax
 import numpy as np
+from optax import Params
 
 from rnn_jax.checkpoints.checkpoints import Checkpoints
 from rnn_jax.checkpoints.workdir import open_workdir
-from rnn_jax.distributed.broadcast import first, from_first, leads, on_host
+from rnn_jax.distributed.broadcast import broadcast_arrays, leads, on_host, on_process_zero
 from rnn_jax.distributed.data_parallel import placed
 from rnn_jax.training.logger import Journal, Silence
+from rnn_jax.training.steps import TrainState
+from rnn_jax.training.tasks import Say
+
+Template = Callable[[int], TrainState]  # of the structure, shapes and types that a state has at a step
+Evaluation = dict[str, Any]  # JSON values: "step", "loss" and others
 
 
 class SharedRun:
@@ -24,17 +30,17 @@ class SharedRun:
       begun: whether there was a checkpoint when it was opened.
     """
 
-    def __init__(self, workdir: Path, config: Mapping[str, Any], keep: int):
+    def __init__(self, workdir: Path, config: Mapping[str, object], keep: int):
         """Takes the arguments of `open_workdir`, and how many of the last checkpoints are kept."""
         self.workdir, self.config, self.keep = workdir, config, keep
         self.stack = ExitStack()
 
     def __enter__(self) -> "SharedRun":
-        self.begun = first(self._open)
+        self.begun = on_process_zero(self._open)
         return self
 
-    def __exit__(self, *error: Any) -> None:
-        self.stack.__exit__(*error)  # elsewhere than on process 0 nothing was opened
+    def __exit__(self, *_: object) -> None:
+        self.stack.close()  # elsewhere than on process 0 nothing was opened
 
     def _open(self) -> bool:
         self.stack.enter_context(open_workdir(self.workdir, self.config))
@@ -45,41 +51,36 @@ class SharedRun:
             raise
         return self.checkpoints.latest is not None
 
-    def restore(
-        self, template: Callable[[int], Any], say: Callable[[str], None]
-    ) -> tuple[Any, list[dict[str, Any]]]:
+    def restore(self, template: Template, say: Say) -> tuple[TrainState, list[Evaluation]]:
         """Returns a state, placed as template(step), and evaluations; template(0) where none was saved.
 
         All else is as in `Checkpoints.restore`.
         """
-        read: list[Any] = []
 
-        def read_newest() -> tuple[int | None, list[dict[str, Any]]]:
+        def read_newest() -> tuple[TrainState | None, tuple[int | None, list[Evaluation]]]:
             state, evaluations = self.checkpoints.restore(template, say)
-            read.append(state)
-            return None if state is None else int(state.step), evaluations
+            return state, (None if state is None else int(state.step), evaluations)
 
-        step, evaluations = first(read_newest)
-        if step is None:
+        def zeros(note: tuple[int | None, list[Evaluation]]) -> TrainState | None:
+            return None if note[0] is None else jax.tree.map(zeros_like, template(note[0]))
+
+        state, (step, evaluations) = broadcast_arrays(read_newest, zeros)
+        if state is None or step is None:
             return template(0), evaluations
-        like = template(step)
-        state = from_first(read[0] if read else _zeros(like))
-        return placed(state, jax.tree.map(lambda leaf: leaf.sharding, like)), evaluations
+        return placed(state, jax.tree.map(lambda leaf: leaf.sharding, template(step))), evaluations
 
-    def restore_params(self, step: int, like: Any) -> Any:
+    def restore_params(self, step: int, like: Params) -> Params:
         """Returns the parameters of a step in numpy arrays; `like` has their structure, shapes and types."""
-        read: list[Any] = []
-        first(lambda: read.append(self.checkpoints.restore_params(step)))
-        return from_first(read[0] if read else like)
+        return broadcast_arrays(lambda: (self.checkpoints.restore_params(step), None), lambda _: like)[0]
 
-    def save(self, state: Any, evaluations: Sequence[Mapping[str, Any]]) -> None:
+    def save(self, state: TrainState, evaluations: Sequence[Evaluation]) -> None:
         """Saves a state as `Checkpoints.save` does."""
         whole = on_host(state)
-        first(lambda: self.checkpoints.save(whole, evaluations))
+        on_process_zero(lambda: self.checkpoints.save(whole, evaluations))
 
     def best(self) -> int:
         """Returns the step of the best checkpoint."""
-        return first(lambda: self.checkpoints.steps("best", fallback=False)[0])
+        return on_process_zero(lambda: self.checkpoints.steps("best", fallback=False)[0])
 
     def newest(self) -> Path | str | None:
         """Returns the folder of the last checkpoint, for a message."""
@@ -90,5 +91,6 @@ class SharedRun:
         return Journal(self.workdir, total, start, tensorboard) if leads() else Silence()
 
 
-def _zeros(like: Any) -> Any:
-    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
+def zeros_like(leaf: jax.Array) -> np.ndarray:
+    """Returns zeros on the host of an array's shape and type."""
+    return np.zeros(leaf.shape, leaf.dtype)

@@ -1,28 +1,44 @@
 """A run's training: its phases, in which different parameters train, and a step compiled for every shape."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
+from optax import Params
 
 from rnn_jax.checkpoints.workdir import CONFIG, RESULTS, check_workdir, read_results
-from rnn_jax.data.batches import Batch
-from rnn_jax.distributed.broadcast import first, from_first
-from rnn_jax.distributed.data_parallel import joined_rows, on_every_device
+from rnn_jax.data.batches import BatchSource
+from rnn_jax.data.pipeline import RunData
+from rnn_jax.distributed.broadcast import broadcast_arrays
+from rnn_jax.distributed.data_parallel import batch_mesh, joined_rows, on_every_device, split_rows
 from rnn_jax.distributed.host import describe_environment
 from rnn_jax.distributed.preemption import Interruption
 from rnn_jax.errors import check_seed
+from rnn_jax.layers.cells import Carry
+from rnn_jax.models.losses import Measured
 from rnn_jax.training.initialisation import Start, start_from
-from rnn_jax.training.logger import Measured
+from rnn_jax.training.logger import Meter
 from rnn_jax.training.optimizer import build_optimizer, carry_over
-from rnn_jax.training.parameter_groups import Groups, freezing_of, group_parameters, rate_of
+from rnn_jax.training.parameter_groups import Flags, Groups, freezing_of, group_parameters, rate_of
 from rnn_jax.training.regularisers import Averaged
-from rnn_jax.training.steps import TrainState, init_params
+from rnn_jax.training.row_sparse import RowAdam
+from rnn_jax.training.steps import (
+    TrainState,
+    TrainStep,
+    evaluate,
+    init_params,
+    init_state,
+    make_eval_step,
+    make_train_step,
+)
+from rnn_jax.training.tasks import Network, Results, Say
 
 
 class CompiledByShape:
@@ -89,9 +105,9 @@ class Trainer:
         self,
         stop: int,
         state: TrainState,
-        batches: Callable[[int, int], Batch],
+        batches: BatchSource[Any],
         seed: int,
-        meter: Any,
+        meter: Meter,
         interruption: Interruption,
     ) -> TrainState:
         """Returns the state after step `stop`, or before the step that an interruption keeps from beginning.
@@ -109,7 +125,7 @@ class Trainer:
         meter.flush()
         return state
 
-    def compile(self, state: TrainState, batches: list[Batch], total: int) -> dict[tuple[int, ...], float]:
+    def compile(self, state: TrainState, batches: Sequence[Any], total: int) -> dict[tuple[int, ...], float]:
         """Compiles the steps from the state's to `total`; returns the seconds by shape, phases added up."""
         now, seconds = self.groups.phase(int(state.step)), dict[tuple[int, ...], float]()
         for start in (start for start in self.steps if now <= start < total):
@@ -145,22 +161,34 @@ class Plan(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What trains and what measures it: the state before the first step, the trainer, and the plan."""
+    """What trains and what measures it.
 
-    state: Any
+    Attributes:
+      state: the one before the first step.
+      trainer: takes a state from step to step.
+      settle: makes a state's parameters ready to be evaluated and saved.
+      eval_step: `metrics, carry = eval_step((params, carry), batch)`.
+      carry: what an evaluation starts from.
+      plan: which parameters train when, how fast, and for how long.
+    """
+
+    state: TrainState
     trainer: Trainer
-    settle: Callable[[Any], Any]  # of a state, before its parameters are used
+    settle: Callable[[TrainState], TrainState]
     eval_step: CompiledByShape
-    eval_input: Callable[[Any], Any]  # what the eval step takes beside a batch, of the parameters
-    evaluate: Callable[[Any, Any], Measured]  # of the parameters and the batches of a split
+    carry: Carry
     plan: Plan
 
-    def template(self, step: int) -> Any:
+    def template(self, step: int) -> TrainState:
         """Returns a state of the structure that it has at `step`."""
         return self.trainer.template(self.state, step)
 
+    def evaluate(self, params: Params, split: BatchSource[Any]) -> Measured:
+        """Returns the sums of a split's metrics, every example counted once."""
+        return evaluate(self.eval_step, params, split.in_order(), self.carry)
 
-def results_of(config: ConfigDict, workdir: Path) -> dict[str, Any] | None:
+
+def results_of(config: ConfigDict, workdir: Path) -> Results | None:
     """Returns the results of a finished run; None of another, and of none yet.
 
     Raises:
@@ -185,7 +213,7 @@ def check_plan(config: ConfigDict) -> None:
     build_optimizer(1, **settings)
 
 
-def make_plan(config: ConfigDict, params: Any, epoch: int) -> Plan:
+def make_plan(config: ConfigDict, params: Params, epoch: int) -> Plan:
     """Returns the plan of a run whose epochs have so many steps."""
     train, settings = config.train, dict(config.optimizer)
     groups = group_parameters(params, train.freeze, settings.pop("rates"), epoch)
@@ -198,39 +226,64 @@ def make_plan(config: ConfigDict, params: Any, epoch: int) -> Plan:
     return Plan(groups, optimizer_at, rate, total, max(1, round(train.evaluate_every * epoch)))
 
 
+def build_run(
+    config: ConfigDict, data: RunData[Any], network: Network, cache: Path, fresh: bool, say: Say
+) -> Run:
+    """Returns the run that trains a network; `fresh` starts from what `config.embedding` names."""
+    init_key, step_key = jax.random.split(jax.random.key(config.seed))
+    params = first_params(config, network.model, init_key, data, cache, fresh, say)
+    plan = make_plan(config, params, data.train.steps_per_epoch)
+    say(plan.groups.describe(params))
+    mesh, options = batch_mesh(config.devices), network.regularisers
+    rows = RowAdam(plan.rate, b1=config.optimizer.momentum) if network.row_sparse else None
+
+    def make_step(optimizer: optax.GradientTransformation, trained: Flags) -> TrainStep[Any]:
+        return make_train_step(network.loss, optimizer, mesh, rows, trained, options)
+
+    state = init_state(params, plan.optimizer_at(0), options)
+    state = on_every_device(rows.init(state) if rows else state, mesh)
+    return Run(
+        state=state._replace(carry=split_rows(network.carry, mesh)),
+        trainer=Trainer(plan.groups, plan.optimizer_at, make_step, mesh, step_key),
+        settle=jax.jit(rows.settle, donate_argnums=0) if rows else lambda state: state,
+        eval_step=CompiledByShape(make_eval_step(network.measure, mesh), mesh),
+        carry=split_rows(jax.tree.map(jnp.copy, network.carry), mesh),  # the state's is donated
+        plan=plan,
+    )
+
+
 def first_params(
     config: ConfigDict,
-    model: Any,
+    model: nn.Module,
     key: jax.Array,
-    data: Any,
+    data: RunData[Any],
     cache: Path,
     fresh: bool,
-    say: Callable[[str], None],
-) -> Any:
+    say: Say,
+) -> Params:
     """Returns the parameters that the model draws and, if `fresh`, those of `config.embedding` in them.
 
-    Those of process 0: on other processors others might be drawn, by their rounding.
+    They are those of process 0, since another processor may draw others, by its rounding.
     """
     params = init_params(model, key)
     if not fresh:
         return params
-    found = [params]
 
-    def begin() -> None:
+    def begin() -> tuple[Params, None]:
         start = Start(**config.embedding)
-        found[0] = start_from(start, params, data.tokenizer, data.uses, data.texts, say, config.seed, cache)
+        begun = start_from(start, params, data.tokenizer, data.uses, data.texts, say, config.seed, cache)
+        return begun, None
 
-    first(begin)
-    return from_first(found[0])
+    return broadcast_arrays(begin, lambda _: params)[0]
 
 
-def compile_ahead(run: Run, state: Any, data: Any) -> str:
+def compile_ahead(run: Run, state: TrainState, data: RunData[Any]) -> str:
     """Compiles the steps for every shape that will come, and says how long each took."""
     batches = list(data.train.one_of_each_shape())
     seconds = run.trainer.compile(state, batches, run.plan.total)
     for split in (data.validation, data.test):
         for batch in split.one_of_each_shape():
-            run.eval_step.compile(run.eval_input(state.params), batch)
+            run.eval_step.compile((state.params, run.carry), batch)
     shapes = ", ".join(f"{shape} {value:.1f} s" for shape, value in seconds.items())
     processes = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
     count = state.step.sharding.num_devices

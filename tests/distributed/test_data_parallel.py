@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnn_jax.distributed.data_parallel import batch_mesh, pad_rows, sum_and_rows, sum_over_batch
+from rnn_jax.distributed.data_parallel import batch_mesh, pad_rows, sum_over_batch
 from rnn_jax.distributed.host import DEVICE_COUNT_FLAG
 from rnn_jax.errors import InputError
 from rnn_jax.layers.dropout import BATCH_AXIS, Dropout
@@ -22,9 +22,10 @@ from rnn_jax.data.batches import Batch
 from rnn_jax.checkpoints.checkpoints import Checkpoints
 from rnn_jax.models.classifier import build_classifier
 from rnn_jax.distributed.data_parallel import batch_mesh, on_every_device
+from rnn_jax.models.losses import make_classifier_loss, make_classifier_measure
 from rnn_jax.training.steps import evaluate, init_params, init_state, make_eval_step, make_train_step
 from configs import bilstm
-from tests.oracle import assert_trees_close
+from tests.helpers.oracle import assert_trees_close
 
 settings = bilstm.get_config().model.to_dict() | {"hidden": 4, "embedding_dim": 5, "layers": 2}
 settings |= {"recurrent_dropout": 0.4, "layer_dropout": 0.4, "pooling": "concat"}
@@ -41,19 +42,19 @@ ends = {}
 for devices in (1, 2, 4):
     mesh = batch_mesh(devices)
     state = on_every_device(init_state(init_params(model, jax.random.key(0)), optimizer), mesh)
-    step = make_train_step(model.apply, optimizer, mesh)
+    step = make_train_step(make_classifier_loss(model.apply), optimizer, mesh)
     metrics = []
     for batch in batches:
         state, found = step(state, batch, jax.random.key(1))
         metrics.append(found)
     assert state.step.sharding.num_devices == devices
-    tested = evaluate(make_eval_step(model.apply, mesh), state.params, batches)
+    tested = evaluate(make_eval_step(make_classifier_measure(model.apply), mesh), state.params, batches)
     assert tested.summary()["examples"] == 25
     ends[devices] = jax.device_get((state, metrics, tested))
 for devices in (2, 4):
     assert_trees_close(ends[devices], ends[1], rtol=2e-4, atol=1e-6)
     assert ends[devices][1][-1].summary()["examples"] == 5
-program = make_train_step(model.apply, optimizer, batch_mesh(2)).lower(
+program = make_train_step(make_classifier_loss(model.apply), optimizer, batch_mesh(2)).lower(
     on_every_device(init_state(init_params(model, jax.random.key(0)), optimizer), batch_mesh(2)), batches[0],
     jax.random.key(1),
 ).compile().as_text()
@@ -83,9 +84,9 @@ def test_rows_are_added_up_to_a_multiple():
 
 def test_sums_over_the_batch_keep_their_tree_and_types():
     def sums(scale, batch):
-        return {"sum": scale * batch.sum(), "squares": (batch**2).sum(axis=0)}
+        return {"sum": scale * batch.sum(), "squares": (batch**2).sum(axis=0)}, ()
 
-    total = sum_over_batch(sums, batch_mesh(1))(2.0, jnp.arange(6.0).reshape(3, 2))
+    total, _ = sum_over_batch(sums, batch_mesh(1))(2.0, jnp.arange(6.0).reshape(3, 2))
     assert float(total["sum"]) == 30
     assert total["squares"].tolist() == [20, 35]
 
@@ -115,6 +116,6 @@ def test_sums_are_added_up_and_rows_stay_rows():
     def both(scale, batch):
         return {"sum": scale * batch.sum()}, {"doubled": 2 * batch}
 
-    sums, rows = sum_and_rows(both, batch_mesh(1))(2.0, jnp.arange(6.0).reshape(3, 2))
+    sums, rows = sum_over_batch(both, batch_mesh(1))(2.0, jnp.arange(6.0).reshape(3, 2))
     assert float(sums["sum"]) == 30
     assert rows["doubled"].tolist() == [[0, 2], [4, 6], [8, 10]]

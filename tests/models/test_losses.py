@@ -19,8 +19,8 @@ from rnn_jax.models.losses import (
     begin_anew,
     changes,
     drop_weights,
-    make_loss,
-    make_measure,
+    make_language_loss,
+    make_language_measure,
     mean_squares,
 )
 from rnn_jax.models.softmax import draw, log_uniform
@@ -87,7 +87,7 @@ def numpy_losses(logits, targets):
 def test_the_measure_is_the_cross_entropy_of_the_words_that_are_there():
     model, params = built()
     window, carry = a_window(), a_carry(model)
-    metrics, _ = make_measure(model)(params, carry, window)
+    metrics, _ = make_language_measure(model)(params, carry, window)
     begin = np.where(window.fresh[:, None], 0, carry)
     _, outputs = model.apply({"params": params}, window.token_ids, window.lengths, begin)
     logits, expected = model.apply({"params": params}, outputs, method="logits"), 0.0
@@ -101,7 +101,7 @@ def test_the_measure_is_the_cross_entropy_of_the_words_that_are_there():
 def test_a_model_that_knows_nothing_has_the_perplexity_of_the_vocabulary():
     model, params = built()
     nothing = jax.tree.map(jnp.zeros_like, params)
-    metrics, _ = make_measure(model)(nothing, a_carry(model), a_window())
+    metrics, _ = make_language_measure(model)(nothing, a_carry(model), a_window())
     assert metrics.summary()["perplexity"] == pytest.approx(WORDS, rel=1e-5)
 
 
@@ -116,7 +116,7 @@ def test_metrics_of_no_words_or_of_a_hopeless_model_are_finite():
 def test_windows_with_a_carried_state_are_documents_read_at_once(encoder, reverse):
     model, params = built(encoder)
     carry, found, total = model.initial_carry(LANES), {}, LanguageMetrics(0.0, 0.0)
-    read, measure = jax.jit(model.apply), jax.jit(make_measure(model))
+    read, measure = jax.jit(model.apply), jax.jit(make_language_measure(model))
     initial = model.initial_carry(LANES)
     for window in windows(reverse).in_order():
         begin = begin_anew(carry, initial, window.fresh)
@@ -139,7 +139,7 @@ def test_windows_with_a_carried_state_are_documents_read_at_once(encoder, revers
 def test_the_carry_is_that_after_the_last_word_of_a_short_row_and_of_an_empty_one_as_it_came():
     model, params = built()
     window, carry = a_window()._replace(fresh=np.zeros(LANES, bool)), a_carry(model)
-    _, after = make_measure(model)(params, carry, window)
+    _, after = make_language_measure(model)(params, carry, window)
     short, _ = model.apply({"params": params}, window.token_ids[1:2, :2], None, carry[1:2])
     np.testing.assert_allclose(after[1], short[0], atol=1e-6)
     np.testing.assert_array_equal(after[2], carry[2])
@@ -148,28 +148,31 @@ def test_the_carry_is_that_after_the_last_word_of_a_short_row_and_of_an_empty_on
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_a_fresh_row_forgets_what_it_carried_and_the_others_do_not(encoder):
     model, params = built(encoder)
-    measure, window = make_measure(model), a_window()._replace(lengths=np.full(LANES, STEPS, np.int32))
+    measure, window = (
+        make_language_measure(model),
+        a_window()._replace(lengths=np.full(LANES, STEPS, np.int32)),
+    )
     one, other = (measure(params, a_carry(model, seed), window)[1] for seed in (1, 2))
     for here, there in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
         assert [np.array_equal(*pair) for pair in zip(here, there, strict=True)] == window.fresh.tolist()
     spoilt = jax.tree.map(lambda leaf: np.where(window.fresh[:, None], np.nan, leaf), a_carry(model))
-    gradients, _ = jax.grad(make_loss(model), has_aux=True)(params, spoilt, window, KEY)
+    gradients, _ = jax.grad(make_language_loss(model), has_aux=True)(params, spoilt, window, KEY)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
 
 
 def test_no_gradient_flows_into_the_window_before():
     model, params = built()
     loss, (first, second) = (
-        make_loss(model),
+        make_language_loss(model),
         (a_window(seed)._replace(fresh=np.zeros(3, bool)) for seed in (0, 1)),
     )
     carry = a_carry(model)
 
     def second_loss(params):
-        _, (_, carried) = loss(params, carry, first, KEY)
+        _, (_, _, carried) = loss(params, carry, first, KEY)
         return loss(params, carried, second, KEY)[0]
 
-    _, (_, carried) = loss(params, carry, first, KEY)
+    _, (_, _, carried) = loss(params, carry, first, KEY)
     alone = jax.grad(lambda params: loss(params, carried, second, KEY)[0])(params)
     assert_trees_close(jax.grad(second_loss)(params), alone)
     assert not np.any(jax.grad(lambda carry: loss(params, carry, second, KEY)[0])(carry))
@@ -177,7 +180,7 @@ def test_no_gradient_flows_into_the_window_before():
 
 def test_the_tied_table_gets_the_gradients_of_both_of_its_uses():
     model, params = built()
-    window, carry, loss = a_window(), a_carry(model), make_loss(model)
+    window, carry, loss = a_window(), a_carry(model), make_language_loss(model)
 
     @jax.jit
     def at(table):
@@ -196,7 +199,7 @@ def test_the_tied_table_gets_the_gradients_of_both_of_its_uses():
 def test_penalties_are_those_of_numpy_and_are_no_part_of_the_metrics():
     model, params = built(output_dropout=0.5)
     window, carry = a_window(), a_carry(model)
-    plain, (metrics, _) = make_loss(model)(params, carry, window, KEY)
+    plain, (metrics, *_) = make_language_loss(model)(params, carry, window, KEY)
     assert float(plain) == float(metrics.loss)
     begin = np.where(window.fresh[:, None], 0, carry)
     _, outputs = model.apply({"params": params}, window.token_ids, window.lengths, begin)
@@ -210,7 +213,7 @@ def test_penalties_are_those_of_numpy_and_are_no_part_of_the_metrics():
     )
     activation = (np.asarray(dropped, np.float64) ** 2).mean(axis=-1).sum()
     for options, expected in (({"activation": 2.0}, 2 * activation), ({"temporal": 3.0}, 3 * temporal)):
-        loss, (found, _) = make_loss(model, Objective(**options))(params, carry, window, KEY)
+        loss, (found, *_) = make_language_loss(model, Objective(**options))(params, carry, window, KEY)
         assert float(loss - plain) == pytest.approx(expected, rel=1e-4)
         assert float(found.loss) == float(metrics.loss)
     assert mean_squares(dropped) != pytest.approx(mean_squares(jnp.asarray(outputs)))
@@ -260,12 +263,14 @@ def test_weight_drop_is_the_same_for_all_rows_and_steps():
 
 def test_the_loss_drops_weights_anew_for_each_key_and_the_gradient_stays_within_the_mask():
     model, params = built()
-    loss, window, carry = make_loss(model, Objective(weight_drop=0.5)), a_window(), a_carry(model)
+    loss, window, carry = make_language_loss(model, Objective(weight_drop=0.5)), a_window(), a_carry(model)
     losses = [float(loss(params, carry, window, jax.random.key(seed))[0]) for seed in (0, 0, 1)]
     assert losses[0] == losses[1] != losses[2]
     dropped = drop_weights(params, jax.random.split(KEY, 3)[1], 0.5)
     found, _ = loss(params, carry, window, KEY)
-    assert float(found) == pytest.approx(float(make_loss(model)(dropped, carry, window, KEY)[0]), rel=1e-6)
+    assert float(found) == pytest.approx(
+        float(make_language_loss(model)(dropped, carry, window, KEY)[0]), rel=1e-6
+    )
     gradient = jax.grad(loss, has_aux=True)(params, carry, window, KEY)[0]["encoder"]["cell"]
     for name in ("hr", "hz", "hn"):
         mask = np.asarray(dropped["encoder"]["cell"][name]["kernel"]) != 0
@@ -279,7 +284,7 @@ def test_with_many_negatives_the_sampled_loss_and_its_gradient_are_near_the_whol
     sampler = partial(draw, log_uniform(WORDS), 100_000)
 
     def of(**options):
-        return jax.value_and_grad(make_loss(model, Objective(**options)), has_aux=True)(
+        return jax.value_and_grad(make_language_loss(model, Objective(**options)), has_aux=True)(
             params, carry, window, KEY
         )
 
@@ -295,19 +300,19 @@ def test_the_loss_over_a_split_batch_is_that_of_the_whole_one():
     """Every dropout, the negatives and the carry: as shard_map runs it, with a named axis for the rows."""
     model, params = dropping()
     sampler = partial(draw, log_uniform(WORDS), 5)
-    loss = make_loss(model, Objective(sampler, weight_drop=0.4, activation=1.0, temporal=1.0))
+    loss = make_language_loss(model, Objective(sampler, weight_drop=0.4, activation=1.0, temporal=1.0))
     turn = Windows(DOCUMENTS, 4, STEPS)
     window, carry = turn(0, 1), random_like(model.initial_carry(4))
     one = jax.value_and_grad(loss, has_aux=True)
     whole = jax.jit(one)(params, carry, window, KEY)
     parts = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(2, 2, *leaf.shape[1:]), (carry, window))
     split = jax.jit(jax.vmap(one, (None, 0, 0, None), axis_name=BATCH_AXIS))(params, *parts, KEY)
-    (loss, (metrics, carry)), gradients = split
+    (loss, (metrics, _, carry)), gradients = split
     summed = jax.tree.map(lambda leaf: leaf.sum(axis=0), (loss, metrics, gradients))
     joined = jax.tree.map(lambda leaf: leaf.reshape(4, *leaf.shape[2:]), carry)
-    (loss, (metrics, carry)), gradients = whole
+    (loss, (metrics, _, carry)), gradients = whole
     assert_trees_close((summed, joined), ((loss, metrics, gradients), carry), rtol=1e-4, atol=1e-5)
-    assert float(make_loss(model)(params, carry, window, KEY)[0]) != float(loss)
+    assert float(make_language_loss(model)(params, carry, window, KEY)[0]) != float(loss)
 
 
 @pytest.mark.slow
@@ -317,18 +322,22 @@ def test_training_on_windows_learns_what_only_the_carry_can_tell():
     model = LanguageModel(4, 8, RNN(GRUCell(16)))
     turn = Windows(documents, 4, 1)
     params = model.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
-    gradient_of, optimizer = jax.grad(make_loss(model), has_aux=True), optax.adam(0.01)
+    gradient_of, optimizer = jax.grad(make_language_loss(model), has_aux=True), optax.adam(0.01)
 
     @jax.jit
     def step(params, opt_state, carry, window):
-        gradient, (_, carry) = gradient_of(params, carry, window, KEY)
+        gradient, (_, _, carry) = gradient_of(params, carry, window, KEY)
         updates, opt_state = optimizer.update(gradient, opt_state)
         return optax.apply_updates(params, updates), opt_state, carry
 
     opt_state, carry = optimizer.init(params), model.initial_carry(4)
     for index in range(10 * turn.steps_per_epoch):
         params, opt_state, carry = step(params, opt_state, carry, turn(0, index))
-    carry, total, measure = model.initial_carry(4), LanguageMetrics(0.0, 0.0), jax.jit(make_measure(model))
+    carry, total, measure = (
+        model.initial_carry(4),
+        LanguageMetrics(0.0, 0.0),
+        jax.jit(make_language_measure(model)),
+    )
     for window in turn.in_order():
         metrics, carry = measure(params, carry, window)
         total = jax.tree.map(np.add, total, metrics)
@@ -347,7 +356,7 @@ def test_training_on_windows_learns_what_only_the_carry_can_tell():
 )
 def test_options_that_cannot_be_are_refused(options, message):
     with pytest.raises(InputError, match=message):
-        make_loss(built()[0], Objective(**options))
+        make_language_loss(built()[0], Objective(**options))
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from configs import language_model, lstm
 from rnn_jax import cli
 from rnn_jax.convert import frameworks as convert
 from rnn_jax.settings import flatten
+from rnn_jax.training.loop import check_config
 from tests.stress import hostile_files as files
 from tests.stress.hostile_tables import Case
 from tests.stress.hostile_use import VALUES, Refused, predictor, trained
-from train_loop import check_config
 
 
 def command_case(rng: random.Random, folder: Path) -> Case:

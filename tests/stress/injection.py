@@ -15,7 +15,7 @@ from rnn_jax.distributed.host import DEVICE_COUNT_FLAG
 from rnn_jax.distributed.preemption import Interrupted
 from rnn_jax.distributed.processes import Membership, end_alone, joined
 from rnn_jax.training.logger import Meter
-from train_loop import train_and_evaluate
+from rnn_jax.training.loop import train_and_evaluate
 
 Act = Callable[[], None]
 

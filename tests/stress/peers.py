@@ -16,9 +16,9 @@ from typing import Any
 
 import jax
 
-import train_loop
 from benchmarks.report import machine, replace_section
 from rnn_jax.errors import InputError
+from rnn_jax.training import loop
 from tests.stress.injection import Act, at_step, send, together
 from tests.stress.trial import STEPS, job, outcome
 
@@ -48,7 +48,7 @@ def waiting(act: Act) -> Act:
         return ""
 
     def arm() -> None:
-        train_loop.compile_ahead = wait
+        loop.compile_ahead = wait
 
     return arm
 

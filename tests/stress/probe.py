@@ -8,12 +8,12 @@ import ctypes
 import gc
 import json
 import os
+import sys
 import time
 
 import jax
-from absl import app, flags
 
-import train_loop
+from rnn_jax.cli import main
 from rnn_jax.training.logger import Journal
 
 FILE = "PROBE"
@@ -61,5 +61,4 @@ def watch(path: str) -> None:
 
 if __name__ == "__main__":
     watch(os.environ[FILE])
-    flags.mark_flag_as_required("config")
-    app.run(train_loop.main, flags_parser=train_loop.parse_flags)
+    main(["train", *sys.argv[1:]])

@@ -19,7 +19,7 @@ from jax import tree
 from rnn_jax.checkpoints.checkpoints import FOLDER, Checkpoints
 from rnn_jax.checkpoints.workdir import METRICS, RESULTS, TOKENIZER
 from rnn_jax.distributed.host import restart
-from train_loop import train_and_evaluate
+from rnn_jax.training.loop import train_and_evaluate
 
 TIMES = ("seconds", "_per_second", "peak_memory_mib")  # endings of the names of what no two runs share
 

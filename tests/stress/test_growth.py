@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from rnn_jax.training.logger import Journal
+from rnn_jax.training.loop import train_and_evaluate
 from tests.helpers.jobs import tiny_config, write_reviews
 from tests.stress import probe, soak
 from tests.stress.growth import Series, broken, table
-from train_loop import train_and_evaluate
 
 
 def a_run(an_hour, jump=300.0, seed=0):

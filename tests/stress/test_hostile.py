@@ -28,11 +28,11 @@ from rnn_jax.data.tokenizer import SPECIAL_WORDS, Tokenizer
 from rnn_jax.errors import InputError
 from rnn_jax.files import EXPANSION, FREE, path_of
 from rnn_jax.training.logger import Journal
+from rnn_jax.training.loop import check_config
 from rnn_jax.vectors.lookup import read_vectors
 from tests.stress import hostile_files
 from tests.stress import hostile_worker as hostile
 from tests.stress.hostile_use import trained
-from train_loop import check_config
 
 ROOT = Path(__file__).parents[2]
 ROOMS = dict.fromkeys(hostile.rooms())
@@ -324,7 +324,7 @@ FORBIDDEN = {
 
 
 @pytest.mark.parametrize(
-    "path", sorted([*(ROOT / "rnn_jax").glob("*.py"), ROOT / "train_loop.py"]), ids=lambda p: p.stem
+    "path", sorted([*(ROOT / "rnn_jax").rglob("*.py"), ROOT / "train_loop.py"]), ids=lambda p: p.stem
 )
 def test_nothing_in_the_library_can_execute_what_it_reads(path):
     for node in ast.walk(ast.parse(path.read_text())):

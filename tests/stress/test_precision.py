@@ -10,6 +10,7 @@ from rnn_jax.data.batches import Batch
 from rnn_jax.layers.cells import LSTMCell
 from rnn_jax.layers.rnn import RNN
 from rnn_jax.models.classifier import TextClassifier
+from rnn_jax.models.losses import make_classifier_loss
 from rnn_jax.training.steps import init_params, init_state, make_train_step
 from tests.stress.precision import Curves, broken, spread, table
 
@@ -33,7 +34,7 @@ def losses(dtype, seed=0):
     model = TextClassifier(22, 8, 2, RNN(LSTMCell(16, dtype=dtype)), pooling="last", dropout=0.0, dtype=dtype)
     optimizer = optax.sgd(0.02, momentum=0.9)
     state = init_state(init_params(model, jax.random.key(seed)), optimizer)
-    step = make_train_step(model.apply, optimizer)
+    step = make_train_step(make_classifier_loss(model.apply), optimizer)
     found = []
     for number in range(STEPS):
         state, metrics = step(state, a_batch(number, seed), jax.random.key(0))

@@ -15,6 +15,7 @@ import rnn_jax
 import train_loop
 from configs import smoke
 from rnn_jax.errors import InputError
+from rnn_jax.training import loop
 from rnn_jax.training.logger import NonFiniteLossError
 from rnn_jax.training.trainer import CompiledByShape, Trainer
 from tests.helpers.cut import assert_same_run, train_until_killed
@@ -182,7 +183,7 @@ def test_run_killed_with_sigkill_resumes_to_the_same_bits(tmp_path):
 def test_finished_run_is_returned_and_not_repeated(tmp_path, reviews, monkeypatch):
     config = tiny_config(reviews, train__epochs=1)
     results = train_loop.train_and_evaluate(config, tmp_path / "run")
-    monkeypatch.delattr(train_loop, "prepare_data")
+    monkeypatch.delattr(loop, "prepare_data")
     assert train_loop.train_and_evaluate(config, tmp_path / "run") == results
 
 
@@ -332,7 +333,7 @@ def test_bad_settings_are_refused_before_any_file_is_written(tmp_path, reviews, 
     [
         ("--config.model.hiden=64", 'Did you mean "hidden"'),
         ("--config.model.hidden=wide", "flag --config.model.hidden=wide"),
-        ("--confg=3", "Did you mean: config"),
+        ("--confg=3", "Did you mean '--config'"),
     ],
 )
 def test_command_line_refuses_unknown_settings_in_one_line(tmp_path, argument, message):

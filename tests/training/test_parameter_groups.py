@@ -9,6 +9,7 @@ import pytest
 from rnn_jax.distributed.data_parallel import batch_mesh
 from rnn_jax.distributed.preemption import Interruption
 from rnn_jax.errors import InputError
+from rnn_jax.models.losses import make_classifier_loss
 from rnn_jax.training.optimizer import build_optimizer
 from rnn_jax.training.parameter_groups import group_parameters, join, select
 from rnn_jax.training.steps import init_params, init_state, make_train_step
@@ -42,7 +43,9 @@ def trained(freeze=(), rates=(), steps=6, epoch=2, state=None, **changes):
     trainer = Trainer(
         groups,
         lambda step: build_optimizer(8, groups, step, **(SETTINGS | changes))[0],
-        lambda optimizer, chosen: make_train_step(model.apply, optimizer, trained=chosen),
+        lambda optimizer, chosen: make_train_step(
+            make_classifier_loss(model.apply), optimizer, trained=chosen
+        ),
         batch_mesh(1),
         jax.random.key(0),
     )
@@ -125,7 +128,7 @@ def test_frozen_parameters_get_no_gradient():
     programs = []
     for freeze in ([], ["embedding"]):
         chosen = group_parameters(params, freeze, (), 1).trained(0)
-        step = make_train_step(model.apply, optimizer, trained=chosen)
+        step = make_train_step(make_classifier_loss(model.apply), optimizer, trained=chosen)
         programs.append(step.lower(init_state(params, optimizer), batch, jax.random.key(0)).as_text())
     counts = [program.count("stablehlo.scatter") for program in programs]
     assert counts[1] < counts[0]

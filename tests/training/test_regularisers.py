@@ -11,7 +11,7 @@ from rnn_jax.errors import InputError
 from rnn_jax.layers.cells import LSTMCell
 from rnn_jax.layers.rnn import RNN
 from rnn_jax.models.classifier import TextClassifier
-from rnn_jax.models.losses import batch_metrics
+from rnn_jax.models.losses import batch_metrics, make_classifier_loss
 from rnn_jax.training.regularisers import Averaged, Regularisers, adversary, exchange, moved_average
 from rnn_jax.training.steps import init_params, init_state, make_gradient, make_train_step
 from tests.helpers.oracle import assert_trees_close
@@ -72,9 +72,9 @@ def test_an_adversary_raises_the_loss_more_than_chance_and_never_touches_padding
 def test_the_adversarial_gradient_is_that_of_the_clean_and_the_worst_loss():
     network, batch = model(), small_batches()(0, 0)
     params = init_params(network, jax.random.key(3))
-    gradient_fn = make_gradient(network.apply, Regularisers(adversarial=0.7))
+    gradient_fn = make_gradient(make_classifier_loss(network.apply), 0.7)
     empty = jax.tree.map(lambda _: None, params)
-    found, _ = gradient_fn(params, empty, jax.random.key(0), batch)
+    (found, _, _), _ = gradient_fn(params, empty, jax.random.key(0), ((), batch))
     none = jnp.zeros((*batch.token_ids.shape, 4))
     slope = jax.grad(lambda change: loss_of(network, params, batch, change))(none)
     radius = 0.7 * np.asarray(params["embedding"]["embedding"]).std()
@@ -99,7 +99,7 @@ def test_the_average_of_weights_has_its_closed_form():
 def test_training_keeps_the_average_beside_the_weights_and_exchange_gives_it():
     network, optimizer, batches, decay = model(), optax.adam(0.1), small_batches(), 0.8
     options = Regularisers(average=decay)
-    step = make_train_step(network.apply, optimizer, regularisers=options)
+    step = make_train_step(make_classifier_loss(network.apply), optimizer, regularisers=options)
     state = init_state(init_params(network, jax.random.key(1)), optimizer, options)
     seen = []
     for number in range(4):
@@ -120,7 +120,9 @@ def test_the_average_leaves_frozen_weights_as_they_are():
     params = init_params(network, jax.random.key(1))
     table = np.array(params["embedding"]["embedding"])
     chosen = jax.tree.map(lambda _: True, params) | {"embedding": {"embedding": False}}
-    step = make_train_step(network.apply, optimizer, trained=chosen, regularisers=options)
+    step = make_train_step(
+        make_classifier_loss(network.apply), optimizer, trained=chosen, regularisers=options
+    )
     state = init_state(params, optimizer, options)
     for number in range(3):
         state, _ = step(state, small_batches()(0, number), jax.random.key(0))

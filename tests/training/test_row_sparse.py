@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from rnn_jax.data.batches import Batch
+from rnn_jax.models.losses import make_classifier_loss
 from rnn_jax.training.row_sparse import RowAdam
 from rnn_jax.training.steps import init_params, init_state, make_train_step
 
@@ -41,8 +42,8 @@ def test_skipped_steps_are_made_good(b1):
     rate = optax.warmup_cosine_decay_schedule(1e-4, 1e-2, 50, STEPS)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate, b1=b1))
     rows, random, key = RowAdam(rate, b1=b1), np.random.default_rng(0), jax.random.key(0)
-    dense_step = make_train_step(Reader.apply, optimizer)
-    row_step = make_train_step(Reader.apply, optimizer, rows=rows)
+    dense_step = make_train_step(make_classifier_loss(Reader.apply), optimizer)
+    row_step = make_train_step(make_classifier_loss(Reader.apply), optimizer, rows=rows)
     dense, sparse = (init_state(init_params(Reader, key), optimizer) for _ in range(2))
     sparse = rows.init(sparse)
     for _ in range(STEPS):

@@ -14,7 +14,12 @@ from rnn_jax.distributed.preemption import Interruption
 from rnn_jax.layers.cells import SimpleCell
 from rnn_jax.layers.rnn import RNN
 from rnn_jax.models.classifier import TextClassifier
-from rnn_jax.models.losses import batch_metrics, class_log_probabilities
+from rnn_jax.models.losses import (
+    batch_metrics,
+    class_log_probabilities,
+    make_classifier_loss,
+    make_classifier_measure,
+)
 from rnn_jax.training.parameter_groups import group_parameters, size_of
 from rnn_jax.training.steps import (
     TrainState,
@@ -90,7 +95,7 @@ def test_log_probabilities_survive_extreme_logits():
 def test_evaluation_counts_every_example_once_with_a_ragged_last_batch(classes):
     model, batches = small_model(classes), small_batches(21, classes)
     params = parameters(classes)
-    metrics = evaluate(make_eval_step(model.apply), params, batches.in_order())
+    metrics = evaluate(make_eval_step(make_classifier_measure(model.apply)), params, batches.in_order())
     loss, confusion, apply = 0.0, np.zeros((classes, classes)), jax.jit(model.apply)
     for row, label in zip(batches.examples, batches.labels, strict=True):
         padded = np.zeros((1, 8), np.int32)
@@ -110,7 +115,7 @@ def test_rows_of_weight_zero_change_neither_loss_nor_gradient():
     noisy.token_ids[real:], noisy.labels[real:] = 7, 1
     noisy = noisy._replace(lengths=np.where(batch.weights > 0, batch.lengths, batch.token_ids.shape[1]))
     fewer = Batch(*(field[:real] for field in batch))
-    train_step = make_train_step(model.apply, optimizer)
+    train_step = make_train_step(make_classifier_loss(model.apply), optimizer)
     clean, *others = (train_step(start(optimizer), each, KEY) for each in (batch, noisy, fewer))
     assert not np.allclose(clean[0].params["head"]["kernel"], parameters()["head"]["kernel"])
     for other in others:
@@ -119,7 +124,9 @@ def test_rows_of_weight_zero_change_neither_loss_nor_gradient():
 
 def test_update_is_a_step_down_the_mean_loss_of_the_batch():
     model, optimizer, batch = small_model(), optax.sgd(1.0), small_batches(5)(0, 0)
-    state, metrics = make_train_step(model.apply, optimizer)(start(optimizer), batch, KEY)
+    state, metrics = make_train_step(make_classifier_loss(model.apply), optimizer)(
+        start(optimizer), batch, KEY
+    )
     real, apply = int(batch.weights.sum()), jax.jit(model.apply)
 
     def mean_loss(bias):
@@ -135,7 +142,7 @@ def test_update_is_a_step_down_the_mean_loss_of_the_batch():
 
 def test_step_is_pure_and_takes_over_the_memory_of_its_state():
     model, optimizer, batch = small_model(dropout=0.5), optax.adam(0.01), small_batches()(0, 0)
-    train_step = make_train_step(model.apply, optimizer)
+    train_step = make_train_step(make_classifier_loss(model.apply), optimizer)
     first, second = start(optimizer), start(optimizer)
     one, _ = train_step(first, batch, KEY)
     two, _ = train_step(second, batch, KEY)
@@ -146,7 +153,7 @@ def test_step_is_pure_and_takes_over_the_memory_of_its_state():
 @pytest.mark.slow
 def test_dropout_is_drawn_from_the_key_and_the_step():
     model, optimizer, batch = small_model(dropout=0.5), optax.sgd(0.0), small_batches()(0, 0)
-    train_step = make_train_step(model.apply, optimizer)
+    train_step = make_train_step(make_classifier_loss(model.apply), optimizer)
 
     def losses(key):
         state, found = start(optimizer), []
@@ -178,8 +185,8 @@ def test_each_shape_is_compiled_once():
         if event == "/jax/core/compile/backend_compile_duration":
             compiled.append(event)
 
-    train_step = CompiledByShape(make_train_step(model.apply, optimizer), batch_mesh(1))
-    eval_step = CompiledByShape(make_eval_step(model.apply), batch_mesh(1))
+    train_step = CompiledByShape(make_train_step(make_classifier_loss(model.apply), optimizer), batch_mesh(1))
+    eval_step = CompiledByShape(make_eval_step(make_classifier_measure(model.apply)), batch_mesh(1))
     state = start(optimizer)
     jax.monitoring.register_event_duration_secs_listener(count)
     try:
@@ -217,12 +224,12 @@ def test_training_learns_the_examples_and_shows_each_step_to_the_meter():
     trainer = Trainer(
         group_parameters(state.params, (), (), 1),
         lambda step: optimizer,
-        lambda optimizer, trained: make_train_step(model.apply, optimizer),
+        lambda optimizer, trained: make_train_step(make_classifier_loss(model.apply), optimizer),
         batch_mesh(1),
         KEY,
     )
     state = trainer.train_until(80, state, batches, 0, meter, Interruption())
     assert meter.steps == list(range(1, 81))
     assert meter.flushed == 1
-    metrics = evaluate(make_eval_step(model.apply), state.params, batches.in_order())
+    metrics = evaluate(make_eval_step(make_classifier_measure(model.apply)), state.params, batches.in_order())
     assert metrics.summary()["accuracy"] > 0.95

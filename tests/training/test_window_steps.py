@@ -13,16 +13,9 @@ from rnn_jax import RNN, LSTMCell
 from rnn_jax.data.windows import Windows
 from rnn_jax.distributed.data_parallel import batch_mesh
 from rnn_jax.models.language_model import LanguageModel
-from rnn_jax.models.losses import make_loss, make_measure
+from rnn_jax.models.losses import make_language_loss, make_language_measure
 from rnn_jax.training.parameter_groups import group_parameters
-from rnn_jax.training.steps import (
-    WindowState,
-    evaluate_windows,
-    init_params,
-    make_window_measure,
-    make_window_step,
-    parts_of,
-)
+from rnn_jax.training.steps import TrainState, evaluate, init_params, make_eval_step, make_train_step
 from tests.distributed.test_data_parallel import ROOT, with_devices
 from tests.helpers.oracle import assert_trees_close
 
@@ -39,9 +32,9 @@ import jax, numpy as np, pytest
 import train_loop
 from jax.sharding import PartitionSpec as P
 from rnn_jax.errors import InputError
-from rnn_jax.distributed.data_parallel import batch_mesh, sum_and_rows
+from rnn_jax.distributed.data_parallel import batch_mesh, sum_over_batch
 from rnn_jax.training.trainer import Trainer
-from tests.jobs import tiny_language_config, write_documents
+from tests.helpers.jobs import tiny_language_config, write_documents
 
 folder = Path(sys.argv[1])
 source = write_documents(folder / "texts.jsonl", 60)
@@ -69,14 +62,14 @@ assert specs == {P("batch")}, specs
 with pytest.raises(InputError, match="batch.lanes is 3, which 2 devices cannot .* give a multiple of 2"):
     train_loop.train_and_evaluate(tiny_language_config(source, batch__lanes=3), folder / "odd")
 with pytest.raises(InputError, match="number of rows is 3, which 2 devices"):
-    sum_and_rows(lambda batch: (batch.sum(), batch), batch_mesh(2))(np.ones((3, 2)))
+    sum_over_batch(lambda batch: (batch.sum(), batch), batch_mesh(2))(np.ones((3, 2)))
 """
 
 
 def a_state(step=0):
     params = init_params(MODEL, jax.random.key(0))
     carry = jax.tree.map(jnp.copy, MODEL.initial_carry(LANES))
-    return WindowState(jnp.asarray(step, jnp.int32), params, optimizer().init(params), carry)
+    return TrainState(jnp.asarray(step, jnp.int32), params, optimizer().init(params), carry)
 
 
 def optimizer():
@@ -85,7 +78,7 @@ def optimizer():
 
 def a_step(freeze=()):
     trained = group_parameters(a_state().params, freeze, (), 1).trained(0)
-    return make_window_step(make_loss(MODEL), optimizer(), batch_mesh(1), trained, 0.0)
+    return make_train_step(make_language_loss(MODEL), optimizer(), batch_mesh(1), trained=trained)
 
 
 def test_a_step_is_the_gradient_of_the_mean_over_words_and_hands_the_carry_on():
@@ -93,11 +86,11 @@ def test_a_step_is_the_gradient_of_the_mean_over_words_and_hands_the_carry_on():
     params, carry = state.params, state.carry
     for number in range(3):
         window = windows(0, number)
-        loss = make_loss(MODEL)
-        expected, (metrics, carry) = jax.grad(loss, has_aux=True)(
+        loss = make_language_loss(MODEL)
+        expected, (metrics, count, carry) = jax.grad(loss, has_aux=True)(
             params, carry, window, jax.random.fold_in(KEY, number)
         )
-        params = jax.tree.map(lambda p, g, words=metrics.words: p - 0.1 * g / words, params, expected)
+        params = jax.tree.map(lambda p, g, words=count: p - 0.1 * g / words, params, expected)
         state, found = step(state, window, KEY)
         assert_trees_close(found, metrics, rtol=1e-5, atol=1e-6)
     assert int(state.step) == 3
@@ -115,9 +108,9 @@ def test_frozen_parameters_keep_their_bits():
 
 
 def test_evaluation_is_that_of_documents_read_at_once():
-    windows, params, mesh = Windows(DOCUMENTS, LANES, STEPS), a_state().params, batch_mesh(1)
-    eval_step = make_window_measure(make_measure(MODEL), mesh)
-    found = evaluate_windows(eval_step, parts_of(MODEL.initial_carry(LANES), mesh), params, windows)
+    windows, params = Windows(DOCUMENTS, LANES, STEPS), a_state().params
+    eval_step = make_eval_step(make_language_measure(MODEL))
+    found = evaluate(eval_step, params, windows.in_order(), MODEL.initial_carry(LANES))
     expected = 0.0
     for document in (document for document in DOCUMENTS if len(document) > 1):
         _, outputs = MODEL.apply({"params": params}, document[None, :-1])
