@@ -39,7 +39,7 @@ class ClassifierTask(TypedDict):
     buckets: list[int]
 
 
-def read_config(workdir: Path, task: str, needed: Sequence[str]) -> ConfigDict:
+def read_run_config(workdir: Path, task: str, needed: Sequence[str]) -> ConfigDict:
     """Returns the config of a run.
 
     Args:

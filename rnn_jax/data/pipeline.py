@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
-from rnn_jax.data.batches import WHOLE, Batches, BatchSource, BatchT, bucket_lengths
+from rnn_jax.data.batches import WHOLE, Batch_co, Batches, BatchSource, bucket_lengths
 from rnn_jax.data.encoding import encode_splits
 from rnn_jax.data.sources import read_texts
 from rnn_jax.data.splits import Corpus, hold_out, load_corpus
@@ -23,22 +23,22 @@ Settings: TypeAlias = Mapping[str, Any]  # a section of a config, or a dict of i
 LONGER_BUCKETS = 2  # padded lengths for texts that are longer than those to train on
 
 
-class RunData(Protocol[BatchT]):
+class RunData(Protocol[Batch_co]):
     """What a run needs of its data; `Data` (a classifier's) and `Documents` (a language model's) have it.
 
     A new kind of data is a NamedTuple, or any other object, with these attributes.
     """
 
     @property
-    def train(self) -> BatchSource[BatchT]:
+    def train(self) -> BatchSource[Batch_co]:
         """The batches to train on."""
 
     @property
-    def validation(self) -> BatchSource[BatchT]:
+    def validation(self) -> BatchSource[Batch_co]:
         """The batches that each evaluation reads; the best checkpoint is chosen on them."""
 
     @property
-    def test(self) -> BatchSource[BatchT]:
+    def test(self) -> BatchSource[Batch_co]:
         """The batches that the best checkpoint is measured on at the end."""
 
     @property

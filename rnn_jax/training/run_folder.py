@@ -3,13 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 from optax import Params
 
-from rnn_jax.checkpoints.checkpoints import Checkpoints
+from rnn_jax.checkpoints.checkpoints import Checkpoints, Evaluation
 from rnn_jax.checkpoints.workdir import open_workdir
 from rnn_jax.distributed.broadcast import broadcast_arrays, leads, on_host, on_process_zero
 from rnn_jax.distributed.data_parallel import placed
@@ -18,7 +17,6 @@ from rnn_jax.training.steps import TrainState
 from rnn_jax.training.tasks import Say
 
 Template = Callable[[int], TrainState]  # of the structure, shapes and types that a state has at a step
-Evaluation = dict[str, Any]  # JSON values: "step", "loss" and others
 
 
 class SharedRun:
