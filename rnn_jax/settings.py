@@ -211,7 +211,7 @@ def recipe_path(name: str) -> Path:
     return choose("recipe", name, {file.stem: file for file in sorted(folder.glob("*.py"))})
 
 
-def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(settings: Mapping[str, object], prefix: str = "") -> dict[str, Any]:
     """Returns one level of dotted keys.
 
     >>> flatten({"model": {"hidden": 32}, "seed": 0})

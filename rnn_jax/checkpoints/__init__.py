@@ -2,6 +2,7 @@
 
 from rnn_jax.checkpoints.checkpoints import Checkpoints, Evaluation, RunState
 from rnn_jax.checkpoints.orbax_store import SaveError
+from rnn_jax.checkpoints.restore import read_config, restored
 from rnn_jax.checkpoints.workdir import fresh_workdir, open_workdir
 
 __all__ = [
@@ -11,4 +12,6 @@ __all__ = [
     "SaveError",
     "fresh_workdir",
     "open_workdir",
+    "read_config",
+    "restored",
 ]

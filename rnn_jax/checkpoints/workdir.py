@@ -3,7 +3,7 @@
 import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -162,15 +162,16 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode("utf-8"))
 
 
-def read_results(workdir: Path) -> dict[str, Json]:
-    """Returns what results.json holds. Raises InputError where that is no report of a run."""
+def read_results(workdir: Path, measures: Sequence[str]) -> dict[str, Json]:
+    """Returns what results.json holds.
+
+    Raises:
+      InputError: that is no report of a run, or one without a number for each of `measures`.
+    """
     path = workdir / RESULTS
     results = read_json(path)
     known = isinstance(results, dict) and isinstance(results.get("seconds"), dict)
-    measures = (("accuracy", "examples"), ("perplexity", "words"))  # of each kind of run, a mean and a count
-    measured = known and any(
-        all(isinstance(results.get(name), int | float) for name in names) for names in measures
-    )
+    measured = known and all(isinstance(results.get(name), int | float) for name in measures)
     require(measured, f"{path} is no report of a run; delete it, and the run is tested again")
     return results
 

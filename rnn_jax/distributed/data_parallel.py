@@ -1,7 +1,6 @@
 """Data parallelism: parameters are on every device, a batch is split over them, gradients are added once."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +11,9 @@ from jax.sharding import PartitionSpec as P
 
 from rnn_jax.errors import require
 from rnn_jax.layers.dropout import BATCH_AXIS
+from rnn_jax.trees import Tree
 
-PartFn = Callable[..., tuple[Any, Any]]  # sums, rows = function(*whole, batch)
+PartFn = Callable[..., tuple[Tree, Tree]]  # sums, rows = function(*whole, batch)
 
 
 def batch_mesh(devices: int = 0) -> Mesh:
@@ -44,23 +44,23 @@ def batch_mesh(devices: int = 0) -> Mesh:
     return jax.make_mesh((len(chosen),), (BATCH_AXIS,), (AxisType.Auto,), devices=chosen)
 
 
-def on_every_device(tree: Any, mesh: Mesh) -> Any:
+def on_every_device(tree: Tree, mesh: Mesh) -> Tree:
     """Returns the tree with a copy of each array on every device of the mesh."""
     return placed(tree, jax.tree.map(lambda _: NamedSharding(mesh, P()), tree))
 
 
-def split_rows(tree: Any, mesh: Mesh) -> Any:
+def split_rows(tree: Tree, mesh: Mesh) -> Tree:
     """Returns the tree with the rows of each array split over the mesh, as those of a batch are."""
     return placed(tree, jax.tree.map(lambda _: NamedSharding(mesh, P(BATCH_AXIS)), tree))
 
 
-def placed(tree: Any, shardings: Any) -> Any:
+def placed(tree: Tree, shardings: Tree) -> Tree:
     """Returns the tree with its arrays, whole and the same on all processes, laid out as `shardings` says.
 
     Under `jax.eval_shape`, where there are no arrays yet, it returns the tree.
     """
 
-    def place(leaf: Any, sharding: Sharding | None) -> jax.Array:
+    def place(leaf: Tree, sharding: Sharding | None) -> jax.Array:
         if isinstance(leaf, jax.core.Tracer):
             return leaf
         spread = isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
@@ -78,7 +78,7 @@ def own_rows(count: int) -> slice:
     return slice(index * count // processes, (index + 1) * count // processes)
 
 
-def joined_rows(batch: Any, mesh: Mesh) -> Any:
+def joined_rows(batch: Tree, mesh: Mesh) -> Tree:
     """Returns a batch of all rows, split over the mesh, of each process's own rows."""
     if jax.process_count() == 1:
         return batch

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from rnn_jax.checkpoints.restore import ClassifierTask, read_run_config, read_task, restored
+from rnn_jax.checkpoints.restore import ClassifierTask, read_config, read_task, restored
 from rnn_jax.checkpoints.workdir import CLASSIFY, CONFIG, TASK, TOKENIZER
 from rnn_jax.data.batches import Batch, Batches
 from rnn_jax.data.splits import positions
@@ -187,7 +187,7 @@ def load(workdir: str | Path, which: str | int = "best", fallback: bool = False)
     rnn_jax.errors.InputError: workdir is 'runs/none', which is not the folder of a run: ...
     """
     workdir = path_of(workdir)
-    config = read_run_config(workdir, CLASSIFY, CLASSIFIER_KEYS)
+    config = read_config(workdir, CLASSIFY, CLASSIFIER_KEYS)
     tokenizer, task = Tokenizer.load(workdir / TOKENIZER), read_task(workdir / TASK, config)
     try:
         model = build_classifier(tokenizer.vocab_size, len(task["label_names"]), **config.model)

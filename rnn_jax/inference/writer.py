@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from rnn_jax.checkpoints.restore import read_run_config, restored
+from rnn_jax.checkpoints.restore import read_config, restored
 from rnn_jax.checkpoints.workdir import CONFIG, LANGUAGE, TOKENIZER
 from rnn_jax.data.tokenizer import PAD, Tokenizer
 from rnn_jax.errors import InputError, check_seed, require
@@ -78,7 +78,7 @@ def load_language_model(workdir: str | Path, which: str | int = "best", fallback
     rnn_jax.errors.InputError: workdir is 'runs/none', which is not the folder of a run: ...
     """
     workdir = path_of(workdir)
-    config = read_run_config(workdir, LANGUAGE, LANGUAGE_MODEL_KEYS)
+    config = read_config(workdir, LANGUAGE, LANGUAGE_MODEL_KEYS)
     tokenizer = Tokenizer.load(workdir / TOKENIZER)
     try:
         model = build_language_model(tokenizer.vocab_size, **config.model)

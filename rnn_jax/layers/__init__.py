@@ -1,10 +1,10 @@
 """Recurrent layers: cells, the two ways to run them over time, and what surrounds them."""
 
-from rnn_jax.layers.cells import Carry, Cell, GRUCell, LSTMCell, SimpleCell
+from rnn_jax.layers.cells import Cell, GRUCell, LSTMCell, SimpleCell
 from rnn_jax.layers.dropout import Dropout
 from rnn_jax.layers.masking import valid_steps, zero_padding
 from rnn_jax.layers.pooling import Pooling
-from rnn_jax.layers.recurrence import LSTMCarry
+from rnn_jax.layers.recurrence import Carry, FusedStep, LSTMCarry, Weights, recurrent_product
 from rnn_jax.layers.rnn import RNN, Bidirectional, Stacked
 
 __all__ = [
@@ -13,12 +13,15 @@ __all__ = [
     "Carry",
     "Cell",
     "Dropout",
+    "FusedStep",
     "GRUCell",
     "LSTMCarry",
     "LSTMCell",
     "Pooling",
     "SimpleCell",
     "Stacked",
+    "Weights",
+    "recurrent_product",
     "valid_steps",
     "zero_padding",
 ]

@@ -2,14 +2,15 @@
 
 A plain scan, differentiated, adds to the weight gradient at every step and stores what it needs for that.
 Here a step does only what the next one waits for. The rest is done for a whole chunk at once, while it is in
-cache: the input projection before the steps, the slopes of the gates and the weight gradients around them.
+cache: the input projection before the steps, the jacobians and the weight gradients around them.
 All of it is one `jax.custom_jvp` rule: a scan that is linear in the tangents, which JAX transposes into the
 backward pass. So forward mode, vmap and higher orders work as with any function.
 Arrays are time-major, [N, K, B, ...]: N chunks of K steps of B rows.
 """
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,16 +19,16 @@ from jax.custom_derivatives import SymbolicZero
 
 from rnn_jax.layers.masking import keep_valid
 from rnn_jax.layers.matmul import accumulated_dot, dot_with_tangent, tangent_dot, wide
-from rnn_jax.layers.recurrence import Gating, Weights
+from rnn_jax.layers.recurrence import Carry, FusedStep, Tree, Weights, hidden_state
 
 
 class Operands(NamedTuple):
-    """The weights: kernel [E, G*H], recurrent [H, G*H] and the biases of their two products, [G*H]."""
+    """The weights, scaled and wide: kernel [E, G*H], recurrent [H, G*H], bias [G*H], extras of the cell."""
 
     kernel: jax.Array
     recurrent: jax.Array
     bias: jax.Array
-    recurrent_bias: jax.Array | None
+    extras: Tree
 
 
 class Masks(NamedTuple):
@@ -37,68 +38,102 @@ class Masks(NamedTuple):
     hidden: jax.Array | None
 
 
-class Plan(NamedTuple):
-    """What no array decides. unroll: steps compiled in a row; dtype: of products' operands."""
+class FusedPlan(NamedTuple):
+    """What no array decides.
 
-    gating: Gating
+    Attributes:
+      cell: the step.
+      reverse: run from the last step to the first.
+      keep_activations: keep them for the backward pass, instead of computing them again there.
+      unroll: steps compiled in a row.
+      dtype: of the products' operands.
+    """
+
+    cell: FusedStep
     reverse: bool
-    keep_gates: bool
+    keep_activations: bool
     unroll: int
-    dtype: Any
+    dtype: jnp.dtype
+
+
+class Chunk(NamedTuple):
+    """What the linear pass reads of K steps; all chunks together have an axis N in front.
+
+    Attributes:
+      x: inputs [K, B, E].
+      x_dot: their change, likewise. None: they are constant.
+      before: the carry that the first of these steps reads, arrays [B, ...].
+      carries: the carry after each step, arrays [K, B, ...].
+      activations: of each step, arrays [K, B, ...]. None: they were not kept.
+      valid: bool[K, B]. None: no step is padding.
+    """
+
+    x: jax.Array
+    x_dot: jax.Array | None
+    before: Carry
+    carries: Carry
+    activations: Tree
+    valid: jax.Array | None
 
 
 def run_fused(
-    gating: Gating,
+    cell: FusedStep,
     weights: Weights,
     x_TBE: jax.Array,
-    carry: Any,
+    carry: Carry,
     valid_TB: jax.Array | None,
     hidden_mask_BH: jax.Array | None,
-    *,
     reverse: bool,
-    chunk: int,
-    keep_gates: bool,
-    unroll: int,
-) -> tuple[Any, jax.Array]:
-    """Returns the last carry and the hidden states [T, B, H] in its type.
+    remat: bool | None,
+) -> tuple[Carry, jax.Array]:
+    """Returns the last carry and the hidden states [T, B, H] in its type. Padded steps pass the carry on.
 
-    Padded steps pass the carry on; a T that is no multiple of `chunk` is padded to one. Without `keep_gates`
-    the backward pass computes them again, and a third is stored. `unroll` steps are compiled in a row.
+    With `remat` the backward pass computes the activations again, and a third is stored; None chooses by
+    shape. A T that is no multiple of the chunk's length is padded to one.
     """
     steps, batch, size = x_TBE.shape
+    chunk = chunk_length(steps)
     chunks = -(-steps // chunk)
     added = chunks * chunk - steps
     if added:
         valid_TB = jnp.ones((steps, batch), bool) if valid_TB is None else valid_TB
         x_TBE = jnp.pad(x_TBE, [(0, added), (0, 0), (0, 0)])
         valid_TB = jnp.pad(valid_TB, [(0, added), (0, 0)])
+    keep = keeps_activations(steps, batch, weights.bias.size) if remat is None else not remat
+    unroll = unrolled(chunk, jax.default_backend())
     valid_NKB = None if valid_TB is None else valid_TB.reshape(chunks, chunk, batch)
-    plan = Plan(gating, reverse, keep_gates, unroll, weights.kernel.dtype)
+    plan = FusedPlan(cell, reverse, keep, unroll, weights.kernel.dtype)
     x_NKBE, masks = x_TBE.reshape(chunks, chunk, batch, size), Masks(valid_NKB, hidden_mask_BH)
-    carry, h_NKBH = recurrence(plan, scaled(gating, weights), x_NKBE, carry, masks)
+    carry, h_NKBH = chunked_recurrence(plan, scaled(cell, weights), x_NKBE, carry, masks)
     return carry, h_NKBH.reshape(chunks * chunk, batch, -1)[:steps]
 
 
-def scaled(gating: Gating, weights: Weights) -> Operands:
+def scaled(cell: FusedStep, weights: Weights) -> Operands:
     """Returns the weights with each gate's columns scaled, in float32 or wider so that gradients add up."""
     dtype, units = wide(weights.kernel.dtype), weights.recurrent.shape[0]
-    scale = jnp.repeat(jnp.array(gating.scales, dtype), units)
-    recurrent_bias = None
-    if weights.candidate_bias is not None:  # the GRU's, on its last gate alone, whose scale is 1
-        recurrent_bias = jnp.pad(weights.candidate_bias.astype(dtype), (weights.bias.size - units, 0))
-    kernel, recurrent, bias = (array.astype(dtype) * scale for array in weights[:3])
-    return Operands(kernel, recurrent, bias, recurrent_bias)
+    kernel, recurrent, bias = (array.astype(dtype) for array in weights[:3])
+    if cell.scales:
+        scale = jnp.repeat(jnp.array(cell.scales, dtype), units)
+        kernel, recurrent, bias = kernel * scale, recurrent * scale, bias * scale
+    extras = jax.tree.map(lambda array: array.astype(dtype), weights.extras)
+    return Operands(kernel, recurrent, bias, extras)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def recurrence(plan: Plan, operands: Operands, x_NKBE: jax.Array, carry: Any, masks: Masks):
+def chunked_recurrence(
+    plan: FusedPlan, operands: Operands, x_NKBE: jax.Array, carry: Carry, masks: Masks
+) -> tuple[Carry, jax.Array]:
     """Returns the last carry and the hidden states [N, K, B, H]; no gradient reaches the masks."""
-    return steps_forward(plan, operands, x_NKBE, carry, masks, lambda carry, gates: hidden(carry))
+
+    def keep(carry: Carry, activations: Tree) -> jax.Array:
+        return hidden_state(carry)
+
+    return steps_forward(plan, operands, x_NKBE, carry, masks, keep)
 
 
-@partial(recurrence.defjvp, symbolic_zeros=True)
-def recurrence_jvp(plan: Plan, primals, tangents):
-    """The rule: a forward pass that keeps the states, then the linear pass over the tangents."""
+@partial(chunked_recurrence.defjvp, symbolic_zeros=True)
+def chunked_recurrence_jvp(plan: FusedPlan, primals: Tree, tangents: Tree) -> tuple[Tree, Tree]:
+    """The rule: a forward pass that keeps the carries, then the linear pass over the tangents."""
     operands, x_NKBE, first, masks = primals
     operands_dot, x_dot, carry_dot, _ = tangents
     x_dot = None if isinstance(x_dot, SymbolicZero) else x_dot
@@ -108,90 +143,109 @@ def recurrence_jvp(plan: Plan, primals, tangents):
         is_leaf=lambda leaf: isinstance(leaf, SymbolicZero),
     )
 
-    def keep(carry, gates):
-        return carry, gates if plan.keep_gates else None
+    def keep(carry: Carry, activations: Tree) -> tuple[Carry, Tree]:
+        return carry, activations if plan.keep_activations else None
 
-    carry, kept = steps_forward(plan, operands, x_NKBE, first, masks, keep)
-    tangents = operands_dot, x_dot, carry_dot
-    return (carry, hidden(kept[0])), steps_tangent(plan, operands, x_NKBE, first, masks, kept, tangents)
+    carry, (carries, activations) = steps_forward(plan, operands, x_NKBE, first, masks, keep)
+    last = 0 if plan.reverse else -1
+    ends = jax.tree.map(lambda state: state[:, last], carries)
+    before = jax.tree.map(partial(shift, reverse=plan.reverse), first, ends)
+    chunks = Chunk(x_NKBE, x_dot, before, carries, activations, masks.valid)
+    changes = steps_tangent(plan, operands, operands_dot, carry_dot, masks.hidden, chunks)
+    return (carry, hidden_state(carries)), changes
 
 
-def steps_forward(plan: Plan, operands: Operands, x_NKBE, carry, masks: Masks, keep):
-    """Returns the last carry and `keep(carry, gates)` of every step."""
+def steps_forward(
+    plan: FusedPlan,
+    operands: Operands,
+    x_NKBE: jax.Array,
+    carry: Carry,
+    masks: Masks,
+    keep: Callable[[Carry, Tree], Tree],
+) -> tuple[Carry, Tree]:
+    """Returns the last carry and `keep(carry, activations)` of every step."""
+    cell, extras = plan.cell, operands.extras
     kernel, recurrent = operands.kernel.astype(plan.dtype), operands.recurrent.astype(plan.dtype)
 
-    def run_chunk(carry, x_and_valid):
+    def run_chunk(carry: Carry, x_and_valid: Tree) -> tuple[Carry, Tree]:
         x_KBE, valid_KB = x_and_valid
-        inputs = plan.gating.inputs(accumulated_dot(x_KBE, kernel) + operands.bias)
+        inputs_of_chunk = cell.read_inputs(accumulated_dot(x_KBE, kernel) + operands.bias)
 
-        def step(carry, inputs_and_valid):
+        def step(carry: Carry, inputs_and_valid: Tree) -> tuple[Carry, Tree]:
             inputs, valid_B = inputs_and_valid
-            q_BG = add(accumulated_dot(hidden(carry, masks.hidden), recurrent), operands.recurrent_bias)
-            gates = plan.gating.gates(inputs, q_BG)
-            new = jax.tree.map(partial(keep_valid, valid_B), plan.gating.advance(carry, gates), carry)
-            return new, keep(new, gates)
+            q_BG = accumulated_dot(masked_hidden(carry, masks.hidden), recurrent)
+            activations = cell.activations(carry, inputs, q_BG, extras)
+            new = cell.next_carry(carry, activations, extras)
+            new = jax.tree.map(partial(keep_valid, valid_B), new, carry)
+            return new, keep(new, activations)
 
-        return lax.scan(step, carry, (inputs, valid_KB), reverse=plan.reverse, unroll=plan.unroll)
+        return lax.scan(step, carry, (inputs_of_chunk, valid_KB), reverse=plan.reverse, unroll=plan.unroll)
 
     return lax.scan(run_chunk, carry, (x_NKBE, masks.valid), reverse=plan.reverse)
 
 
-def steps_tangent(plan: Plan, operands: Operands, x_NKBE, first, masks: Masks, kept, tangents):
-    """Returns the tangents of the last carry and of the hidden states. Linear in `tangents`."""
-    operands_dot, x_dot, carry_dot = tangents
+def steps_tangent(
+    plan: FusedPlan,
+    operands: Operands,
+    operands_dot: Operands,
+    carry_dot: Carry,
+    hidden_mask_BH: jax.Array | None,
+    chunks: Chunk,
+) -> tuple[Carry, jax.Array]:
+    """Returns the changes of the last carry and of the hidden states. Linear in all that changes."""
     recurrent_T = operands.recurrent.astype(plan.dtype).T
 
-    def run_chunk(carry_dot, inputs):
-        *_, valid_KB = inputs
-        slopes, pushes = linearise_chunk(plan, operands, operands_dot, masks.hidden, *inputs)
-        hold = None if valid_KB is None else 1 - valid_KB[:, :, None].astype(wide(plan.dtype))
+    def run_chunk(carry_dot: Carry, chunk: Chunk) -> tuple[Carry, jax.Array]:
+        jacobians, input_tangents = linearise_chunk(plan, operands, operands_dot, hidden_mask_BH, chunk)
+        holds = None if chunk.valid is None else 1 - chunk.valid[:, :, None].astype(wide(plan.dtype))
 
-        def step(carry_dot, inputs):
-            slopes, push, hold = inputs
-            q_dot = tangent_dot(hidden(carry_dot, masks.hidden), recurrent_T)
-            new = plan.gating.tangent(slopes, carry_dot, push, q_dot)
-            if hold is not None:  # a padded step, whose slopes are zero, passes the carry on
+        def step(carry_dot: Carry, of_step: Tree) -> tuple[Carry, jax.Array]:
+            jacobian, input_tangent, hold = of_step
+            q_dot = tangent_dot(masked_hidden(carry_dot, hidden_mask_BH), recurrent_T)
+            new = plan.cell.carry_tangent(jacobian, carry_dot, input_tangent, q_dot)
+            if hold is not None:  # a padded step, whose jacobian is zero, passes the carry on
                 new = jax.tree.map(lambda new, old: new + hold * old, new, carry_dot)
             new = jax.tree.map(partial(keep_valid, None), new, carry_dot)
-            return new, hidden(new)
+            return new, hidden_state(new)
 
-        return lax.scan(step, carry_dot, (slopes, pushes, hold), reverse=plan.reverse, unroll=plan.unroll)
+        of_steps = jacobians, input_tangents, holds
+        return lax.scan(step, carry_dot, of_steps, reverse=plan.reverse, unroll=plan.unroll)
 
-    # Slopes are computed in the backward pass, a chunk at a time: stored, they would be most of the memory.
+    # The backward pass computes the jacobians, a chunk at a time: stored, they would be most of the memory.
     run_chunk = jax.checkpoint(run_chunk, prevent_cse=False, policy=jax.checkpoint_policies.nothing_saveable)
-    last = 0 if plan.reverse else -1
-    ends = jax.tree.map(lambda state: state[:, last], kept[0])
-    befores = jax.tree.map(partial(shift, reverse=plan.reverse), first, ends)
-    return lax.scan(run_chunk, carry_dot, (x_NKBE, x_dot, befores, kept, masks.valid), reverse=plan.reverse)
+    return lax.scan(run_chunk, carry_dot, chunks, reverse=plan.reverse)
 
 
-def linearise_chunk(plan: Plan, operands, operands_dot, hidden_mask, x_KBE, x_dot, before, kept, valid_KB):
-    """Returns the slopes of a chunk's steps, zero where padded, and the pushes of all but their carries."""
-    states, gates = kept
+def linearise_chunk(
+    plan: FusedPlan,
+    operands: Operands,
+    operands_dot: Operands,
+    hidden_mask_BH: jax.Array | None,
+    chunk: Chunk,
+) -> tuple[Tree, Tree]:
+    """Returns the jacobians of a chunk's steps, zero where padded, and the changes that no step waits for."""
     kernel, recurrent = operands.kernel.astype(plan.dtype), operands.recurrent.astype(plan.dtype)
-    previous = jax.tree.map(partial(shift, reverse=plan.reverse), before, states)
-    h_KBH = hidden(previous, hidden_mask)
-    if gates is None:
-        inputs = plan.gating.inputs(accumulated_dot(x_KBE, kernel) + operands.bias)
-        gates = plan.gating.gates(inputs, add(accumulated_dot(h_KBH, recurrent), operands.recurrent_bias))
-    slopes = plan.gating.slopes(previous, states, gates)
-    if valid_KB is not None:
-        slopes = jax.tree.map(lambda slope: jnp.where(valid_KB[:, :, None], slope, 0), slopes)
-    z_dot = dot_with_tangent(x_KBE, operands_dot.kernel, plan.dtype) + operands_dot.bias
-    z_dot = z_dot if x_dot is None else z_dot + tangent_dot(x_dot, kernel.T)
-    q_dot = add(dot_with_tangent(h_KBH, operands_dot.recurrent, plan.dtype), operands_dot.recurrent_bias)
-    return slopes, plan.gating.push(slopes, z_dot, q_dot)
+    previous = jax.tree.map(partial(shift, reverse=plan.reverse), chunk.before, chunk.carries)
+    h_KBH = masked_hidden(previous, hidden_mask_BH)
+    activations = chunk.activations
+    if activations is None:
+        inputs = plan.cell.read_inputs(accumulated_dot(chunk.x, kernel) + operands.bias)
+        q_KBG = accumulated_dot(h_KBH, recurrent)
+        activations = plan.cell.activations(previous, inputs, q_KBG, operands.extras)
+    jacobian = plan.cell.jacobian(previous, chunk.carries, activations, operands.extras)
+    if chunk.valid is not None:
+        valid_KB1 = chunk.valid[:, :, None]
+        jacobian = jax.tree.map(lambda slope: jnp.where(valid_KB1, slope, 0), jacobian)
+    z_dot = dot_with_tangent(chunk.x, operands_dot.kernel, plan.dtype) + operands_dot.bias
+    z_dot = z_dot if chunk.x_dot is None else z_dot + tangent_dot(chunk.x_dot, kernel.T)
+    q_dot = dot_with_tangent(h_KBH, operands_dot.recurrent, plan.dtype)
+    return jacobian, plan.cell.input_tangent(jacobian, z_dot, q_dot, operands_dot.extras)
 
 
-def hidden(carry: Any, mask_BH: jax.Array | None = None) -> jax.Array:
-    """Returns the h of a carry, as it is or as the recurrent product reads it."""
-    h = carry[-1] if isinstance(carry, tuple) else carry
+def masked_hidden(carry: Carry, mask_BH: jax.Array | None) -> jax.Array:
+    """Returns the h of a carry as the recurrent product reads it."""
+    h = hidden_state(carry)
     return h if mask_BH is None else h * mask_BH
-
-
-def add(product: jax.Array, bias: jax.Array | None) -> jax.Array:
-    """Returns product + bias, where there is one."""
-    return product if bias is None else product + bias
 
 
 def shift(before: jax.Array, states: jax.Array, reverse: bool) -> jax.Array:
@@ -225,8 +279,8 @@ def unrolled(chunk: int, platform: str) -> int:
     return chunk if platform == "gpu" else 1
 
 
-def keeps_gates(steps: int, batch: int, gates: int) -> bool:
-    """Returns whether the fused backend keeps float32 gates [T, B, G*H]: up to a GiB for one layer.
+def keeps_activations(steps: int, batch: int, gates: int) -> bool:
+    """Returns whether the fused backend keeps float32 activations [T, B, G*H], up to a GiB a layer.
 
     Computing them again costs 4 to 38 % of a training step and saves up to three fifths of its memory. It is
     what sizes that are symbols of `jax.export` get, since nothing bounds them.

@@ -1,8 +1,11 @@
 """Matrix products: the types of their operands and results, and the layouts of their transposes."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -35,33 +38,53 @@ def contract(a: jax.Array, b: jax.Array, axes: tuple[int, int], dtype: jnp.dtype
     """
     if jnp.dtype(dtype) == wide(dtype):
         return _contract(a, b, axes=axes, dtype=dtype)
-    return contract_p.bind(a, b, axes=axes, dtype=jnp.dtype(dtype))
+    product: jax.Array = contract_p.bind(a, b, axes=axes, dtype=jnp.dtype(dtype))
+    return product
 
 
-def _contract(a, b, *, axes, dtype):
+def _contract(a: jax.Array, b: jax.Array, *, axes: tuple[int, int], dtype: jnp.dtype) -> jax.Array:
     contracted = (axes[:1], axes[1:]), ((), ())
     return lax.dot_general(a.astype(dtype), b.astype(dtype), contracted, preferred_element_type=wide(dtype))
 
 
-def _contract_type(a, b, *, axes, dtype):
-    return a.update(shape=(a.shape[1 - axes[0]], b.shape[1 - axes[1]]), dtype=wide(dtype))
+def _contract_type(a: ShapedArray, b: ShapedArray, *, axes: tuple[int, int], dtype: jnp.dtype) -> ShapedArray:
+    shape = a.shape[1 - axes[0]], b.shape[1 - axes[1]]
+    product: ShapedArray = a.update(shape=shape, dtype=wide(dtype))
+    return product
 
 
-def _transpose_a(ct, a, b, *, axes, dtype):
-    """Returns the cotangent of a, each factor and the result as they lie in memory."""
-    pair = ((ct, 1), (b, 1 - axes[1]))
-    (first, i), (second, j) = pair if axes[0] == 1 else pair[::-1]
-    return contract(first, second, (i, j), dtype).astype(a.aval.dtype)
+def _transpose_a(
+    ct_MN: jax.Array, a: ad.UndefinedPrimal, b: jax.Array, *, axes: tuple[int, int], dtype: jnp.dtype
+) -> jax.Array:
+    """Returns the cotangent of a, each factor and the result as they lie in memory; E is summed over."""
+    n_axis_of_b = 1 - axes[1]
+    if axes[0] == 1:  # a [M, E]
+        ct_a = contract(ct_MN, b, (1, n_axis_of_b), dtype)
+    else:  # a [E, M]
+        ct_a = contract(b, ct_MN, (n_axis_of_b, 1), dtype)
+    return ct_a.astype(a.aval.dtype)
 
 
-def _transpose_b(ct, a, b, *, axes, dtype):
-    pair = ((a, 1 - axes[0]), (ct, 0))
-    (first, i), (second, j) = pair if axes[1] == 0 else pair[::-1]
-    return contract(first, second, (i, j), dtype).astype(b.aval.dtype)
+def _transpose_b(
+    ct_MN: jax.Array, a: jax.Array, b: ad.UndefinedPrimal, *, axes: tuple[int, int], dtype: jnp.dtype
+) -> jax.Array:
+    """Returns the cotangent of b, likewise."""
+    m_axis_of_a = 1 - axes[0]
+    if axes[1] == 0:  # b [E, N]
+        ct_b = contract(a, ct_MN, (m_axis_of_a, 0), dtype)
+    else:  # b [N, E]
+        ct_b = contract(ct_MN, a, (0, m_axis_of_a), dtype)
+    return ct_b.astype(b.aval.dtype)
 
 
-def _batch(arguments, axes_of_batch, **options):
-    return jax.vmap(lambda a, b: _contract(a, b, **options), axes_of_batch)(*arguments), 0
+def _batch(
+    arguments: tuple[jax.Array, jax.Array],
+    axes_of_batch: tuple[int | None, int | None],
+    *,
+    axes: tuple[int, int],
+    dtype: jnp.dtype,
+) -> tuple[jax.Array, int]:
+    return jax.vmap(partial(_contract, axes=axes, dtype=dtype), axes_of_batch)(*arguments), 0
 
 
 contract_p = Primitive("contract")

@@ -14,8 +14,9 @@ from rnn_jax.layers.masking import max_over_time, mean_over_time, softmax_over_t
 class Summary(NamedTuple):
     """What is kept of the outputs so far: enough for every kind of pooling, and no more for a longer text.
 
-    Each output h_t has the weight exp(score_t), which is 1 but for attention. Weights are kept in units of
-    the largest so far, and the mean is moved instead of a sum divided, so that neither grows with the text.
+    Each output h_t has the weight exp(score_t). The score is 0 unless the pooling is attention. Weights are
+    kept in units of the largest so far, and the mean is updated step by step, so that no number grows with
+    the text.
     """
 
     peak: jax.Array  # float32[B]: the highest score; before any step -inf
@@ -25,10 +26,7 @@ class Summary(NamedTuple):
 
 
 class Pooling(nn.Module):
-    """Returns [B, H], or [B, 3H] for "concat", from `pooling(final_hidden, outputs, lengths)`.
-
-    final_hidden is [B, H], outputs [B, T, H], lengths int[B]. A row of length 0 gives zeros, but its
-    final hidden state for "last".
+    """Turns a recurrent layer's outputs into one vector a row: `pooling(final_hidden, outputs, lengths)`.
 
     Attributes:
       kind: "last" (the final hidden state), "mean", "max", "concat" (those three joined), or "attention", a
@@ -36,11 +34,31 @@ class Pooling(nn.Module):
 
     Raises:
       InputError: an unknown kind.
+
+    >>> import jax.numpy as jnp
+    >>> from rnn_jax.layers import Pooling
+    >>> outputs, lengths = jnp.array([[[1.0], [3.0], [9.0]]]), jnp.array([2])
+    >>> Pooling("mean").apply({}, jnp.array([[3.0]]), outputs, lengths).tolist()
+    [[2.0]]
     """
 
     kind: str = "last"
 
     def __call__(self, final_hidden: jax.Array, outputs: jax.Array, lengths: jax.Array) -> jax.Array:
+        """Returns [B, H], or [B, 3H] for "concat".
+
+        Args:
+          final_hidden: the layer's `final_hidden(carry)`, [B, H].
+          outputs: [B, T, H].
+          lengths: int[B], the valid steps of each row. A row of length 0 gives zeros, except with "last",
+            which gives its final hidden state.
+
+        >>> import jax.numpy as jnp
+        >>> from rnn_jax.layers import Pooling
+        >>> final, outputs = jnp.array([[3.0]]), jnp.array([[[1.0], [3.0]]])
+        >>> Pooling("concat").apply({}, final, outputs, jnp.array([2])).tolist()  # last, mean, max
+        [[3.0, 2.0, 3.0]]
+        """
         return choose("pooling", self.kind, POOLINGS)(self, final_hidden, outputs, lengths)
 
     def attention(self, outputs_BTH: jax.Array, lengths: jax.Array) -> jax.Array:

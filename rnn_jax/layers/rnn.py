@@ -1,21 +1,42 @@
-"""RNN: one cell run over time. How every layer is called is told in layers.py."""
+"""Layers over time: RNN runs one cell, Bidirectional two layers both ways, Stacked layers one on another.
+
+All are called in one way: `carry, outputs = layer(x, lengths, initial_carry, deterministic)`.
+"""
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import NamedTuple, TypeAlias
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from rnn_jax.errors import check_rate, choose, require
-from rnn_jax.layers.cells import Carry, Cell, is_stepped
+from rnn_jax.layers.cells import Cell, is_stepped, why_scanned
 from rnn_jax.layers.dropout import Dropout
-from rnn_jax.layers.fused import chunk_length, keeps_gates, run_fused, unrolled
-from rnn_jax.layers.masking import keep_valid, over_leading_axes, valid_steps, zero_padding
-from rnn_jax.layers.recurrence import project_inputs
+from rnn_jax.layers.fused import run_fused
+from rnn_jax.layers.masking import fit_carry, keep_valid, over_leading_axes, valid_steps, zero_padding
+from rnn_jax.layers.recurrence import Carry, Tree, hidden_state, project_inputs
+
+Layer: TypeAlias = "RNN | Bidirectional | Stacked"
+Mask: TypeAlias = jax.Array | None
+Merge: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
 
 BACKENDS = {"auto": "fused where it applies, else scan", "fused": "our cells", "scan": "any cell"}
+
+
+class Mode(NamedTuple):
+    """How a call runs a layer, and all layers inside it.
+
+    Attributes:
+      deterministic: False turns dropout on.
+      mirror: run in the other direction.
+      every_step: return the carry after every step, arrays [B, T, H], in the place of the last.
+    """
+
+    deterministic: bool
+    mirror: bool = False
+    every_step: bool = False
 
 
 class RNN(nn.Module):
@@ -25,17 +46,27 @@ class RNN(nn.Module):
       cell: any `nn.RNNCellBase`, ours or Flax's. Parameters are in the scope `cell`, as in `flax.linen.RNN`.
       reverse: read right to left; outputs stay in the original order.
       backend: "scan" is `nn.scan` over any cell. "fused" (rnn_jax.layers.fused) is the same function in
-        chunks of steps, several times faster to train and smaller; it takes SimpleCell, GRUCell and LSTMCell
-        without layer_norm. "auto" is "fused" where that applies and "scan" elsewhere.
-      remat: of "fused": compute the gates again in the backward pass rather than keep them, which takes about
-        half the memory and up to 38 % more time. None: `rnn_jax.layers.fused.keeps_gates` chooses by shape.
-      recurrent_dropout: rate of variational dropout on the hidden state inside the recurrent product, one
-        mask for the whole sequence, from the rng stream "dropout" (Gal & Ghahramani 2016). Our cells only.
+        chunks of steps, several times faster to train and smaller; it takes cells that have a `fused_step`:
+        SimpleCell, GRUCell, LSTMCell without layer_norm, and your own. "auto" is "fused" where that applies
+        and "scan" elsewhere.
+      remat: of "fused": compute the activations again in the backward pass rather than keep them, which takes
+        about half the memory and up to 38 % more time. None: chosen by shape, so that up to a GiB is kept.
+      recurrent_dropout: rate in [0, 1) of variational dropout on the hidden state inside the recurrent
+        product, one mask for the whole sequence, from the rng stream "dropout" (Gal & Ghahramani 2016). Our
+        cells only.
 
     Raises:
       InputError: x is not [..., T, E], lengths is not int[...], initial_carry has other shapes than the
         cell's, an unknown backend, "fused" on a cell it does not take, `remat` where the backend is "scan",
         recurrent_dropout outside [0, 1) or on a cell that is not ours or has its own `__call__`.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from rnn_jax import RNN, LSTMCell
+    >>> layer, x, lengths = RNN(LSTMCell(features=4)), jnp.ones((2, 5, 3)), jnp.array([5, 2])
+    >>> variables = layer.init(jax.random.key(0), x, lengths)
+    >>> carry, outputs = layer.apply(variables, x, lengths)
+    >>> outputs.shape, bool(outputs[1, 2:].any())  # steps past a row's length are zero
+    ((2, 5, 4), False)
     """
 
     cell: nn.RNNCellBase
@@ -51,7 +82,28 @@ class RNN(nn.Module):
         initial_carry: Carry | None = None,
         deterministic: bool = True,
     ) -> tuple[Carry, jax.Array]:
-        return over_leading_axes(partial(self.run, deterministic=deterministic), x, lengths, initial_carry)
+        """Returns the carry after the last step that is read, and the outputs of all steps.
+
+        Args:
+          x: inputs [B, T, E], or [..., T, E] with any leading axes, which are one batch to the cell.
+          lengths: int[B] in 0..T (or [...]): a row's first `lengths[b]` steps are read, the others are
+            padding, which reaches neither values nor gradients. None: all T.
+          initial_carry: the carry to start from, of the cell's structure, arrays [B, H]. None: zeros.
+          deterministic: False turns dropout on; it needs the rng stream "dropout".
+
+        Returns:
+          (carry, outputs): arrays [B, H] in the carry's type, and [B, T, H] in the compute type, zero at
+          padding. A row of length 0 has its initial carry.
+
+        >>> import jax, jax.numpy as jnp
+        >>> from rnn_jax import RNN, GRUCell
+        >>> layer, x = RNN(GRUCell(features=4)), jnp.ones((2, 5, 3))
+        >>> (carry, outputs), variables = layer.init_with_output(jax.random.key(0), x)
+        >>> carry, more = layer.apply(variables, x, initial_carry=carry)  # goes on where the first 5 ended
+        >>> bool((more[:, -1] == carry).all()), bool((more == outputs).any())
+        (True, False)
+        """
+        return over_leading_axes(self._apply, x, lengths, initial_carry, Mode(deterministic))
 
     def carries(
         self,
@@ -60,102 +112,77 @@ class RNN(nn.Module):
         initial_carry: Carry | None = None,
         deterministic: bool = True,
     ) -> Carry:
-        """Returns the carry after every step, each array [B, T, ...], from the scan whatever the backend."""
-        return over_leading_axes(partial(self.trace, deterministic=deterministic), x, lengths, initial_carry)[
-            0
-        ]
+        """Returns the carry after every step, each array [B, T, H], from the scan whatever the backend.
 
-    def run(self, x, lengths, initial_carry, deterministic, mirror: bool = False) -> tuple[Carry, jax.Array]:
-        """Calls the layer; with `mirror`, in the other direction."""
-        run = self._run_fused if self._backend() == "fused" else self._run_scan
-        carry, outputs_BTH = self._over_time(run, x, lengths, initial_carry, deterministic, mirror)
-        return carry, zero_padding(outputs_BTH, lengths)
-
-    def trace(
-        self, x, lengths, initial_carry, deterministic, mirror: bool = False
-    ) -> tuple[Carry, jax.Array]:
-        """Returns what `run` does, but the carry after every step in the place of the last."""
-        self._backend()
-        run = partial(self._run_scan, keep=lambda carry, output: (carry, output))
-        _, kept = self._over_time(run, x, lengths, initial_carry, deterministic, mirror)
-        return kept[0], zero_padding(kept[1], lengths)
-
-    @nn.compact
-    def _over_time(self, run, x, lengths, initial_carry, deterministic, mirror) -> tuple[Carry, Any]:
-        """Returns the last carry and what `run` keeps of every step, [B, T, ...]."""
-        batch, time, size = x.shape
-        carry = self._initial_carry(initial_carry, (batch, size))
-        hidden_mask = self._hidden_mask(batch, deterministic)
-        x_TBE = zero_padding(x, lengths).swapaxes(0, 1)
-        valid_TB = None if lengths is None else valid_steps(lengths, time).T
-        carry, kept = run(x_TBE, valid_TB, carry, hidden_mask, self.reverse != mirror)
-        return carry, jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), kept)
+        Arguments are those of the call. A padded step passes on the carry that it gets.
+        """
+        mode = Mode(deterministic, every_step=True)
+        return over_leading_axes(self._apply, x, lengths, initial_carry, mode)[0]
 
     def final_hidden(self, carry: Carry) -> jax.Array:
         """Returns h [B, H] of the cell's carry: the carry itself, or the last of (c, h)."""
-        return carry[-1] if isinstance(carry, tuple) else carry
+        return hidden_state(carry)
 
-    def _run_fused(self, x_TBE, valid_TB, carry, hidden_mask, reverse) -> tuple[Carry, jax.Array]:
-        time, batch, size = x_TBE.shape
-        chunk = chunk_length(time)
-        weights = self.cell.weights(size)
-        keep_gates = keeps_gates(time, batch, weights.bias.size) if self.remat is None else not self.remat
-        carry, h_TBH = run_fused(
-            self.cell.gating,
-            weights,
-            x_TBE,
-            carry,
-            valid_TB,
-            hidden_mask,
-            reverse=reverse,
-            chunk=chunk,
-            keep_gates=keep_gates,
-            unroll=unrolled(chunk, jax.default_backend()),
-        )
+    @nn.compact
+    def _apply(
+        self, x: jax.Array, lengths: Mask, initial_carry: Carry | None, mode: Mode
+    ) -> tuple[Carry, jax.Array]:
+        """Returns (carry, outputs) of a batch [B, T, E]: the whole layer."""
+        fused = self._backend() == "fused" and not mode.every_step
+        batch, time, size = x.shape
+        zeros = self.cell.initialize_carry(jax.random.key(0), (batch, size))
+        carry = zeros if initial_carry is None else fit_carry(initial_carry, zeros, type(self.cell).__name__)
+        hidden_mask = self._hidden_mask(batch, mode.deterministic)
+        x_TBE = zero_padding(x, lengths).swapaxes(0, 1)
+        valid_TB = None if lengths is None else valid_steps(lengths, time).T
+        arguments = x_TBE, valid_TB, carry, hidden_mask, self.reverse != mode.mirror
+        carry, outputs_TBH = self._fused(*arguments) if fused else self._scanned(*arguments, mode.every_step)
+        if mode.every_step:
+            carry = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), carry)
+        return carry, zero_padding(outputs_TBH.swapaxes(0, 1), lengths)
+
+    def _fused(
+        self, x_TBE: jax.Array, valid_TB: Mask, carry: Carry, hidden_mask: Mask, reverse: bool
+    ) -> tuple[Carry, jax.Array]:
+        weights, step = self.cell.weights(x_TBE.shape[-1]), self.cell.fused_step
+        carry, h_TBH = run_fused(step, weights, x_TBE, carry, valid_TB, hidden_mask, reverse, self.remat)
         return carry, h_TBH.astype(weights.recurrent.dtype)
 
-    def _run_scan(
-        self, x_TBE, valid_TB, carry, hidden_mask, reverse, keep=lambda carry, output: output
-    ) -> tuple[Carry, Any]:
-        step = self._step(x_TBE.shape[-1], hidden_mask)
+    def _scanned(
+        self, x_TBE: jax.Array, valid_TB: Mask, carry: Carry, hidden_mask: Mask, reverse: bool, every: bool
+    ) -> tuple[Carry, jax.Array]:
+        """Returns the last carry, or with `every` all of them, [T, B, H], and the outputs [T, B, H]."""
+        weights = self.cell.weights(x_TBE.shape[-1]) if is_stepped(self.cell) else None
 
-        def masked_step(cell, carry, x_and_valid):
+        def masked_step(cell: nn.RNNCellBase, carry: Carry, x_and_valid: Tree) -> tuple[Carry, Tree]:
             x_BE, valid_B = x_and_valid
-            new_carry, output = step(cell, carry, x_BE)
-            new_carry = jax.tree.map(partial(keep_valid, valid_B), new_carry, carry)
-            return new_carry, keep(new_carry, output)
+            if weights is None:
+                new, output = cell(carry, x_BE)
+            else:
+                # Projecting inside the loop is the faster unless E far exceeds H: benchmarks/projection.py.
+                new, output = cell.step(weights, carry, project_inputs(weights, x_BE), hidden_mask)
+            new = jax.tree.map(partial(keep_valid, valid_B), new, carry)
+            return new, (new if every else None, output)
 
         scan = nn.scan(
             masked_step, variable_broadcast="params", split_rngs={"params": False}, reverse=reverse
         )
-        return scan(self.cell, carry, (x_TBE, valid_TB))
-
-    def _step(self, size: int, hidden_mask: jax.Array | None) -> Callable:
-        """Returns one step of the scan, `carry, output = step(cell, carry, x_BE)`."""
-        if not is_stepped(self.cell):
-            return lambda cell, carry, x_BE: cell(carry, x_BE)
-        weights = self.cell.weights(size)
-        # Projecting inside the loop is the faster unless E far exceeds H: see benchmarks/projection.py.
-        return lambda cell, carry, x_BE: cell.step(weights, carry, project_inputs(weights, x_BE), hidden_mask)
+        last, (carries, outputs_TBH) = scan(self.cell, carry, (x_TBE, valid_TB))
+        return carries if every else last, outputs_TBH
 
     def _backend(self) -> str:
         """Returns "fused" or "scan"; raises where "fused" or `remat` is asked for and cannot be had."""
         choose("backend", self.backend, BACKENDS)
-        cell = type(self.cell).__name__
-        can_fuse = is_stepped(self.cell) and self.cell.gating is not None
-        called = isinstance(self.cell, Cell) and not is_stepped(self.cell)
-        reason = f"{cell} has a {'__call__' if called else 'step'} of its own"
-        if is_stepped(self.cell) and getattr(self.cell, "layer_norm", False):
-            reason = f"{cell} with layer_norm=True normalises inside every step"
+        reason = why_scanned(self.cell)
         require(
-            can_fuse or self.backend != "fused",
+            not reason or self.backend != "fused",
             f'backend is "fused", but {reason}; use backend "auto" or "scan"',
         )
-        backend = "fused" if can_fuse and self.backend != "scan" else "scan"
+        backend = "scan" if reason or self.backend == "scan" else "fused"
         require(
             self.remat is None or backend == "fused",
             f"remat is {self.remat}, but only the fused backend has that choice, and this layer is scanned"
-            + ("" if can_fuse else f": {reason}"),
+            + (f": {reason}" if reason else ""),
         )
         return backend
 
@@ -173,18 +200,8 @@ class RNN(nn.Module):
             return None
         return Dropout(self.recurrent_dropout)(jnp.ones((batch, self.cell.features)), deterministic)
 
-    def _initial_carry(self, given: Carry | None, input_shape: tuple[int, int]) -> Carry:
-        zeros = self.cell.initialize_carry(jax.random.key(0), input_shape)
-        if given is None:
-            return zeros
-        leaves, structure = jax.tree.leaves(given), jax.tree.structure(zeros)
-        shapes, expected = ([jnp.shape(leaf) for leaf in jax.tree.leaves(carry)] for carry in (given, zeros))
-        cell = type(self.cell).__name__
-        require(shapes == expected, f"initial_carry has shapes {shapes}, but {cell} carries {expected}")
-        return jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in leaves])
 
-
-MERGES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
+MERGES: dict[str, Merge] = {
     "concat": lambda forward, backward: jnp.concatenate([forward, backward], axis=-1),
     "sum": jnp.add,
     "mul": jnp.multiply,
@@ -200,15 +217,23 @@ class Bidirectional(nn.Module):
     Attributes:
       forward_rnn, backward_rnn: two layers, both built to read left to right; the second is run reversed.
         Parameters are in the scopes `forward_rnn` and `backward_rnn`, as in `flax.linen.Bidirectional`.
-      merge: "concat", "sum", "mul", "ave", or a function of the two output arrays.
+      merge: "concat", "sum", "mul", "ave", or a function of the two output arrays [..., H].
 
     Raises:
       InputError: the two share one layer or cell, one is built with reverse=True, or an unknown merge.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from rnn_jax import RNN, Bidirectional, GRUCell
+    >>> layer = Bidirectional(RNN(GRUCell(features=4)), RNN(GRUCell(features=4)))
+    >>> x, lengths = jnp.ones((2, 5, 3)), jnp.array([5, 2])
+    >>> ((forward, backward), outputs), variables = layer.init_with_output(jax.random.key(0), x, lengths)
+    >>> forward.shape, backward.shape, outputs.shape
+    ((2, 4), (2, 4), (2, 5, 8))
     """
 
-    forward_rnn: nn.Module
-    backward_rnn: nn.Module
-    merge: str | Callable[[jax.Array, jax.Array], jax.Array] = "concat"
+    forward_rnn: Layer
+    backward_rnn: Layer
+    merge: str | Merge = "concat"
 
     def __call__(
         self,
@@ -217,7 +242,18 @@ class Bidirectional(nn.Module):
         initial_carry: tuple[Carry, Carry] | None = None,
         deterministic: bool = True,
     ) -> tuple[tuple[Carry, Carry], jax.Array]:
-        return over_leading_axes(partial(self.run, deterministic=deterministic), x, lengths, initial_carry)
+        """Returns the pair of carries and the merged outputs; arguments are those of `RNN`.
+
+        The backward carry is that after the first step, which it reads last. `initial_carry` is a pair.
+
+        >>> import jax, jax.numpy as jnp
+        >>> from rnn_jax import RNN, Bidirectional, GRUCell
+        >>> layer, x = Bidirectional(RNN(GRUCell(4)), RNN(GRUCell(4))), jnp.ones((2, 5, 3))
+        >>> ((_, backward), outputs), variables = layer.init_with_output(jax.random.key(0), x)
+        >>> bool((backward == outputs[:, 0, 4:]).all())
+        True
+        """
+        return over_leading_axes(self._apply, x, lengths, initial_carry, Mode(deterministic))
 
     def carries(
         self,
@@ -227,28 +263,22 @@ class Bidirectional(nn.Module):
         deterministic: bool = True,
     ) -> tuple[Carry, Carry]:
         """Returns the pair of both directions' carries after every step, each array [B, T, ...]."""
-        return over_leading_axes(partial(self.trace, deterministic=deterministic), x, lengths, initial_carry)[
-            0
-        ]
-
-    def run(self, x, lengths, initial_carry, deterministic, mirror: bool = False):
-        """Calls the layer; with `mirror`, both directions are swapped."""
-        return self._both(_run, x, lengths, initial_carry, deterministic, mirror)
-
-    def trace(self, x, lengths, initial_carry, deterministic, mirror: bool = False):
-        """Returns what `run` does, but the carries after every step in the place of the last."""
-        return self._both(_trace, x, lengths, initial_carry, deterministic, mirror)
-
-    def _both(self, run, x, lengths, initial_carry, deterministic, mirror):
-        self._check_layers()
-        first, second = (None, None) if initial_carry is None else initial_carry
-        forward_carry, forward = run(self.forward_rnn, x, lengths, first, deterministic, mirror)
-        backward_carry, backward = run(self.backward_rnn, x, lengths, second, deterministic, not mirror)
-        return (forward_carry, backward_carry), self._merge(forward, backward)
+        mode = Mode(deterministic, every_step=True)
+        return over_leading_axes(self._apply, x, lengths, initial_carry, mode)[0]
 
     def final_hidden(self, carry: tuple[Carry, Carry]) -> jax.Array:
         """Returns the merge of the two directions' final hidden states."""
         return self._merge(self.forward_rnn.final_hidden(carry[0]), self.backward_rnn.final_hidden(carry[1]))
+
+    def _apply(
+        self, x: jax.Array, lengths: Mask, initial_carry: tuple[Carry, Carry] | None, mode: Mode
+    ) -> tuple[tuple[Carry, Carry], jax.Array]:
+        self._check_layers()
+        first, second = (None, None) if initial_carry is None else initial_carry
+        other_way = mode._replace(mirror=not mode.mirror)
+        forward_carry, forward = self.forward_rnn._apply(x, lengths, first, mode)
+        backward_carry, backward = self.backward_rnn._apply(x, lengths, second, other_way)
+        return (forward_carry, backward_carry), self._merge(forward, backward)
 
     def _merge(self, forward: jax.Array, backward: jax.Array) -> jax.Array:
         merge = choose("merge", self.merge, MERGES) if isinstance(self.merge, str) else self.merge
@@ -275,15 +305,23 @@ class Stacked(nn.Module):
 
     Attributes:
       layers: RNN, Bidirectional or Stacked layers of any cells and widths, in the scopes `layers_0`, ...
-      dropout: rate of dropout between layers, one mask for the whole sequence, from the rng stream "dropout".
+      dropout: rate in [0, 1) of dropout between layers, one mask for the whole sequence, from the rng stream
+        "dropout".
       residual: adds a layer's input to its output wherever the two are equally wide (He et al. 2016).
 
     Raises:
       InputError: no layers, initial_carry of another length, dropout outside [0, 1), or `residual` where no
         layer is as wide as its input.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from rnn_jax import RNN, GRUCell, LSTMCell, Stacked
+    >>> layer, x = Stacked([RNN(LSTMCell(features=4)), RNN(GRUCell(features=4))]), jnp.ones((2, 5, 3))
+    >>> ((below, top), outputs), variables = layer.init_with_output(jax.random.key(0), x)
+    >>> below.h.shape, top.shape, outputs.shape
+    ((2, 4), (2, 4), (2, 5, 4))
     """
 
-    layers: Sequence[nn.Module]
+    layers: Sequence[Layer]
     dropout: float = 0.0
     residual: bool = False
 
@@ -294,7 +332,18 @@ class Stacked(nn.Module):
         initial_carry: Sequence[Carry] | None = None,
         deterministic: bool = True,
     ) -> tuple[tuple[Carry, ...], jax.Array]:
-        return over_leading_axes(partial(self.run, deterministic=deterministic), x, lengths, initial_carry)
+        """Returns the layers' carries and the top layer's outputs; arguments are those of `RNN`.
+
+        `initial_carry` holds one carry a layer.
+
+        >>> import jax, jax.numpy as jnp
+        >>> from rnn_jax import RNN, GRUCell, Stacked
+        >>> layer, x = Stacked([RNN(GRUCell(4)), RNN(GRUCell(4))], dropout=0.5), jnp.ones((2, 5, 3))
+        >>> (carries, outputs), variables = layer.init_with_output(jax.random.key(0), x, deterministic=False)
+        >>> len(carries), bool((layer.final_hidden(carries) == outputs[:, -1]).all())
+        (2, True)
+        """
+        return over_leading_axes(self._apply, x, lengths, initial_carry, Mode(deterministic))
 
     def carries(
         self,
@@ -304,20 +353,17 @@ class Stacked(nn.Module):
         deterministic: bool = True,
     ) -> tuple[Carry, ...]:
         """Returns the tuple of the layers' carries after every step, each array [B, T, ...]."""
-        return over_leading_axes(partial(self.trace, deterministic=deterministic), x, lengths, initial_carry)[
-            0
-        ]
+        mode = Mode(deterministic, every_step=True)
+        return over_leading_axes(self._apply, x, lengths, initial_carry, mode)[0]
 
-    def run(self, x, lengths, initial_carry, deterministic, mirror: bool = False):
-        """Calls the layers in turn; with `mirror`, each in its other direction."""
-        return self._in_turn(_run, x, lengths, initial_carry, deterministic, mirror)
-
-    def trace(self, x, lengths, initial_carry, deterministic, mirror: bool = False):
-        """Returns what `run` does, but the carries after every step in the place of the last."""
-        return self._in_turn(_trace, x, lengths, initial_carry, deterministic, mirror)
+    def final_hidden(self, carry: Sequence[Carry]) -> jax.Array:
+        """Returns the final hidden state of the top layer."""
+        return self.layers[-1].final_hidden(carry[-1])
 
     @nn.compact
-    def _in_turn(self, run, x, lengths, initial_carry, deterministic, mirror):
+    def _apply(
+        self, x: jax.Array, lengths: Mask, initial_carry: Sequence[Carry] | None, mode: Mode
+    ) -> tuple[tuple[Carry, ...], jax.Array]:
         require(len(self.layers) > 0, "layers is empty; a stack needs at least one")
         check_rate("dropout", self.dropout)
         given = [None] * len(self.layers) if initial_carry is None else list(initial_carry)
@@ -329,8 +375,8 @@ class Stacked(nn.Module):
         widths = []
         for layer, carry in zip(self.layers, given, strict=True):
             if carries:
-                x = Dropout(self.dropout)(x, deterministic)
-            carry, outputs = run(layer, x, lengths, carry, deterministic, mirror)
+                x = Dropout(self.dropout)(x, mode.deterministic)
+            carry, outputs = layer._apply(x, lengths, carry, mode)
             carries.append(carry)
             widths.append((x.shape[-1], outputs.shape[-1]))
             if self.residual and x.shape == outputs.shape:
@@ -342,20 +388,8 @@ class Stacked(nn.Module):
         )
         return tuple(carries), x
 
-    def final_hidden(self, carry: Sequence[Carry]) -> jax.Array:
-        """Returns the final hidden state of the top layer."""
-        return self.layers[-1].final_hidden(carry[-1])
 
-
-def _run(layer: Any, *arguments: Any) -> tuple[Carry, jax.Array]:
-    return layer.run(*arguments)
-
-
-def _trace(layer: Any, *arguments: Any) -> tuple[Carry, jax.Array]:
-    return layer.trace(*arguments)
-
-
-def read_from_the_end(layer: Any) -> str:
+def read_from_the_end(layer: object) -> str:
     """Returns what in a layer reads from the end or may, such as "a Bidirectional", or "" for nothing."""
     if isinstance(layer, Stacked):
         return next(filter(None, map(read_from_the_end, layer.layers)), "")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import NotRequired, TypedDict, Unpack
 
 import flax.linen as nn
 import jax
@@ -12,41 +12,69 @@ from rnn_jax.errors import check_rate, choose, require
 from rnn_jax.layers.cells import GRUCell, LSTMCell, SimpleCell
 from rnn_jax.layers.dropout import Dropout
 from rnn_jax.layers.pooling import POOLINGS, Pooling
-from rnn_jax.layers.rnn import MERGES, RNN, Bidirectional, Stacked
+from rnn_jax.layers.rnn import MERGES, RNN, Bidirectional, Layer, Stacked
 
 CELLS: dict[str, Callable[..., nn.RNNCellBase]] = {"simple": SimpleCell, "lstm": LSTMCell, "gru": GRUCell}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 DEEPEST = 256  # layers: each is an object before anything is compiled
 
 
-class TextClassifier(nn.Module):
-    """Classifies token ids: `logits = model.apply({"params": p}, token_ids, lengths, deterministic=True)`.
+class EncoderSettings(TypedDict):
+    """The keys of `config.model` that describe the recurrent layers: see `build_encoder`."""
 
-    In two parts: `model.apply(variables, token_ids, method="embed")` gives the embedded words [B, T, E], and
-    `model.apply(variables, x, lengths, method="classify")` the logits of words so embedded, or of any others.
+    cell: str
+    hidden: int
+    layers: int
+    bidirectional: bool
+    merge: str
+    merge_at: NotRequired[str]
+    residual: bool
+    layer_norm: bool
+    recurrent_dropout: float
+    layer_dropout: float
+
+
+class TextClassifier(nn.Module):
+    """Classifies token ids: embedding -> recurrent layers -> pooling -> dropout -> logits.
+
+    `logits = model.apply({"params": p}, token_ids, lengths, deterministic=True)`. It also runs in two parts:
+    `model.apply(variables, token_ids, method="embed")` returns the embedded words [B, T, E], and
+    `model.apply(variables, x, lengths, method="classify")` returns the logits of embedded words x.
 
     Attributes:
-      vocab_size, embedding_dim: shape of the embedding table; id 0 is padding and is never read.
-      num_classes: two classes give one logit, that of class 1; more give one logit each.
-      encoder: any layer of rnn_jax.layers.rnn.
-      pooling: "last", "mean", "max", "concat" or "attention".
-      word_dropout: rate at which whole words are left out (Iyyer et al. 2015).
-      embedding_dropout: rate on the embedded words, one mask [E] a text (Gal & Ghahramani 2016).
-      dropout: rate on the pooled vector. Dropout needs the rng stream "dropout".
+      vocab_size: V, the rows of the embedding table; id 0 is padding and is never read.
+      embedding_dim: E, the columns of the embedding table.
+      num_classes: C, at least 2. Two classes give one logit, that of class 1; more give one logit each.
+      encoder: an RNN, Bidirectional or Stacked.
+      pooling: "last", "mean", "max", "concat" or "attention"; see `rnn_jax.layers.Pooling`.
+      word_dropout: rate in [0, 1) at which whole words are left out (Iyyer et al. 2015).
+      embedding_dropout: rate in [0, 1) on the embedded words, one mask [E] a text (Gal & Ghahramani 2016).
+      dropout: rate in [0, 1) on the pooled vector. Dropout needs the rng stream "dropout".
       dtype: compute type of the network; logits are float32.
+
+    Raises:
+      InputError: an unknown pooling, or what the encoder raises.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from rnn_jax import RNN, LSTMCell, TextClassifier
+    >>> model = TextClassifier(vocab_size=10, embedding_dim=3, num_classes=2, encoder=RNN(LSTMCell(4)))
+    >>> token_ids, lengths = jnp.array([[5, 2, 7, 3, 1], [4, 0, 0, 0, 0]]), jnp.array([5, 1])
+    >>> variables = model.init(jax.random.key(0), token_ids, lengths)
+    >>> model.apply(variables, token_ids, lengths).shape
+    (2, 1)
     """
 
     vocab_size: int
     embedding_dim: int
     num_classes: int
-    encoder: nn.Module
+    encoder: Layer
     pooling: str = "last"
     word_dropout: float = 0.0
     embedding_dropout: float = 0.0
     dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
 
-    def setup(self):
+    def setup(self) -> None:
         self.embedding = nn.Embed(self.vocab_size, self.embedding_dim, dtype=self.dtype)
         # What Dropout draws depends on its name: a run that goes on has to draw as it did before.
         self.drop_words = Dropout(self.word_dropout, whole_steps=True, name="words")
@@ -62,9 +90,21 @@ class TextClassifier(nn.Module):
         deterministic: bool = True,
         perturbation: jax.Array | None = None,
     ) -> jax.Array:
-        """Returns float32 logits [B, 1] or [B, C] for int token_ids [B, T] and lengths [B] (None: all T).
+        """Returns float32 logits, [B, 1] for two classes and [B, C] for more.
 
-        `perturbation` [B, T, E] is added to what the encoder reads.
+        Args:
+          token_ids: int[B, T], each from 0 to V - 1.
+          lengths: int[B], the words of each row, the others being padding. None: all T.
+          deterministic: False turns dropout on; it needs the rng stream "dropout".
+          perturbation: [B, T, E], added to what the encoder reads; None for none.
+
+        >>> import jax, jax.numpy as jnp
+        >>> from rnn_jax import RNN, GRUCell, TextClassifier
+        >>> model, token_ids = TextClassifier(10, 3, 4, RNN(GRUCell(4)), dropout=0.5), jnp.ones((2, 5), int)
+        >>> rngs = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
+        >>> logits, variables = model.init_with_output(rngs, token_ids, deterministic=False)
+        >>> logits.shape
+        (2, 4)
         """
         x_BTE = self.embed(token_ids, deterministic)
         if perturbation is not None:
@@ -86,8 +126,9 @@ class TextClassifier(nn.Module):
         return self.decide(self.pool(self.encoder.final_hidden(carry), outputs_BTH, lengths), deterministic)
 
     def decide(self, pooled_BF: jax.Array, deterministic: bool = True) -> jax.Array:
-        """Returns float32 logits for what the pooling gives."""
-        return self.head(self.drop_pooled(pooled_BF, deterministic).astype(jnp.float32))
+        """Returns float32 logits for what the pooling gives, [B, F]."""
+        logits: jax.Array = self.head(self.drop_pooled(pooled_BF, deterministic).astype(jnp.float32))
+        return logits
 
 
 def build_classifier(
@@ -100,12 +141,28 @@ def build_classifier(
     embedding_dropout: float,
     dropout: float,
     dtype: str,
-    **encoder: Any,
+    **encoder: Unpack[EncoderSettings],
 ) -> TextClassifier:
-    """Returns a classifier from the keys of `config.model`; the others are those of `build_encoder`.
+    """Returns a classifier from the keys of `config.model`.
+
+    Args:
+      vocab_size: V, at least 1.
+      num_classes: C, at least 2.
+      embedding_dim, pooling, word_dropout, embedding_dropout, dropout: see `TextClassifier`.
+      dtype: "float32" or "bfloat16", the compute type.
+      **encoder: the other keys, those of `build_encoder`.
 
     Raises:
       InputError: an unknown name, a size below 1, a rate outside [0, 1), or an option that cannot be used.
+
+    >>> from rnn_jax.models import build_classifier
+    >>> rates = {"word_dropout": 0.0, "embedding_dropout": 0.0, "dropout": 0.5}
+    >>> rates |= {"recurrent_dropout": 0.0, "layer_dropout": 0.0}
+    >>> layers = {"cell": "gru", "hidden": 8, "layers": 1, "bidirectional": True, "merge": "concat"}
+    >>> layers |= {"residual": False, "layer_norm": False}
+    >>> other = {"embedding_dim": 4, "pooling": "max", "dtype": "float32"}
+    >>> type(build_classifier(100, 2, **other, **layers, **rates).encoder).__name__
+    'Bidirectional'
     """
     require(vocab_size > 0, f"vocab_size is {vocab_size}; give at least 1")
     require(num_classes > 1, f"num_classes is {num_classes}; classification needs at least 2")
@@ -141,8 +198,33 @@ def build_encoder(
     layer_dropout: float,
     dtype: jnp.dtype,
     merge_at: str = "layer",  # what runs have that were saved before it was a setting
-) -> nn.Module:
-    """Returns `layers` equal recurrent layers, as in `config.model`; raises as `build_classifier` does."""
+) -> Layer:
+    """Returns `layers` equal recurrent layers from the keys of `config.model`.
+
+    Args:
+      cell: "simple", "lstm" or "gru".
+      hidden: H, the units of each direction, at least 1.
+      layers: how many, 1 to 256.
+      bidirectional: read both ways.
+      merge: joins the two directions: "concat", "sum", "mul" or "ave".
+      merge_at: "layer" merges after each layer, "top" runs a stack each way and merges their outputs.
+      residual: see `Stacked`.
+      layer_norm: see `LSTMCell`; of the lstm only.
+      recurrent_dropout: rate in [0, 1) inside the cells; see `RNN`.
+      layer_dropout: rate in [0, 1) between layers; it needs at least two layers.
+      dtype: the compute type.
+
+    Raises:
+      InputError: as `build_classifier`.
+
+    >>> import jax.numpy as jnp
+    >>> from rnn_jax.models import build_encoder
+    >>> options = {"merge": "concat", "residual": False, "layer_norm": False, "dtype": jnp.float32}
+    >>> rates = {"recurrent_dropout": 0.0, "layer_dropout": 0.0}
+    >>> encoder = build_encoder(cell="lstm", hidden=8, layers=2, bidirectional=False, **options, **rates)
+    >>> [type(layer.cell).__name__ for layer in encoder.layers]
+    ['LSTMCell', 'LSTMCell']
+    """
     rnn = rnn_maker(cell, hidden, layer_norm, recurrent_dropout, dtype)
     choose("model.merge", merge, MERGES)
     at_top = choose("model.merge_at", merge_at, {"layer": False, "top": True})
@@ -156,8 +238,8 @@ def build_encoder(
         layers > 1 or not layer_dropout, f"model.layer_dropout is {layer_dropout}, but there is one layer"
     )
 
-    def stack(both: bool) -> nn.Module:
-        stacked = [Bidirectional(rnn(), rnn(), merge) if both else rnn() for _ in range(layers)]
+    def stack(both: bool) -> Layer:
+        stacked: list[Layer] = [Bidirectional(rnn(), rnn(), merge) if both else rnn() for _ in range(layers)]
         return stacked[0] if layers == 1 and not residual else Stacked(stacked, layer_dropout, residual)
 
     if bidirectional and at_top:

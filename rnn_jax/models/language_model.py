@@ -1,6 +1,6 @@
 """The language model: embedding -> recurrent layers -> softmax over the next word; and its builder."""
 
-from typing import Any
+from typing import TypedDict, Unpack
 
 import flax.linen as nn
 import jax
@@ -8,50 +8,69 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.errors import check_rate, choose, require
-from rnn_jax.layers.cells import Carry
 from rnn_jax.layers.dropout import Dropout
 from rnn_jax.layers.matmul import contract
-from rnn_jax.layers.rnn import Stacked, read_from_the_end
+from rnn_jax.layers.recurrence import Carry
+from rnn_jax.layers.rnn import Layer, Stacked, read_from_the_end
 from rnn_jax.models.classifier import DTYPES, build_encoder
 from rnn_jax.models.softmax import logits_of
 
-# What a language model has no choice of, or no use for, among the settings of an encoder.
-CAUSAL: dict[str, Any] = {"bidirectional": False, "merge": "concat", "residual": False, "layer_norm": False}
+
+class CausalEncoderSettings(TypedDict):
+    """The keys of `config.model` that describe a language model's recurrent layers: see `build_encoder`."""
+
+    cell: str
+    hidden: int
+    layers: int
+    recurrent_dropout: float
+    layer_dropout: float
 
 
 class LanguageModel(nn.Module):
-    """Predicts each next word: `carry, outputs = model.apply({"params": p}, token_ids, lengths)`.
+    """Predicts each next word: embedding -> recurrent layers -> softmax over the vocabulary.
 
+    `carry, outputs = model.apply({"params": p}, token_ids, lengths)` reads, and
     `model.apply({"params": p}, outputs, method="logits")` scores all words; training computes losses from
     `vectors` and `softmax` instead (rnn_jax.models.losses). The parameters `embedding` and `encoder` are
     those of a TextClassifier of the same sizes.
 
     Attributes:
-      vocab_size, embedding_dim: shape of the embedding table.
+      vocab_size: V, the rows of the embedding table.
+      embedding_dim: E, the columns of the embedding table.
       encoder: an RNN, or a Stacked of RNNs, that reads left to right. A backward model is the same one on
         documents that are read reversed: `Windows(..., reverse=True)`.
-      tied: the softmax scores words with the embedding table (Press & Wolf 2017; Inan et al. 2017), where the
-        encoder has another width through `projection` [H, E]; else with a `softmax_table` [V, H] of its own.
-      type_dropout: rate at which words of the vocabulary are left out of all that is read, one mask [V] a
-        batch (Gal & Ghahramani 2016; "embedding dropout" of Merity et al. 2018).
-      embedding_dropout: rate on the embedded words, one mask [E] a row.
-      output_dropout: rate on the outputs, one mask [H] a row. Dropout needs the rng stream "dropout".
+      tied: the softmax scores words with the embedding table (Press & Wolf 2017; Inan et al. 2017). An
+        encoder of another width than E is then followed by a `projection` [H, E]. Untied, the softmax has a
+        `softmax_table` [V, H] of its own.
+      type_dropout: rate in [0, 1) at which words of the vocabulary are left out of all that is read, one mask
+        [V] a batch (Gal & Ghahramani 2016; "embedding dropout" of Merity et al. 2018).
+      embedding_dropout: rate in [0, 1) on the embedded words, one mask [E] a row.
+      output_dropout: rate in [0, 1) on the outputs, one mask [H] a row. Dropout needs the rng stream
+        "dropout".
       dtype: compute type of the network; the table and logits are float32.
 
     Raises:
       InputError: a layer that sees the word it predicts, or a rate outside [0, 1).
+
+    >>> import jax, jax.numpy as jnp
+    >>> from rnn_jax import RNN, LanguageModel, LSTMCell
+    >>> model = LanguageModel(vocab_size=10, embedding_dim=4, encoder=RNN(LSTMCell(4)))
+    >>> token_ids = jnp.array([[5, 2, 7, 3, 1], [4, 2, 3, 6, 9]])
+    >>> (carry, outputs), variables = model.init_with_output(jax.random.key(0), token_ids)
+    >>> model.apply(variables, outputs, method="logits").shape
+    (2, 5, 10)
     """
 
     vocab_size: int
     embedding_dim: int
-    encoder: nn.Module
+    encoder: Layer
     tied: bool = True
     type_dropout: float = 0.0
     embedding_dropout: float = 0.0
     output_dropout: float = 0.0
     dtype: DTypeLike = jnp.float32
 
-    def setup(self):
+    def setup(self) -> None:
         check_causal(self.encoder)
         for name in ("type_dropout", "embedding_dropout", "output_dropout"):
             check_rate(name, getattr(self, name))
@@ -73,21 +92,37 @@ class LanguageModel(nn.Module):
         initial_carry: Carry | None = None,
         deterministic: bool = True,
     ) -> tuple[Carry, jax.Array]:
-        """Returns the carry and the outputs [B, T, H] of the encoder for int token_ids [B, T]."""
+        """Returns the carry after the last word and the outputs [B, T, H] of the encoder.
+
+        Args:
+          token_ids: int[B, T], each from 0 to V - 1.
+          lengths: int[B], the words of each row, the others being padding. None: all T.
+          initial_carry: the carry of the text so far; None where the text begins.
+          deterministic: False turns dropout on; it needs the rng stream "dropout".
+
+        >>> import jax, jax.numpy as jnp
+        >>> from rnn_jax import GRUCell, LanguageModel, RNN
+        >>> model, words = LanguageModel(10, 4, RNN(GRUCell(4))), jnp.full((2, 5), 7)
+        >>> (carry, _), variables = model.init_with_output(jax.random.key(0), words)
+        >>> carry, outputs = model.apply(variables, words, initial_carry=carry)  # the texts go on
+        >>> outputs.shape
+        (2, 5, 4)
+        """
         x_BTE = self.embedding(token_ids)
         if self.type_dropout and not deterministic:
             keep = 1 - self.type_dropout
             kept_V = jax.random.bernoulli(self.make_rng("dropout"), keep, (self.vocab_size,))
             x_BTE = jnp.where(kept_V[token_ids][:, :, None], x_BTE / keep, 0)
         x_BTE = self.drop_inputs(x_BTE.astype(self.dtype), deterministic)
-        return self.encoder(x_BTE, lengths, initial_carry, deterministic)
+        carry, outputs_BTH = self.encoder(x_BTE, lengths, initial_carry, deterministic)
+        return carry, outputs_BTH
 
     def drop(self, outputs_BTH: jax.Array, deterministic: bool = True) -> jax.Array:
         """Returns the outputs with dropout."""
         return self.drop_outputs(outputs_BTH, deterministic)
 
     def vectors(self, outputs_BTH: jax.Array) -> jax.Array:
-        """Returns what the softmax scores words with, [B, T, E] where it is tied and [B, T, H] elsewhere."""
+        """Returns the vectors that the softmax reads: [B, T, E] where it is tied, [B, T, H] elsewhere."""
         if not self.tied or outputs_BTH.shape[-1] == self.embedding_dim:
             return outputs_BTH
         rows = outputs_BTH.reshape(-1, outputs_BTH.shape[-1])
@@ -99,7 +134,7 @@ class LanguageModel(nn.Module):
         return self.embedding.embedding if self.tied else self.softmax_table, self.softmax_bias
 
     def logits(self, outputs_BTH: jax.Array) -> jax.Array:
-        """Returns float32[B, T, V]: log p of the next word, PAD included, but for a constant."""
+        """Returns float32[B, T, V], unnormalised log probabilities of the next word, PAD included."""
         vectors = self.vectors(outputs_BTH)
         rows = vectors.reshape(-1, vectors.shape[-1])
         return logits_of(rows, *self.softmax()).reshape(*vectors.shape[:-1], -1)
@@ -110,7 +145,7 @@ class LanguageModel(nn.Module):
         return _initial_carry(self.encoder, (rows, self.embedding_dim))
 
 
-def check_causal(layer: Any) -> None:
+def check_causal(layer: object) -> None:
     """Raises InputError unless the layer is an RNN or Stacked of RNNs that all read left to right."""
     culprit = read_from_the_end(layer)
     require(
@@ -120,12 +155,15 @@ def check_causal(layer: Any) -> None:
     )
 
 
-def final_width(layer: Any) -> int:
+def final_width(layer: Layer) -> int:
     """Returns H, the number of output features of an RNN or a Stacked of RNNs."""
-    return final_width(layer.layers[-1]) if isinstance(layer, Stacked) else layer.cell.features
+    if isinstance(layer, Stacked):
+        return final_width(layer.layers[-1])
+    width: int = layer.cell.features
+    return width
 
 
-def _initial_carry(layer: Any, shape: tuple[int, int]) -> Carry:
+def _initial_carry(layer: Layer, shape: tuple[int, int]) -> Carry:
     if isinstance(layer, Stacked):
         return tuple(_initial_carry(each, shape) for each in layer.layers)
     return layer.cell.initialize_carry(jax.random.key(0), shape)
@@ -140,19 +178,36 @@ def build_language_model(
     embedding_dropout: float,
     output_dropout: float,
     dtype: str,
-    **encoder: Any,
+    **encoder: Unpack[CausalEncoderSettings],
 ) -> LanguageModel:
-    """Returns a language model from the keys of `config.model`; the others are those of `build_encoder`.
+    """Returns a language model from the keys of `config.model`.
+
+    Args:
+      vocab_size: V, at least 1.
+      embedding_dim, tied, type_dropout, embedding_dropout, output_dropout: see `LanguageModel`.
+      dtype: "float32" or "bfloat16", the compute type.
+      **encoder: cell, hidden, layers, recurrent_dropout, layer_dropout: see `build_encoder`.
 
     Raises:
       InputError: an unknown name, a size below 1, or a rate outside [0, 1).
+
+    >>> from rnn_jax.models import build_language_model
+    >>> rates = {"type_dropout": 0.1, "embedding_dropout": 0.3, "output_dropout": 0.3}
+    >>> rates |= {"recurrent_dropout": 0.0, "layer_dropout": 0.3}
+    >>> layers = {"cell": "lstm", "hidden": 8, "layers": 2}
+    >>> model = build_language_model(100, embedding_dim=4, tied=True, dtype="float32", **layers, **rates)
+    >>> len(model.initial_carry(rows=5))
+    2
     """
     require(embedding_dim > 0, f"model.embedding_dim is {embedding_dim}; give at least 1")
     check_rate("model.type_dropout", type_dropout)
     check_rate("model.embedding_dropout", embedding_dropout)
     check_rate("model.output_dropout", output_dropout)
     compute_dtype = choose("model.dtype", dtype, DTYPES)
-    layers = build_encoder(dtype=compute_dtype, **CAUSAL, **encoder)
+    # What a language model has no choice of, or no use for.
+    layers = build_encoder(
+        bidirectional=False, merge="concat", residual=False, layer_norm=False, dtype=compute_dtype, **encoder
+    )
     return LanguageModel(
         vocab_size=vocab_size,
         embedding_dim=embedding_dim,

@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from optax import Params
+from jax.tree_util import KeyPath
 
 from rnn_jax.data.batches import Batch
 from rnn_jax.data.windows import Window
@@ -24,6 +24,7 @@ from rnn_jax.layers.cells import Carry
 from rnn_jax.layers.masking import keep_valid, valid_steps
 from rnn_jax.models.language_model import LanguageModel
 from rnn_jax.models.softmax import Negatives, sampled_losses, softmax_losses
+from rnn_jax.trees import Params, names_on
 
 BatchIn = TypeVar("BatchIn", contravariant=True)
 RECURRENT = {"h", "hi", "hf", "hg", "ho", "hr", "hz", "hn"}  # names of cells' recurrent kernels, as in Flax
@@ -271,9 +272,9 @@ def drop_weights(params: Params, key: jax.Array, rate: float) -> Params:
     return jax.tree.unflatten(structure, dropped)
 
 
-def is_recurrent_kernel(path: tuple[Any, ...]) -> bool:
+def is_recurrent_kernel(path: KeyPath) -> bool:
     """Returns whether a path of `jax.tree_util` ends in cell, a recurrent name, kernel."""
-    names = [getattr(key, "key", None) for key in path[-3:]]
+    names = names_on(path)[-3:]
     return len(names) == 3 and names[0] == "cell" and names[1] in RECURRENT and names[2] == "kernel"
 
 

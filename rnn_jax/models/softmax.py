@@ -14,7 +14,7 @@ import numpy as np
 from rnn_jax.errors import require
 from rnn_jax.layers.matmul import contract
 
-CHUNK = 2**24  # logits in memory at a time, 64 MiB; what is more is computed again in the backward pass
+LOGITS_AT_ONCE = 2**24  # in memory, 64 MiB; where there are more, the backward pass computes them again
 GRID = 2**32
 
 
@@ -26,22 +26,22 @@ def logits_of(vectors_NE: jax.Array, table_VE: jax.Array, bias_V: jax.Array) -> 
 def softmax_losses(
     vectors_NE: jax.Array, table_VE: jax.Array, bias_V: jax.Array, targets_N: jax.Array
 ) -> jax.Array:
-    """Returns -log p(target), float32[N]. No more than CHUNK logits are in memory at a time."""
+    """Returns -log p(target), float32[N]. No more than LOGITS_AT_ONCE logits are in memory at a time."""
 
-    def losses_of(chunk):
+    def losses_of(chunk: tuple[jax.Array, jax.Array]) -> jax.Array:
         vectors, targets = chunk
-        return -jnp.take_along_axis(
-            jax.nn.log_softmax(logits_of(vectors, table_VE, bias_V)), targets[:, None], axis=1
-        )[:, 0]
+        log_p = jax.nn.log_softmax(logits_of(vectors, table_VE, bias_V))
+        return -jnp.take_along_axis(log_p, targets[:, None], axis=1)[:, 0]
 
-    count, rows = len(targets_N), max(1, CHUNK // len(table_VE))
+    count, rows = len(targets_N), max(1, LOGITS_AT_ONCE // len(table_VE))
     if count <= rows:
         return losses_of((vectors_NE, targets_N))
     chunks = (
         jnp.pad(array, [(0, -count % rows), *[(0, 0)] * (array.ndim - 1)]).reshape(-1, rows, *array.shape[1:])
         for array in (vectors_NE, targets_N)
     )
-    return jax.lax.map(jax.checkpoint(losses_of), tuple(chunks)).reshape(-1)[:count]
+    losses: jax.Array = jax.lax.map(jax.checkpoint(losses_of), tuple(chunks))
+    return losses.reshape(-1)[:count]
 
 
 class Proposal(NamedTuple):

@@ -1,14 +1,16 @@
 """Training: one step for every task, what a run starts from, and what it leaves behind."""
 
+from rnn_jax.training.classification import CLASSIFICATION
 from rnn_jax.training.initialisation import transferred
+from rnn_jax.training.language_modelling import LANGUAGE_MODELLING
 from rnn_jax.training.logger import NonFiniteLossError
 from rnn_jax.training.loop import TASKS, check_config, train_and_evaluate
 from rnn_jax.training.optimizer import build_optimizer
 from rnn_jax.training.parameter_groups import group_parameters
 from rnn_jax.training.regularisers import Regularisers
 from rnn_jax.training.row_sparse import RowAdam
+from rnn_jax.training.state import TrainState
 from rnn_jax.training.steps import (
-    TrainState,
     evaluate,
     init_params,
     init_state,
@@ -18,6 +20,8 @@ from rnn_jax.training.steps import (
 from rnn_jax.training.tasks import Network, Task
 
 __all__ = [
+    "CLASSIFICATION",
+    "LANGUAGE_MODELLING",
     "TASKS",
     "Network",
     "NonFiniteLossError",

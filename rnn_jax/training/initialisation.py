@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +16,7 @@ from rnn_jax.data.tokenizer import SPECIAL_WORDS, Tokenizer
 from rnn_jax.errors import choose, require
 from rnn_jax.files import cached
 from rnn_jax.training.parameter_groups import matching
+from rnn_jax.trees import Params, Tree
 from rnn_jax.vectors.lookup import (
     FILLS,
     Vectors,
@@ -48,7 +49,7 @@ class Start(NamedTuple):
     scale: float
     epochs: int
     from_workdir: str
-    take: Sequence[Any]
+    take: Sequence[object]
 
     def check(self) -> None:
         """Raises InputError where `start_from` would need what is not there."""
@@ -65,14 +66,14 @@ class Start(NamedTuple):
 
 def start_from(
     start: Start,
-    params: Any,
+    params: Params,
     tokenizer: Tokenizer,
     uses: np.ndarray,
     texts: Callable[[], Sequence[str]],
     say: Callable[[str], None],
     seed: int,
     cache: Path,
-) -> Any:
+) -> Params:
     """Returns the parameters with what `start` says in their place.
 
     Args:
@@ -137,7 +138,7 @@ class Take(NamedTuple):
         return self.here != self.there
 
 
-def take_of(entry: Any, workdir: str | Path) -> Take:
+def take_of(entry: object, workdir: str | Path) -> Take:
     """Returns an entry of `take` in full; `workdir` is the run that is meant where it names none.
 
     Raises:
@@ -158,8 +159,8 @@ def take_of(entry: Any, workdir: str | Path) -> Take:
 
 
 def transferred(
-    params: Any, words: Sequence[str], workdir: str | Path, take: Sequence[Any]
-) -> tuple[Any, list[str]]:
+    params: Params, words: Sequence[str], workdir: str | Path, take: Sequence[object]
+) -> tuple[Params, list[str]]:
     """Returns the parameters with those of earlier runs in their place, and a line on each that was wanted.
 
     Of the embedding, each word gets the row that it had in the earlier run, whatever its number there, and a
@@ -216,8 +217,8 @@ def _parameters_and_words(workdir: Path) -> tuple[dict[str, np.ndarray], list[st
 
 
 def _placed(
-    flat: dict[str, Any], path: str, array: np.ndarray, words: tuple[Sequence[str], Sequence[str]] | None
-) -> tuple[dict[str, Any], str]:
+    flat: dict[str, Tree], path: str, array: np.ndarray, words: tuple[Sequence[str], Sequence[str]] | None
+) -> tuple[dict[str, Tree], str]:
     """Returns the parameters with an array in its place, if it fits, and a line on that.
 
     `words`, the old and the new vocabulary, says that its rows are those of words.
@@ -249,7 +250,7 @@ def remapped(table: np.ndarray, old: Sequence[str], new: Sequence[str]) -> tuple
     return moved, int((rows[len(SPECIAL_WORDS) :] >= 0).sum())
 
 
-def with_vectors(params: Any, table: np.ndarray) -> Any:
+def with_vectors(params: Params, table: np.ndarray) -> Params:
     """Returns the parameters with `table` [V, E] as their embedding.
 
     Raises:

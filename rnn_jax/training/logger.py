@@ -20,6 +20,8 @@ from rnn_jax.checkpoints.workdir import METRICS, write_text
 from rnn_jax.errors import InputError, require
 from rnn_jax.files import read_text
 from rnn_jax.models.losses import Measured
+from rnn_jax.training.tasks import Results
+from rnn_jax.trees import Tree
 
 
 class Journal:
@@ -97,7 +99,7 @@ class Journal:
 class Silence:
     """A journal that says and writes nothing: that of a process which is not the first of its run."""
 
-    history: ClassVar[list[dict[str, Any]]] = []
+    history: ClassVar[list[Results]] = []
 
     def __enter__(self) -> "Silence":
         return self
@@ -112,7 +114,7 @@ class Silence:
         """Keeps nothing."""
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
+def _lines(path: Path) -> list[Results]:
     """Returns the lines of an earlier run; a last line that a kill cut short is left out."""
     if not path.exists():
         return []
@@ -179,10 +181,10 @@ class Meter:
     ):
         """`rate` gives the learning rate at a step, `last_good` names the last good checkpoint."""
         self.journal, self.every, self.rate, self.last_good = journal, every, rate, last_good
-        self.pending: deque[tuple[int, Any, Measured]] = deque()
+        self.pending: deque[tuple[int, Tree, Measured]] = deque()
         self._restart()
 
-    def push(self, step: int, batch: Any, metrics: Measured) -> None:
+    def push(self, step: int, batch: Tree, metrics: Measured) -> None:
         """Takes a batch, whose `rows` are numbers of texts, and the metrics of a step that may be running."""
         self.pending.append((step, batch, metrics))
         if len(self.pending) > 1:
@@ -209,11 +211,11 @@ class Meter:
             )
 
     def _restart(self) -> None:
-        self.sums: Any = None
+        self.sums: Tree = None
         self.step = 0
         self.began = time.perf_counter()
 
-    def _read(self, step: int, batch: Any, metrics: Measured) -> None:
+    def _read(self, step: int, batch: Tree, metrics: Measured) -> None:
         fetched = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), metrics)
         self._require_finite(
             float(fetched.loss),

@@ -42,7 +42,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> Results:
     workdir, clock = Path(workdir), Stopwatch("data", "pretrain", "compile", "train", "eval")
     task = check_config(config)
     require_same("the config", lambda: repr(flatten(config.to_dict())))
-    finished = on_process_zero(partial(results_of, config, workdir))
+    finished = on_process_zero(partial(results_of, config, workdir, task.measures))
     if finished:
         return finished
     with clock("data"):

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import optax
 
 from rnn_jax.errors import choose, require
 from rnn_jax.training.parameter_groups import Group, Groups
+from rnn_jax.trees import Tree
 
 
 def slanted_triangular(peak: float, steps: int, cut: float = 0.1, ratio: float = 32.0) -> optax.Schedule:
@@ -96,7 +96,9 @@ def _check_numbers(
     )
 
 
-def _by_group(groups: Groups, step: int, make: Any, rate: optax.Schedule) -> optax.GradientTransformation:
+def _by_group(
+    groups: Groups, step: int, make: Callable[..., optax.GradientTransformation], rate: optax.Schedule
+) -> optax.GradientTransformation:
     transforms = {}
     for name, (start, factor) in groups.members.items():
         # A group counts its own steps: what an optimiser corrects for being young is right, late or not.
@@ -109,7 +111,7 @@ def _shifted(rate: optax.Schedule, start: float, factor: float, count: jax.Array
     return factor * rate(count + start)
 
 
-def carry_over(old: Any, new: Any) -> Any:
+def carry_over(old: Tree, new: Tree) -> Tree:
     """Returns the state `new` of an optimiser of a later phase, with the groups that `old` has trained."""
     (_, before), (clip, after) = old, new
     trained = {name: state for name, state in before.inner_states.items() if jax.tree.leaves(state)}

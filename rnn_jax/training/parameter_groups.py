@@ -7,16 +7,15 @@ pattern is a path, the beginning of one ("encoder/forward_rnn"), or either with 
 import math
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
-import optax
 
 from rnn_jax.errors import nearest, require
-from rnn_jax.trees import leaves_by_path
+from rnn_jax.trees import Params, Tree, leaves_by_path
 
 FROZEN = "frozen"
-Flags = optax.Params  # a tree like the parameters, of booleans
+Flags = Tree  # like the parameters, of booleans
 
 
 class Group(NamedTuple):
@@ -34,19 +33,19 @@ class Group(NamedTuple):
 class Groups(NamedTuple):
     """`labels` is a tree like the parameters that names each one's group; `members` has them by name."""
 
-    labels: Any
+    labels: Tree
     members: dict[str, Group]
 
-    def trained(self, step: int) -> Any:
+    def trained(self, step: int) -> Flags:
         """Returns a tree like the parameters: True where they train at `step`."""
         return jax.tree.map(lambda label: self.members[label].start <= step, self.labels)
 
-    def count(self, params: Any) -> int:
+    def count(self, params: Params) -> int:
         """Returns the number of parameters that ever train."""
         sizes = jax.tree.map(lambda leaf, label: 0 if label == FROZEN else leaf.size, params, self.labels)
         return sum(jax.tree.leaves(sizes))
 
-    def describe(self, params: Any) -> str:
+    def describe(self, params: Params) -> str:
         """Returns the number of parameters, and of those in each group where there are several."""
         sizes = dict.fromkeys(sorted(self.members), 0)
         for leaf, label in zip(jax.tree.leaves(params), jax.tree.leaves(self.labels), strict=True):
@@ -64,7 +63,7 @@ class Groups(NamedTuple):
 
 
 def group_parameters(
-    params: Any,
+    params: Params,
     freeze: Sequence[str | tuple[str, int]],
     rates: Sequence[tuple[str, float]],
     steps_per_epoch: int,
@@ -113,12 +112,12 @@ def matching(argument: str, pattern: str, paths: Sequence[str]) -> list[str]:
     return found
 
 
-def size_of(params: Any) -> int:
+def size_of(params: Params) -> int:
     """Returns the number of parameters."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def select(params: Any, chosen: Any) -> tuple[Any, Any]:
+def select(params: Tree, chosen: Flags) -> tuple[Tree, Tree]:
     """Returns the parameters where `chosen` is True, and the others; None stands for what is not there."""
     return (
         jax.tree.map(lambda leaf, here: leaf if here else None, params, chosen),
@@ -126,14 +125,14 @@ def select(params: Any, chosen: Any) -> tuple[Any, Any]:
     )
 
 
-def join(first: Any, second: Any) -> Any:
+def join(first: Tree, second: Tree) -> Tree:
     """Returns the tree of which `select` gave the two parts."""
     return jax.tree.map(
         lambda one, other: other if one is None else one, first, second, is_leaf=lambda leaf: leaf is None
     )
 
 
-def freezing_of(entry: Any) -> tuple[str, float]:
+def freezing_of(entry: object) -> tuple[str, float]:
     """Returns the pattern of an entry of `freeze`, and the epoch from which it trains."""
     if isinstance(entry, str):
         return entry, math.inf
@@ -145,7 +144,7 @@ def freezing_of(entry: Any) -> tuple[str, float]:
     return pair[0], pair[1]
 
 
-def rate_of(entry: Any) -> tuple[str, float]:
+def rate_of(entry: object) -> tuple[str, float]:
     """Returns the pattern of an entry of `rates`, and its factor."""
     pair = tuple(entry) if isinstance(entry, list | tuple) else ()
     require(

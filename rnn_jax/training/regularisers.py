@@ -1,11 +1,13 @@
 """What keeps a network from learning its training set by heart: smoothed labels, adversaries, averages."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from rnn_jax.errors import check_rate, require
+from rnn_jax.training.state import TrainState
+from rnn_jax.trees import Params, Tree
 
 
 class Regularisers(NamedTuple):
@@ -48,11 +50,11 @@ def adversary(slope_BTE: jax.Array, radius: jax.Array) -> jax.Array:
 class Averaged(NamedTuple):
     """An optimiser's state, and beside it the average of the weights, or, while that is used, the weights."""
 
-    optimizer: Any
-    weights: Any
+    optimizer: Tree
+    weights: Params
 
 
-def moved_average(average: Any, params: Any, decay: float, step: jax.Array) -> Any:
+def moved_average(average: Params, params: Params, decay: float, step: jax.Array) -> Params:
     """Returns the average after step `step`, counted from 1, of the weights after steps 1 to `step`.
 
     It is sum_i d^(step - i) w_i / sum_i d^(step - i): without a share of where training began.
@@ -61,7 +63,7 @@ def moved_average(average: Any, params: Any, decay: float, step: jax.Array) -> A
     return jax.tree.map(lambda old, new: old + share.astype(old.dtype) * (new - old), average, params)
 
 
-def exchange(state: Any) -> Any:
+def exchange(state: TrainState) -> TrainState:
     """Returns a train state with its weights and their average, if it has one, in each other's place."""
     if not isinstance(state.opt_state, Averaged):
         return state

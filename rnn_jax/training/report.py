@@ -7,16 +7,19 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 
 from rnn_jax.checkpoints.workdir import RESULTS, write_json
+from rnn_jax.data.pipeline import RunData
 from rnn_jax.models.losses import Measured, Metrics
 from rnn_jax.training.logger import Stopwatch
 from rnn_jax.training.parameter_groups import size_of
+from rnn_jax.training.state import TrainState
+from rnn_jax.training.tasks import Results
 from rnn_jax.training.trainer import Run
+from rnn_jax.trees import Tree
 
 LEARNING_CURVES, CONFUSION_MATRIX = "learning_curves.png", "confusion_matrix.png"
 MOST_COUNTED, MOST_NAMED = 30, 130  # classes whose counts, and whose names, fit into the largest picture
@@ -26,10 +29,10 @@ PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "datasets", "to
 def write_report(
     workdir: Path,
     test: Measured,
-    details: dict[str, Any],
-    history: Sequence[dict[str, Any]],
-    measured: dict[str, Any],
-) -> dict[str, Any]:
+    details: Results,
+    history: Sequence[Results],
+    measured: Results,
+) -> Results:
     """Draws the learning curves, writes results.json (test results, what was measured, versions), returns it.
 
     `details` is what the kind of run adds to the test results.
@@ -41,7 +44,7 @@ def write_report(
     return results
 
 
-def report_confusion(workdir: Path, test: Metrics, label_names: Sequence[str]) -> dict[str, Any]:
+def report_confusion(workdir: Path, test: Metrics, label_names: Sequence[str]) -> Results:
     """Draws what a classifier confuses, and returns the counts for `write_report`."""
     confusion = np.asarray(test.confusion)
     draw_confusion_matrix(workdir / CONFUSION_MATRIX, confusion, label_names)
@@ -50,13 +53,13 @@ def report_confusion(workdir: Path, test: Metrics, label_names: Sequence[str]) -
 
 def measurements(
     run: Run,
-    state: Any,
-    data: Any,
+    state: TrainState,
+    data: RunData[Tree],
     clock: Stopwatch,
-    evaluations: Sequence[dict[str, Any]],
+    evaluations: Sequence[Results],
     best: int,
     unit: str,
-) -> dict[str, Any]:
+) -> Results:
     """Returns the evaluation at the best step, the sizes of a finished run, and what it took."""
     trained = int(state.step) / data.train.steps_per_epoch * data.train.predictions
     return {
@@ -73,7 +76,7 @@ def measurements(
     }
 
 
-def environment() -> dict[str, Any]:
+def environment() -> Results:
     """Returns the versions, the processor, the device and the peak memory of this process."""
     unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts bytes on macOS, KiB elsewhere
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
@@ -86,7 +89,7 @@ def environment() -> dict[str, Any]:
     }
 
 
-def draw_learning_curves(path: Path, history: Sequence[dict[str, Any]], names: Sequence[str]) -> None:
+def draw_learning_curves(path: Path, history: Sequence[Results], names: Sequence[str]) -> None:
     """Draws the named means, such as loss and accuracy, of train and validation over the steps."""
     from matplotlib.figure import Figure
 

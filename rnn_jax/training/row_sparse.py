@@ -7,14 +7,16 @@ is dense Adam's, to rounding; the optimiser sees a small table and does not know
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.tree_util import KeyPath
 
 from rnn_jax.data.batches import Batch
-from rnn_jax.trees import names_on
+from rnn_jax.training.state import TrainState
+from rnn_jax.trees import Tree, names_on
 
 TABLE = ("embedding", "embedding")  # its path in the parameters
 BLOCK = 256  # rows brought up to date together: with their moments they stay in cache
@@ -24,8 +26,23 @@ NEGLIGIBLE = 5e-8  # share of a momentum that is left out
 class RowState(NamedTuple):
     """The optimiser's state, of all rows, and the step that each row is up to date with, int32[V]."""
 
-    optimizer: Any
+    optimizer: Tree
     updated: jax.Array
+
+
+class Rows(NamedTuple):
+    """Rows of the embedding and their moments: arrays of one shape, [V, E] or those of a batch."""
+
+    table: jax.Array
+    mu: jax.Array
+    nu: jax.Array
+
+
+class Step(Protocol):
+    """A train step of one kind of batch."""
+
+    def __call__(self, state: TrainState, batch: Batch, key: jax.Array, /) -> tuple[TrainState, Tree]:
+        """Returns the state after the step, and its metrics."""
 
 
 class RowAdam(NamedTuple):
@@ -35,64 +52,67 @@ class RowAdam(NamedTuple):
     that it is given.
     """
 
-    rate: Callable[[Any], Any]
+    rate: Callable[[Tree], Tree]
     b1: float = 0.9
     b2: float = 0.999
     eps: float = 1e-8
 
-    def init(self, state: Any) -> Any:
+    def init(self, state: TrainState) -> TrainState:
         """Returns the train state with the rows' steps beside the optimiser's state."""
         rows = state.params[TABLE[0]][TABLE[1]].shape[0]
         return state._replace(opt_state=RowState(state.opt_state, jnp.full(rows, state.step)))
 
-    def step(self, train_step: Callable[..., Any]) -> Callable[..., Any]:
+    def step(self, train_step: Callable[..., tuple[TrainState, Tree]]) -> Step:
         """Returns `train_step` of (state, batch, key) on the batch's rows alone."""
 
-        def row_step(state: Any, batch: Batch, key: jax.Array) -> Any:
+        def row_step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Tree]:
             small, batch, ids = self.take(state, batch)
             small, metrics = train_step(small, batch, key)
             return self.put(state, small, ids), metrics
 
         return row_step
 
-    def take(self, state: Any, batch: Batch) -> tuple[Any, Batch, jax.Array]:
+    def take(self, state: TrainState, batch: Batch) -> tuple[TrainState, Batch, jax.Array]:
         """Returns a state whose table has the batch's rows alone, up to date; the batch in it; their ids."""
         absent = len(state.opt_state.updated)  # stands for no row: reads as zeros, is not written
         size = min(batch.token_ids.size, absent)
         ids, places = jnp.unique(batch.token_ids, size=size, fill_value=absent, return_inverse=True)
         dense = state._replace(opt_state=state.opt_state.optimizer)
-        small = map_table(lambda _, rows: rows.at[ids].get(mode="fill", fill_value=0), dense)
+        rows = jax.tree.map(lambda rows: rows.at[ids].get(mode="fill", fill_value=0), rows_of(dense))
+        small = with_rows(dense, rows)
         since = state.opt_state.updated.at[ids].get(mode="fill", fill_value=0)
         places = places.reshape(batch.token_ids.shape).astype(jnp.int32)
         return self.catch_up(small, since), batch._replace(token_ids=places), ids
 
-    def put(self, state: Any, small: Any, ids: jax.Array) -> Any:
+    def put(self, state: TrainState, small: TrainState, ids: jax.Array) -> TrainState:
         """Returns `state` after the step that made `small` of what `take` gave."""
         dense = state._replace(opt_state=state.opt_state.optimizer)
-        dense = map_table(lambda _, rows, new: rows.at[ids].set(new, mode="drop"), dense, small)
+        rows = jax.tree.map(
+            lambda rows, new: rows.at[ids].set(new, mode="drop"), rows_of(dense), rows_of(small)
+        )
+        dense = with_rows(small, rows)  # all else is what the step made of it
         updated = state.opt_state.updated.at[ids].set(small.step, mode="drop")
         return dense._replace(opt_state=RowState(dense.opt_state, updated))
 
-    def settle(self, state: Any) -> Any:
+    def settle(self, state: TrainState) -> TrainState:
         """Returns the state with every row up to date: what is evaluated and saved."""
         dense = state._replace(opt_state=state.opt_state.optimizer)
         dense = self.catch_up(dense, state.opt_state.updated)
         updated = jnp.full_like(state.opt_state.updated, state.step)
         return dense._replace(opt_state=RowState(dense.opt_state, updated))
 
-    def catch_up(self, state: Any, since: jax.Array) -> Any:
+    def catch_up(self, state: TrainState, since: jax.Array) -> TrainState:
         """Returns the state with the rows of its table moved on from the steps `since` [N] to its own."""
-        found: dict[str, jax.Array] = {}
-        map_table(found.setdefault, state)
-        lags = jnp.where((found["nu"] != 0).any(axis=1), state.step - since, 0)
-        moved = {
-            "table": self.replay_sorted(found, lags, state.step),
-            "mu": found["mu"] * self.b1 ** lags[:, None],
-            "nu": found["nu"] * self.b2 ** lags[:, None],
-        }
-        return map_table(lambda name, _: moved[name], state)
+        rows = rows_of(state)
+        lags = jnp.where((rows.nu != 0).any(axis=1), state.step - since, 0)
+        moved = Rows(
+            self.replay_sorted(rows, lags, state.step),
+            rows.mu * self.b1 ** lags[:, None],
+            rows.nu * self.b2 ** lags[:, None],
+        )
+        return with_rows(state, moved)
 
-    def replay_sorted(self, found: dict[str, jax.Array], lags: jax.Array, step: jax.Array) -> jax.Array:
+    def replay_sorted(self, all_rows: Rows, lags: jax.Array, step: jax.Array) -> jax.Array:
         """Returns the table's rows at `step`, block by block, those furthest behind first."""
         count = len(lags)
         order = jnp.pad(jnp.argsort(-lags), (0, -count % BLOCK), constant_values=count)
@@ -102,14 +122,14 @@ class RowAdam(NamedTuple):
             block, table = block_and_table
             rows = lax.dynamic_slice(order, [block * BLOCK], [BLOCK])
             lag = lax.dynamic_slice(lags, [block * BLOCK], [BLOCK])
-            arrays = [array.at[rows].get(mode="fill") for array in (table, found["mu"], found["nu"])]
+            arrays = [array.at[rows].get(mode="fill") for array in (table, all_rows.mu, all_rows.nu)]
             return block + 1, table.at[rows].set(self.replay(*arrays, step - lag, lag), mode="drop")
 
         def behind(block_and_table):
             at = block_and_table[0] * BLOCK
             return (at < count) & (lags[jnp.minimum(at, count - 1)] > 0)
 
-        return lax.while_loop(behind, replay_block, (0, found["table"]))[1]
+        return lax.while_loop(behind, replay_block, (0, all_rows.table))[1]
 
     def replay(self, table, mu, nu, since, lags) -> jax.Array:
         """Returns rows [BLOCK, E] after `lags` [BLOCK], falling, Adam steps whose gradients are zero."""
@@ -128,13 +148,24 @@ class RowAdam(NamedTuple):
         return lax.fori_loop(1, jnp.minimum(lags[0], reach) + 1, one_step, table)
 
 
-def map_table(function: Callable[..., Any], *states: Any) -> Any:
-    """Returns the last state with `function(name, *leaves)` for the table and its moments "mu" and "nu"."""
+def rows_of(state: TrainState) -> Rows:
+    """Returns the table and its moments."""
+    found = {_field_of(names_on(path)): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
+    return Rows(*(found[name] for name in Rows._fields))
 
-    def at(path, *leaves):
-        names = names_on(path)
-        if names[-2:] != TABLE:
-            return leaves[-1]
-        return function(next((name for name in ("mu", "nu") if name in names), "table"), *leaves)
 
-    return jax.tree_util.tree_map_with_path(at, *states)
+def with_rows(state: TrainState, rows: Rows) -> TrainState:
+    """Returns the state with other rows in the place of the table and its moments."""
+
+    def replaced(path: KeyPath, leaf: jax.Array) -> jax.Array:
+        field = _field_of(names_on(path))
+        return getattr(rows, field) if field else leaf
+
+    return jax.tree_util.tree_map_with_path(replaced, state)
+
+
+def _field_of(names: tuple[str, ...]) -> str:
+    """Returns which field of `Rows` an array of a state is; "" for any other array."""
+    if names[-2:] != TABLE:
+        return ""
+    return next((name for name in ("mu", "nu") if name in names), "table")

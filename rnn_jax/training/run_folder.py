@@ -6,7 +6,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from optax import Params
 
 from rnn_jax.checkpoints.checkpoints import Checkpoints, Evaluation
 from rnn_jax.checkpoints.workdir import open_workdir
@@ -15,6 +14,7 @@ from rnn_jax.distributed.data_parallel import placed
 from rnn_jax.training.logger import Journal, Silence
 from rnn_jax.training.steps import TrainState
 from rnn_jax.training.tasks import Say
+from rnn_jax.trees import Params
 
 Template = Callable[[int], TrainState]  # of the structure, shapes and types that a state has at a step
 

@@ -5,7 +5,7 @@ data.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Protocol, TypeVar
 
 import flax.linen as nn
 import jax
@@ -23,41 +23,36 @@ from rnn_jax.models.losses import LossFn, Measured, MeasureFn
 from rnn_jax.training.parameter_groups import Flags, join, select
 from rnn_jax.training.regularisers import PLAIN, Averaged, Regularisers, adversary, moved_average
 from rnn_jax.training.row_sparse import TABLE, RowAdam
+from rnn_jax.training.state import TrainState
+from rnn_jax.trees import Params, Tree
 
 BatchT = TypeVar("BatchT")
-TrainStep = Callable[["TrainState", BatchT, jax.Array], tuple["TrainState", Measured]]
-EvalStep = Callable[[tuple[optax.Params, Carry], BatchT], tuple[Measured, Carry]]
+EvalStep = Callable[[tuple[Params, Carry], BatchT], tuple[Measured, Carry]]
 
 
-class TrainState(NamedTuple):
-    """All that training changes.
+class Jitted(Protocol):
+    """A function that `jax.jit` made."""
 
-    Attributes:
-      step: int32[], the steps done, and so the position in the data and in the random stream.
-      params: the parameters, a nested dict of arrays.
-      opt_state: the optimiser's state; with an average of the weights or row-sparse training, that too.
-      carry: what the last batch left for the next, rows first: a language model's state; () of a classifier.
-    """
+    def __call__(self, *arguments: Tree) -> Tree:
+        """Runs it, and compiles it where that was not done for these shapes."""
 
-    step: jax.Array
-    params: optax.Params
-    opt_state: optax.OptState
-    carry: Carry = ()
+    def lower(self, *arguments: Tree) -> jax.stages.Lowered:
+        """Returns it traced for arguments of these shapes, ready to be compiled."""
 
 
-def init_params(model: nn.Module, key: jax.Array) -> optax.Params:
+def init_params(model: nn.Module, key: jax.Array) -> Params:
     """Returns the parameters that a model of (token_ids, lengths) draws."""
     return model.init(key, jnp.zeros((1, 1), jnp.int32), jnp.ones((1,), jnp.int32))["params"]
 
 
 def init_state(
-    params: optax.Params,
+    params: Params,
     optimizer: optax.GradientTransformation,
     regularisers: Regularisers = PLAIN,
     carry: Carry = (),
 ) -> TrainState:
     """Returns the state before the first step."""
-    opt_state: optax.OptState = optimizer.init(params)
+    opt_state: Tree = optimizer.init(params)
     if regularisers.average:
         opt_state = Averaged(opt_state, jax.tree.map(jnp.copy, params))
     return TrainState(jnp.zeros((), jnp.int32), params, opt_state, carry)
@@ -70,7 +65,7 @@ def make_train_step(
     rows: RowAdam | None = None,
     trained: Flags | None = None,
     regularisers: Regularisers = PLAIN,
-) -> TrainStep[BatchT]:
+) -> Jitted:
     """Returns the jitted `state, metrics = train_step(state, batch, key)`; it takes over `state`'s memory.
 
     What is minimised is the loss's sum divided by its count; step s draws from `fold_in(key, s)`. The batch,
@@ -108,7 +103,7 @@ def make_train_step(
 
 def updated(
     state: TrainState,
-    gradients: optax.Updates,
+    gradients: Params,
     optimizer: optax.GradientTransformation,
     chosen: Flags,
     decay: float,
@@ -128,7 +123,7 @@ def updated(
 
 def make_gradient(
     loss_fn: LossFn[BatchT], radius: float
-) -> Callable[..., tuple[tuple[optax.Updates, Measured, jax.Array], Carry]]:
+) -> Callable[..., tuple[tuple[Params, Measured, jax.Array], Carry]]:
     """Returns `(gradient, metrics, count), carry = gradient_fn(moving, frozen, key, (carry, batch))`.
 
     The gradient is that of the summed loss by the parameters in `moving`. With a `radius` above 0, that of
@@ -156,7 +151,7 @@ def make_gradient(
     return gradient_fn
 
 
-def make_eval_step(measure: MeasureFn[BatchT], mesh: Mesh | None = None) -> EvalStep[BatchT]:
+def make_eval_step(measure: MeasureFn[BatchT], mesh: Mesh | None = None) -> Jitted:
     """Returns the jitted `metrics, carry = eval_step((params, carry), batch)`: [devices, ...] sums.
 
     Args:
@@ -176,7 +171,7 @@ def make_eval_step(measure: MeasureFn[BatchT], mesh: Mesh | None = None) -> Eval
 
 
 def evaluate(
-    eval_step: EvalStep[BatchT], params: optax.Params, batches: Iterable[BatchT], carry: Carry = ()
+    eval_step: EvalStep[BatchT], params: Params, batches: Iterable[BatchT], carry: Carry = ()
 ) -> Measured:
     """Returns the sums over all batches and devices, fetched once at the end; `carry` is where they start."""
     parts = []

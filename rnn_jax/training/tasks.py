@@ -6,6 +6,7 @@ A new task is a loss and a measure (rnn_jax.models.losses) and one `Task`, in a 
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from string import Formatter
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -68,3 +69,8 @@ class Task(NamedTuple):
     network: Callable[[ConfigDict, Any], Network]
     closing: str
     report: Callable[[Path, Any, Any], Results] = no_details
+
+    @property
+    def measures(self) -> list[str]:
+        """The results that `closing` prints: numbers that the report of a finished run has to have."""
+        return [name for _, name, _, _ in Formatter().parse(self.closing) if name and name != "workdir"]

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
-from optax import Params
 
 from rnn_jax.checkpoints.workdir import CONFIG, RESULTS, check_workdir, read_results
 from rnn_jax.data.batches import BatchSource
@@ -29,9 +28,9 @@ from rnn_jax.training.optimizer import build_optimizer, carry_over
 from rnn_jax.training.parameter_groups import Flags, Groups, freezing_of, group_parameters, rate_of
 from rnn_jax.training.regularisers import Averaged
 from rnn_jax.training.row_sparse import RowAdam
+from rnn_jax.training.state import TrainState
 from rnn_jax.training.steps import (
-    TrainState,
-    TrainStep,
+    Jitted,
     evaluate,
     init_params,
     init_state,
@@ -39,6 +38,7 @@ from rnn_jax.training.steps import (
     make_train_step,
 )
 from rnn_jax.training.tasks import Network, Results, Say
+from rnn_jax.trees import Params, Tree
 
 
 class CompiledByShape:
@@ -48,20 +48,20 @@ class CompiledByShape:
     whole batches to the time that tracing and compiling took.
     """
 
-    def __init__(self, function: Any, mesh: Mesh):
+    def __init__(self, function: Jitted, mesh: Mesh):
         self.function, self.mesh = function, mesh
-        self.executables: dict[tuple[int, ...], Any] = {}
+        self.executables: dict[tuple[int, ...], Callable[..., Tree]] = {}
         self.seconds: dict[tuple[int, ...], float] = {}
 
-    def __call__(self, state: Any, batch: Any, *rest: Any) -> Any:
+    def __call__(self, state: Tree, batch: Tree, *rest: Tree) -> Tree:
         batch = joined_rows(batch, self.mesh)
         return self._executable(state, batch, *rest)(state, batch, *rest)
 
-    def compile(self, state: Any, batch: Any, *rest: Any) -> None:
+    def compile(self, state: Tree, batch: Tree, *rest: Tree) -> None:
         """Compiles the function for the batch's shape."""
         self._executable(state, joined_rows(batch, self.mesh), *rest)
 
-    def _executable(self, state: Any, batch: Any, *rest: Any) -> Any:
+    def _executable(self, state: Tree, batch: Tree, *rest: Tree) -> Callable[..., Tree]:
         shape = batch.token_ids.shape
         if shape not in self.executables:
             began = time.perf_counter()
@@ -81,7 +81,7 @@ class Trainer:
         self,
         groups: Groups,
         optimizer_at: Callable[[int], optax.GradientTransformation],
-        make_step: Callable[[optax.GradientTransformation, Any], Any],
+        make_step: Callable[[optax.GradientTransformation, Flags], Jitted],
         mesh: Mesh,
         key: jax.Array,
     ):
@@ -105,7 +105,7 @@ class Trainer:
         self,
         stop: int,
         state: TrainState,
-        batches: BatchSource[Any],
+        batches: BatchSource[Tree],
         seed: int,
         meter: Meter,
         interruption: Interruption,
@@ -125,7 +125,7 @@ class Trainer:
         meter.flush()
         return state
 
-    def compile(self, state: TrainState, batches: Sequence[Any], total: int) -> dict[tuple[int, ...], float]:
+    def compile(self, state: TrainState, batches: Sequence[Tree], total: int) -> dict[tuple[int, ...], float]:
         """Compiles the steps from the state's to `total`; returns the seconds by shape, phases added up."""
         now, seconds = self.groups.phase(int(state.step)), dict[tuple[int, ...], float]()
         for start in (start for start in self.steps if now <= start < total):
@@ -183,20 +183,20 @@ class Run(NamedTuple):
         """Returns a state of the structure that it has at `step`."""
         return self.trainer.template(self.state, step)
 
-    def evaluate(self, params: Params, split: BatchSource[Any]) -> Measured:
+    def evaluate(self, params: Params, split: BatchSource[Tree]) -> Measured:
         """Returns the sums of a split's metrics, every example counted once."""
         return evaluate(self.eval_step, params, split.in_order(), self.carry)
 
 
-def results_of(config: ConfigDict, workdir: Path) -> Results | None:
-    """Returns the results of a finished run; None of another, and of none yet.
+def results_of(config: ConfigDict, workdir: Path, measures: Sequence[str]) -> Results | None:
+    """Returns the results of a finished run, `measures` among them; None of another, and of none yet.
 
     Raises:
       InputError: nothing can be trained in `workdir`, or what it would start with is not there.
     """
     check_workdir(workdir, config.to_dict())
     if (workdir / RESULTS).exists():
-        return read_results(workdir)
+        return read_results(workdir, measures)
     if not (workdir / CONFIG).exists():
         Start(**config.embedding).check()
     return None
@@ -227,7 +227,7 @@ def make_plan(config: ConfigDict, params: Params, epoch: int) -> Plan:
 
 
 def build_run(
-    config: ConfigDict, data: RunData[Any], network: Network, cache: Path, fresh: bool, say: Say
+    config: ConfigDict, data: RunData[Tree], network: Network, cache: Path, fresh: bool, say: Say
 ) -> Run:
     """Returns the run that trains a network; `fresh` starts from what `config.embedding` names."""
     init_key, step_key = jax.random.split(jax.random.key(config.seed))
@@ -237,7 +237,7 @@ def build_run(
     mesh, options = batch_mesh(config.devices), network.regularisers
     rows = RowAdam(plan.rate, b1=config.optimizer.momentum) if network.row_sparse else None
 
-    def make_step(optimizer: optax.GradientTransformation, trained: Flags) -> TrainStep[Any]:
+    def make_step(optimizer: optax.GradientTransformation, trained: Flags) -> Jitted:
         return make_train_step(network.loss, optimizer, mesh, rows, trained, options)
 
     state = init_state(params, plan.optimizer_at(0), options)
@@ -256,7 +256,7 @@ def first_params(
     config: ConfigDict,
     model: nn.Module,
     key: jax.Array,
-    data: RunData[Any],
+    data: RunData[Tree],
     cache: Path,
     fresh: bool,
     say: Say,
@@ -277,7 +277,7 @@ def first_params(
     return broadcast_arrays(begin, lambda _: params)[0]
 
 
-def compile_ahead(run: Run, state: TrainState, data: RunData[Any]) -> str:
+def compile_ahead(run: Run, state: TrainState, data: RunData[Tree]) -> str:
     """Compiles the steps for every shape that will come, and says how long each took."""
     batches = list(data.train.one_of_each_shape())
     seconds = run.trainer.compile(state, batches, run.plan.total)

@@ -18,7 +18,7 @@ import rnn_jax
 from rnn_jax import export_classifier
 from rnn_jax.cli import main
 from rnn_jax.errors import InputError
-from rnn_jax.layers.fused import chunk_length, keeps_gates
+from rnn_jax.layers.fused import chunk_length, keeps_activations
 from rnn_jax.models.classifier import build_classifier
 from rnn_jax.models.losses import class_log_probabilities
 from tests.helpers.runs import TEXTS, make_language_run, make_run
@@ -346,5 +346,5 @@ def test_a_layer_and_its_gradient_export_with_symbolic_sizes():
     for actual, expected in pairs:
         np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
     assert chunk_length(time) == 20
-    assert not keeps_gates(time, 3, 16)
-    assert not keeps_gates(40, batch, 16)
+    assert not keeps_activations(time, 3, 16)
+    assert not keeps_activations(40, batch, 16)

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rnn_jax import RNN, Bidirectional, LSTMCell, Stacked
-from rnn_jax.layers import rnn as rnn_room
-from rnn_jax.layers.fused import chunk_length, keeps_gates, unrolled
+from rnn_jax.layers import fused as fused_room
+from rnn_jax.layers.fused import chunk_length, keeps_activations, unrolled
 from tests.helpers.cases import CELLS, LENGTHS, SIZE, UNITS, a_batch, padded_with, parameters
 from tests.helpers.oracle import assert_trees_close, random_like
 
@@ -81,8 +81,8 @@ def test_neither_the_length_of_chunks_nor_loops_within_them_change_anything(monk
     layer = RNN(LSTMCell(UNITS), reverse=True, backend="fused")
     arguments = parameters(layer), a_batch(), a_carry(layer, 4), LENGTHS
     expected = values_and_gradients(layer, *arguments)
-    monkeypatch.setattr(rnn_room, "chunk_length", lambda steps: chunk)
-    monkeypatch.setattr(rnn_room, "unrolled", lambda steps, platform: unroll)
+    monkeypatch.setattr(fused_room, "chunk_length", lambda steps: chunk)
+    monkeypatch.setattr(fused_room, "unrolled", lambda steps, platform: unroll)
     assert_trees_close(values_and_gradients(layer, *arguments), expected, rtol=1e-5)
 
 
@@ -233,8 +233,8 @@ def test_chunks_add_few_steps(steps):
 
 
 def test_gates_are_kept_until_they_fill_a_gibibyte():
-    assert keeps_gates(400, 128, 4 * 256)
-    assert not keeps_gates(4096, 128, 4 * 512)
+    assert keeps_activations(400, 128, 4 * 256)
+    assert not keeps_activations(4096, 128, 4 * 512)
 
 
 def test_a_gpu_runs_a_chunk_without_a_loop():

@@ -1,5 +1,8 @@
 """Flax's cell protocol: a cell with a `__call__` of its own is called, whichever cell it is a subclass of."""
 
+from functools import partial
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +10,8 @@ import pytest
 
 from rnn_jax import RNN, Bidirectional, GRUCell, LSTMCell, SimpleCell, Stacked
 from rnn_jax.errors import InputError
-from rnn_jax.layers.cells import Cell
+from rnn_jax.layers import Cell, recurrent_product
+from tests.helpers import oracle
 from tests.helpers.cases import LENGTHS, UNITS, a_batch, padded_with, parameters
 from tests.helpers.oracle import assert_trees_close
 
@@ -38,6 +42,36 @@ class Sum(Cell):
         return carry, carry
 
 
+class Doubled(LSTMCell):
+    """z counts twice: the description of its parent does not hold."""
+
+    def step(self, weights, carry, z, hidden_mask=None):
+        return super().step(weights, carry, 2 * z, hidden_mask)
+
+
+class DoubledAndDescribed(Doubled):
+    fused_step = LSTMCell.fused_step._replace(read_inputs=lambda z: 2 * z)
+
+
+class Undescribed(Cell):
+    """h' = W x + U h + b, without a description."""
+
+    @nn.compact
+    def weights(self, input_size):
+        kernel, bias = self.parameters(
+            "i",
+            kernel=(self.kernel_init, (input_size, self.features)),
+            bias=(self.bias_init, (self.features,)),
+        )
+        recurrent = self.parameters("h", kernel=(self.recurrent_kernel_init, (self.features, self.features)))
+        return self.join_gates([kernel], recurrent, [bias])
+
+    def step(self, weights, carry, z, hidden_mask=None):
+        h = z + recurrent_product(weights, carry, hidden_mask)
+        return h, h
+
+
+INPUTS = {"ii", "if", "ig", "io"}
 NEGATED = {SimpleCell: NegatedSimple, GRUCell: NegatedGRU, LSTMCell: NegatedLSTM}
 
 
@@ -81,6 +115,56 @@ def test_gradients_reach_what_a_subclass_does():
     theirs = jax.grad(total)(params, layer)
     ours = jax.grad(total)(params, RNN(LSTMCell(UNITS)))
     assert_trees_close(theirs, jax.tree.map(jnp.negative, ours))
+
+
+def is_fused(layer, params):
+    return "custom_jvp_call" in str(jax.make_jaxpr(layer.apply)({"params": params}, a_batch(), LENGTHS))
+
+
+@pytest.mark.parametrize("kind", ["alone", "bidirectional", "stacked"])
+def test_a_step_of_its_own_is_run_and_never_with_the_description_of_the_parent(kind):
+    plain, theirs, described = (
+        around(kind, partial(lambda cell: RNN(cell(UNITS)), cell))
+        for cell in (LSTMCell, Doubled, DoubledAndDescribed)
+    )
+    params, x = parameters(plain), a_batch()
+    assert not is_fused(theirs, params)
+    assert is_fused(described, params)
+    found = theirs.apply({"params": params}, x, LENGTHS)
+    assert_trees_close(described.apply({"params": params}, x, LENGTHS), found)
+    doubled = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: 2 * leaf if path[-2].key in INPUTS or path[-1].key == "bias" else leaf, params
+    )
+    assert_trees_close(found, plain.apply({"params": doubled}, x, LENGTHS))
+
+
+def test_a_subclass_with_its_parents_step_keeps_its_description():
+    class Forgetful(LSTMCell):
+        forget_bias: float = -1.0
+
+    assert is_fused(RNN(Forgetful(UNITS)), parameters(RNN(LSTMCell(UNITS))))
+
+
+def test_a_cell_without_a_description_is_scanned_with_dropout_inside():
+    layer, x = RNN(Undescribed(UNITS), recurrent_dropout=0.5), a_batch()
+    params = parameters(layer)
+    assert not is_fused(layer, params)
+    found = layer.apply({"params": params}, x, LENGTHS)
+
+    def step(p, state, x, mask=1):
+        return (oracle.affine(p["i"], x) + oracle.affine(p["h"], state[0] * mask),)
+
+    zeros = [np.zeros((len(x), UNITS))]
+    assert_trees_close(found, oracle.over_time(step, params["cell"], x, LENGTHS, zeros))
+    options = {"deterministic": False, "rngs": {"dropout": jax.random.key(1)}}
+    dropped = layer.apply({"params": params}, x, LENGTHS, **options)
+    assert np.abs(np.asarray(dropped[1]) - np.asarray(found[1])).max() > 0.01
+
+
+@pytest.mark.parametrize("cell", [Doubled, Undescribed])
+def test_fused_is_refused_where_no_description_fits(cell):
+    with pytest.raises(InputError, match=rf"{cell.__name__} has a step of its own and no fused_step"):
+        RNN(cell(UNITS), backend="fused").init(jax.random.key(0), a_batch())
 
 
 @pytest.mark.parametrize("backend", ["auto", "scan"])

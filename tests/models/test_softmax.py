@@ -68,7 +68,7 @@ def test_chunks_change_neither_losses_nor_gradients(monkeypatch):
         return softmax_losses(*arrays, targets), *jax.grad(total, argnums=(0, 1, 2))(*arrays)
 
     whole = losses_and_gradients()
-    monkeypatch.setattr(softmax, "CHUNK", 3 * WORDS)  # three rows at a time, of seven
+    monkeypatch.setattr(softmax, "LOGITS_AT_ONCE", 3 * WORDS)  # three rows at a time, of seven
     for chunked, expected in zip(losses_and_gradients(), whole, strict=True):
         np.testing.assert_allclose(chunked, expected, rtol=1e-5, atol=1e-6)
 

@@ -475,7 +475,7 @@ def test_every_damage_changes_what_it_is_given(kind):
 def test_results_that_are_none_are_refused(tmp_path, content):
     (tmp_path / "results.json").write_text(content)
     with pytest.raises(InputError, match=r"results\.json"):
-        read_results(tmp_path)
+        read_results(tmp_path, ("accuracy", "examples"))
 
 
 def test_remaking_a_section_leaves_the_rest_of_the_page(tmp_path, monkeypatch):

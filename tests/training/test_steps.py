@@ -21,8 +21,8 @@ from rnn_jax.models.losses import (
     make_classifier_measure,
 )
 from rnn_jax.training.parameter_groups import group_parameters, size_of
+from rnn_jax.training.state import TrainState
 from rnn_jax.training.steps import (
-    TrainState,
     evaluate,
     init_params,
     init_state,

@@ -15,7 +15,8 @@ from rnn_jax.distributed.data_parallel import batch_mesh
 from rnn_jax.models.language_model import LanguageModel
 from rnn_jax.models.losses import make_language_loss, make_language_measure
 from rnn_jax.training.parameter_groups import group_parameters
-from rnn_jax.training.steps import TrainState, evaluate, init_params, make_eval_step, make_train_step
+from rnn_jax.training.state import TrainState
+from rnn_jax.training.steps import evaluate, init_params, make_eval_step, make_train_step
 from tests.distributed.test_data_parallel import ROOT, with_devices
 from tests.helpers.oracle import assert_trees_close
 
