@@ -15,7 +15,7 @@ import numpy as np
 
 from rnn_jax.errors import InputError, require
 
-Kept = TypeVar("Kept")
+Made = TypeVar("Made")
 
 FREE = 2**26  # bytes that the contents of any file may take
 EXPANSION = 100  # and, of a large file, times its own size; texts and vectors rarely compress to a tenth
@@ -108,10 +108,10 @@ def leftovers(path: Path) -> set[Path]:
 
 def cached(
     path: Path,
-    make: Callable[[], Kept],
-    pack: Callable[[Kept], Mapping[str, np.ndarray]],
-    unpack: Callable[[Mapping[str, np.ndarray]], Kept],
-) -> Kept:
+    make: Callable[[], Made],
+    pack: Callable[[Made], Mapping[str, np.ndarray]],
+    unpack: Callable[[Mapping[str, np.ndarray]], Made],
+) -> Made:
     """Returns the value that is kept at `path`, or makes it and keeps it there.
 
     A file that is missing or damaged is written anew. Where it cannot be written the value is made again in
@@ -129,7 +129,7 @@ def cached(
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
-            np.savez(file, **pack(value))  # type: ignore[arg-type]  # numpy reads its own options there
+            np.savez(file, **pack(value))  # type: ignore[arg-type]  # no name of an array is `allow_pickle`
     return value
 
 

@@ -9,7 +9,7 @@ How they are written and read: rnn_jax.checkpoints.orbax_store.
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, SupportsInt, TypeAlias, TypeVar
+from typing import Any, Protocol, Self, SupportsInt, TypeAlias, TypeVar
 
 import jax
 
@@ -37,8 +37,12 @@ class RunState(Protocol):
     def params(self) -> Tree:
         """The parameters, a plain nested dict."""
 
+    @property
+    def _replace(self) -> Callable[..., Self]:
+        """Returns the state with some fields replaced, as every NamedTuple does."""
+
     def _asdict(self) -> dict[str, Tree]:
-        """Returns all fields by name: what every NamedTuple has."""
+        """Returns all fields by name, as every NamedTuple does."""
 
 
 StateT = TypeVar("StateT", bound=RunState)
@@ -187,8 +191,7 @@ class Checkpoints:
         likes = {PARAMS: like.params, PROGRESS: _progress(like), EVALUATIONS: None}
         items = self.store.read(step, likes)
         self.evaluations = checked(items[EVALUATIONS], self.folder / str(step))
-        make: Callable[..., StateT] = type(like)
-        return make(params=items[PARAMS], **items[PROGRESS])
+        return like._replace(params=items[PARAMS], **items[PROGRESS])
 
     def _check_best(self, steps: Sequence[int], problems: dict[int, str]) -> None:
         """Adds to the problems of checkpoints that of the best one, if it is damaged."""
@@ -220,11 +223,9 @@ class Checkpoints:
 
 
 def _progress(state: RunState) -> dict[str, Tree]:
-    # A classifier carries nothing from step to step, and its checkpoints have no such entry.
-    there = {
-        name: value for name, value in state._asdict().items() if name != "carry" or jax.tree.leaves(value)
-    }
-    return {name: value for name, value in there.items() if name != "params"}
+    """Returns the fields beside the parameters. A classifier's carry is empty and no part of a checkpoint."""
+    fields = {name: value for name, value in state._asdict().items() if name != "params"}
+    return {name: value for name, value in fields.items() if name != "carry" or jax.tree.leaves(value)}
 
 
 def score(evaluation: Evaluation) -> tuple[float, float]:

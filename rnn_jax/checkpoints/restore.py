@@ -43,11 +43,19 @@ def read_config(workdir: Path, task: str, needed: Sequence[str]) -> ConfigDict:
     """Returns the config of a run.
 
     Args:
-      task: the kind of run that it has to be, of `USES`.
-      needed: keys that it has to have.
+      workdir: the folder of the run.
+      task: the kind of run that it has to be, such as "classify".
+      needed: dotted keys that it has to have.
 
     Raises:
       InputError: no run, or one of another kind or version; the message says how that kind is used.
+
+    >>> import tempfile
+    >>> workdir = Path(tempfile.mkdtemp())
+    >>> (workdir / "checkpoints").mkdir()
+    >>> _ = (workdir / "config.json").write_text('{"task": "classify", "seed": 7}')
+    >>> read_config(workdir, "classify", ["seed"]).seed
+    7
     """
     check_run("workdir", workdir)
     config = read_json(workdir / CONFIG)
@@ -64,7 +72,19 @@ def read_config(workdir: Path, task: str, needed: Sequence[str]) -> ConfigDict:
 
 
 def restored(workdir: Path, model: nn.Module, which: str | int, fallback: bool) -> tuple[Params, int]:
-    """Returns the parameters of a checkpoint, on the default device, and its step; raises as `load` does."""
+    """Returns the parameters of a checkpoint, on the default device, and its step.
+
+    Args:
+      workdir: the folder of the run.
+      model: the network that the parameters are for; its `init` takes token_ids [B, T] and lengths [B].
+      which: "best" (on validation), "last", or the step of a checkpoint.
+      fallback: where the wanted checkpoint cannot be read, take the newest one that can.
+
+    Raises:
+      InputError: no such checkpoint, or one that cannot be read or is of another network.
+
+    >>> params, step = restored(Path("runs/bilstm"), model, "best", fallback=False)  # doctest: +SKIP
+    """
     problems = []
     with Checkpoints(workdir) as checkpoints:
         for step in checkpoints.steps(which, fallback):

@@ -18,7 +18,7 @@ from rnn_jax.errors import InputError, choose, require
 from rnn_jax.files import check_expansion, most_bytes, path_of, replacing
 from rnn_jax.trees import Params
 
-Arrays: TypeAlias = dict[str, np.ndarray]  # by path
+ArraysByPath: TypeAlias = dict[str, np.ndarray]
 # In the metadata of .safetensors, which has none of its own, and the comment of .npz: of a zip archive's
 # directory, in which a changed byte can hide arrays, nothing is checked.
 CHECKSUM = "rnn_jax_crc32"
@@ -84,7 +84,7 @@ def load_params(path: str | Path) -> Params:
     return _nested(path, arrays)
 
 
-def _flat(params: Mapping[str, object]) -> Arrays:
+def _flat(params: Mapping[str, object]) -> ArraysByPath:
     flat = flatten_dict(dict(params), keep_empty_nodes=True)
     arrays = {}
     for path, leaf in flat.items():
@@ -102,7 +102,7 @@ def _flat(params: Mapping[str, object]) -> Arrays:
     return arrays
 
 
-def _nested(path: Path, arrays: Arrays) -> Params:
+def _nested(path: Path, arrays: ArraysByPath) -> Params:
     for name in arrays:
         parts = name.split("/")
         folders = {"/".join(parts[:end]) for end in range(1, len(parts))}
@@ -113,7 +113,7 @@ def _nested(path: Path, arrays: Arrays) -> Params:
     return unflatten_dict(arrays, sep="/")
 
 
-def _write_npz(file: BinaryIO, arrays: Arrays) -> None:
+def _write_npz(file: BinaryIO, arrays: ArraysByPath) -> None:
     # Not np.savez: an array called "file" would be its argument, and bfloat16 be written as bytes of no type.
     with zipfile.ZipFile(file, "w") as archive:
         archive.comment = f"{CHECKSUM} {_checksum(arrays)}".encode()
@@ -126,7 +126,7 @@ def _write_npz(file: BinaryIO, arrays: Arrays) -> None:
                 np.lib.format.write_array(member, array, allow_pickle=False)
 
 
-def _read_npz(path: Path) -> tuple[Arrays, str | None]:
+def _read_npz(path: Path) -> tuple[ArraysByPath, str | None]:
     # Not np.load: of arrays called "a" and "a.npy" it gives one for both.
     arrays = {}
     with zipfile.ZipFile(path) as archive:
@@ -153,7 +153,7 @@ def _check_end(path: Path, comment_size: int) -> None:
     require(size == comment_size, f"{path} cannot be read as .npz: its end is cut off, or not its own")
 
 
-def _write_safetensors(file: BinaryIO, arrays: Arrays) -> None:
+def _write_safetensors(file: BinaryIO, arrays: ArraysByPath) -> None:
     library = _safetensors()
     for name, array in arrays.items():
         require(
@@ -163,7 +163,7 @@ def _write_safetensors(file: BinaryIO, arrays: Arrays) -> None:
     file.write(library.numpy.save(arrays, metadata={CHECKSUM: _checksum(arrays)}))
 
 
-def _read_safetensors(path: Path) -> tuple[Arrays, str | None]:
+def _read_safetensors(path: Path) -> tuple[ArraysByPath, str | None]:
     with _safetensors().safe_open(path, "numpy") as file:
         return file.get_tensors(), (file.metadata() or {}).get(CHECKSUM)
 
@@ -178,7 +178,7 @@ def _safetensors() -> ModuleType:
     return safetensors
 
 
-def _checksum(arrays: Arrays) -> str:
+def _checksum(arrays: ArraysByPath) -> str:
     crc = 0
     for name, array in sorted(arrays.items()):
         header = f"{name} {array.dtype} {array.shape} ".encode()

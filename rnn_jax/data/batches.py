@@ -13,10 +13,10 @@ ROUND_TO = 16
 MOST_SIZES = 512  # that are compared for the buckets
 WHOLE = slice(None)
 
-BatchT = TypeVar("BatchT", covariant=True)
+Batch_co = TypeVar("Batch_co", covariant=True)
 
 
-class BatchSource(Protocol[BatchT]):
+class BatchSource(Protocol[Batch_co]):
     """What a run needs of one split of its data; `Batches` and `Windows` are such sources.
 
     A batch is a NamedTuple of arrays with the field `token_ids`, int32[B, T]. Calling the source with a seed
@@ -44,13 +44,13 @@ class BatchSource(Protocol[BatchT]):
     def shapes(self) -> Sequence[tuple[int, int]]:
         """The shapes [B, T] that batches have. Each is compiled once."""
 
-    def __call__(self, seed: int, step: int) -> BatchT:
+    def __call__(self, seed: int, step: int) -> Batch_co:
         """Returns the batch at `step`, counted from 0 over all epochs."""
 
-    def in_order(self) -> Iterator[BatchT]:
+    def in_order(self) -> Iterator[Batch_co]:
         """Yields every example once, in an order that is always the same: what evaluation reads."""
 
-    def one_of_each_shape(self) -> Iterator[BatchT]:
+    def one_of_each_shape(self) -> Iterator[Batch_co]:
         """Yields one batch of each of `shapes`: what is compiled before training begins."""
 
 

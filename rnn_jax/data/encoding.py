@@ -13,8 +13,8 @@ import tokenizers
 from rnn_jax.data.tokenizer import LINE_BREAK, WORD_PATTERN, Tokenizer
 from rnn_jax.files import cached
 
-Rows = list[np.ndarray]  # int32[words] of each text
-Encoded = tuple[Tokenizer, dict[str, Rows]]  # and the rows of each split
+EncodedRows = list[np.ndarray]  # int32[words] of each text
+Encoded = tuple[Tokenizer, dict[str, EncodedRows]]  # and the rows of each split
 
 
 def default_cache() -> Path:

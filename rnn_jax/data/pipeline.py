@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
-from rnn_jax.data.batches import WHOLE, Batches, BatchSource, BatchT, bucket_lengths
+from rnn_jax.data.batches import WHOLE, Batch_co, Batches, BatchSource, bucket_lengths
 from rnn_jax.data.encoding import encode_splits
 from rnn_jax.data.sources import read_texts
 from rnn_jax.data.splits import Corpus, hold_out, load_corpus
@@ -23,22 +23,22 @@ Settings: TypeAlias = Mapping[str, Any]  # a section of a config, or a dict of i
 LONGER_BUCKETS = 2  # padded lengths for texts that are longer than those to train on
 
 
-class RunData(Protocol[BatchT]):
+class RunData(Protocol[Batch_co]):
     """What a run needs of its data; `Data` (a classifier's) and `Documents` (a language model's) have it.
 
     A new kind of data is a NamedTuple, or any other object, with these attributes.
     """
 
     @property
-    def train(self) -> BatchSource[BatchT]:
+    def train(self) -> BatchSource[Batch_co]:
         """The batches to train on."""
 
     @property
-    def validation(self) -> BatchSource[BatchT]:
+    def validation(self) -> BatchSource[Batch_co]:
         """The batches that each evaluation reads; the best checkpoint is chosen on them."""
 
     @property
-    def test(self) -> BatchSource[BatchT]:
+    def test(self) -> BatchSource[Batch_co]:
         """The batches that the best checkpoint is measured on at the end."""
 
     @property
@@ -75,6 +75,18 @@ class Data(NamedTuple):
       tokenizer: what turned the texts into word ids.
       corpus: the splits as texts and labels.
       texts: returns the texts that the vocabulary was chosen from; a larger corpus is read again.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> rows = "".join(f"{word} film {n},{n % 2}\\n" for n, word in enumerate(["dull", "fine"] * 20))
+    >>> _ = (folder / "reviews.csv").write_text("text,label\\n" + rows)
+    >>> names = {"source": str(folder / "reviews.csv"), "text_column": "text", "label_column": "label"}
+    >>> corpus = names | {"label_names": (), "validation_share": 0.1, "test_share": 0.1, "split_seed": 0}
+    >>> text = {"vocab_size": 50, "lowercase": True, "strip_html": True, "vocabulary_source": ""}
+    >>> text |= {"max_length": 16, "train_length": 0, "truncate": "tail"}
+    >>> data = load_data(corpus, text, batch_size=8, buckets=1, cache=folder)
+    >>> data.train.steps_per_epoch, data.train.shapes, data.label_names
+    (4, [(8, 16)], ('0', '1'))
     """
 
     train: Batches
@@ -172,32 +184,19 @@ def load_data(
     cache: Path,
     share: slice = WHOLE,
 ) -> Data:
-    """Reads labelled texts, splits, encodes and truncates them, and lays them out in padded batches.
+    """Reads labelled texts, splits, encodes and cuts them, and pads them in batches; example: `Data`.
 
     Args:
       corpus: `config.data`, the arguments of `load_corpus`.
       text: `config.text`: the arguments of `Tokenizer.train`; max_length and truncate, as `truncate` takes
         them; train_length, the most words of a text to train on, 0 for max_length; and vocabulary_source,
         the source to choose the words from, "" for the training split.
-      batch_size: B, the rows of a batch.
-      buckets: the number of padded lengths for the texts to train on; longer texts get two more.
+      batch_size, buckets: B, and the number of padded lengths of texts to train on; longer ones get two more.
       cache: the folder that keeps the encoded texts for the next run.
       share: the rows of each batch that are wanted, as in `Batches`.
 
     Raises:
       InputError: as `load_corpus`, `Tokenizer.train`, `truncate`, `bucket_lengths` and `Batches` do.
-
-    >>> import tempfile
-    >>> folder = Path(tempfile.mkdtemp())
-    >>> rows = "".join(f"{word} film {n},{n % 2}\\n" for n, word in enumerate(["dull", "fine"] * 20))
-    >>> _ = (folder / "reviews.csv").write_text("text,label\\n" + rows)
-    >>> names = {"source": str(folder / "reviews.csv"), "text_column": "text", "label_column": "label"}
-    >>> corpus = names | {"label_names": (), "validation_share": 0.1, "test_share": 0.1, "split_seed": 0}
-    >>> text = {"vocab_size": 50, "lowercase": True, "strip_html": True, "vocabulary_source": ""}
-    >>> text |= {"max_length": 16, "train_length": 0, "truncate": "tail"}
-    >>> data = load_data(corpus, text, batch_size=8, buckets=1, cache=folder)
-    >>> data.train.steps_per_epoch, data.train.shapes, data.label_names
-    (4, [(8, 16)], ('0', '1'))
     """
     loaded = load_corpus(**corpus)
     splits = {"train": loaded.train, "validation": loaded.validation, "test": loaded.test}

@@ -36,9 +36,13 @@ class Corpus(NamedTuple):
       label_values: what stands for each label in the label column, by position.
       dropped: how many texts were left out because a later split (of train, validation, test) has them too.
 
-    >>> one = Split(["A film."], np.zeros(1, np.int32))
-    >>> Corpus(one, one, one, ("dull", "fine"), (0, 1), dropped=0).label_names
-    ('dull', 'fine')
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "reviews.csv")
+    >>> _ = path.write_text("text,label\\n" + "".join(f"film {n},{n % 2}\\n" for n in range(20)))
+    >>> names = {"text_column": "text", "label_column": "label", "label_names": ("dull", "fine")}
+    >>> corpus = load_corpus(str(path), **names, validation_share=0.2, test_share=0.1, split_seed=0)
+    >>> [len(split.texts) for split in (corpus.train, corpus.validation, corpus.test)]
+    [14, 4, 2]
     """
 
     train: Split
@@ -73,14 +77,6 @@ def load_corpus(
 
     Raises:
       InputError: no such source, column or split; a missing text or label; a share that leaves a split empty.
-
-    >>> import pathlib, tempfile
-    >>> path = pathlib.Path(tempfile.mkdtemp(), "reviews.csv")
-    >>> _ = path.write_text("text,label\\n" + "".join(f"film {n},{n % 2}\\n" for n in range(20)))
-    >>> names = {"text_column": "text", "label_column": "label", "label_names": ("dull", "fine")}
-    >>> corpus = load_corpus(str(path), **names, validation_share=0.2, test_share=0.1, split_seed=0)
-    >>> [len(split.texts) for split in (corpus.train, corpus.validation, corpus.test)]
-    [14, 4, 2]
     """
     parts = {name: data for name, data in read_source(source).items() if name in ("train", *HELD_OUT)}
     require("train" in parts, f"{source!r} has no split 'train'; name a file, or files, for it")

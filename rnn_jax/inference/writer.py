@@ -102,47 +102,41 @@ def sample(
     """Returns the prompt and `words` more, each drawn from what a forward model predicts after those before.
 
     Args:
-      apply_fn: `model.apply` of a LanguageModel; the step is compiled once for it.
-      params: its parameters.
-      tokenizer: text to word ids.
-      prompt: at least one word.
-      words: how many to draw, at least 1.
-      temperature: divides the logits; near 0 the likeliest word is taken, above 1 unlikely words come more
-        often. Positive and finite.
-      top_k: draw from so many of the likeliest words, fewer than the vocabulary has; 0 draws from all. PAD
-        is never drawn.
-      key: `jax.random.key(seed)`.
+      apply_fn, params: `model.apply` of a LanguageModel, compiled once for it, and its parameters.
+      prompt, words: text of at least one word, and how many words to draw, at least 1.
+      temperature: positive, divides the logits; near 0 the likeliest word is taken. PAD is never drawn.
+      top_k: draw from so many of the likeliest words; 0 draws from all.
 
     Raises:
-      InputError: a prompt of no words (nothing predicts a first word), or a number out of its range.
+      InputError: a prompt of no words, or a number out of its range.
 
     >>> from rnn_jax import RNN, GRUCell, LanguageModel
     >>> tokenizer = Tokenizer.train(["a fine film"], vocab_size=9, lowercase=True, strip_html=True)
     >>> model = LanguageModel(vocab_size=tokenizer.vocab_size, embedding_dim=4, encoder=RNN(GRUCell(4)))
     >>> params = model.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
-    >>> draw = partial(sample, model.apply, params, tokenizer, temperature=1.0, top_k=0)
-    >>> len(draw("a film", words=3, key=jax.random.key(1)).split())
+    >>> options = {"temperature": 1.0, "top_k": 0, "key": jax.random.key(1)}
+    >>> len(sample(model.apply, params, tokenizer, "a film", 3, **options).split())
     5
     """
-    vocabulary = tokenizer.words
-    require(words > 0, f"words is {words}; give at least 1")
-    require(
-        0 < temperature < float("inf"),
-        f"temperature is {temperature}; it must be positive and finite (near 0: the likeliest word)",
-    )
-    require(
-        0 <= top_k < len(vocabulary), f"top_k is {top_k}; give 0 for all, or at most {len(vocabulary) - 1}"
-    )
-    ids = tokenizer.encode([prompt])[0].tolist()
-    require(len(ids) > 0, f"prompt is {prompt!r}, which has no words; nothing predicts a first word")
+    vocabulary, ids = tokenizer.words, tokenizer.encode([prompt])[0].tolist()
+    _check_sampling(words, temperature, top_k, len(vocabulary))
+    require(bool(ids), f"prompt is {prompt!r}, which has no words; nothing predicts a first word")
     step = partial(_next_word, apply_fn, top_k, {"params": params}, temperature)
-    text = [jnp.asarray(word, jnp.int32) for word in ids]
-    carry = None
+    text, carry = [jnp.asarray(word, jnp.int32) for word in ids], None
     for place in range(len(ids) - 1 + words):
         carry, word = step(carry, text[place], jax.random.fold_in(key, place))
         if place >= len(ids) - 1:
             text.append(word)
     return " ".join([prompt, *(vocabulary[word] for word in jax.device_get(text[len(ids) :]))])
+
+
+def _check_sampling(words: int, temperature: float, top_k: int, vocab_size: int) -> None:
+    require(words > 0, f"words is {words}; give at least 1")
+    require(
+        0 < temperature < float("inf"),
+        f"temperature is {temperature}; it must be positive and finite (near 0: the likeliest word)",
+    )
+    require(0 <= top_k < vocab_size, f"top_k is {top_k}; give 0 for all, or at most {vocab_size - 1}")
 
 
 @partial(jax.jit, static_argnums=(0, 1))
