@@ -165,8 +165,9 @@ def build_classifier(
       InputError: an unknown name, a size below 1, a rate outside [0, 1), or an option that cannot be used.
 
     >>> from rnn_jax.models import build_classifier
-    >>> keys = {"embedding_dim": 4, "pooling": "max", "dtype": "float32", "cell": "gru", "hidden": 8}
-    >>> keys |= {"layers": 1, "bidirectional": True, "merge": "concat", "residual": False} | {"layer_norm": False}
+    >>> keys = {"embedding_dim": 4, "pooling": "max", "dtype": "float32", "hidden": 8, "layers": 1}
+    >>> keys |= {"cell": "gru", "bidirectional": True, "merge": "concat"}
+    >>> keys |= {"residual": False, "layer_norm": False}
     >>> rates = ["word_dropout", "embedding_dropout", "recurrent_dropout", "layer_dropout", "dropout"]
     >>> type(build_classifier(100, 2, **keys, **dict.fromkeys(rates, 0.0)).encoder).__name__
     'Bidirectional'
