@@ -20,7 +20,20 @@ DEEPEST = 256  # layers: each is an object before anything is compiled
 
 
 class EncoderSettings(TypedDict):
-    """The keys of `config.model` that describe the recurrent layers: see `build_encoder`."""
+    """The keys of `config.model` that describe the recurrent layers.
+
+    Attributes:
+      cell: "simple", "lstm" or "gru".
+      hidden: H, the units of each direction, at least 1.
+      layers: how many, 1 to 256.
+      bidirectional: read both ways.
+      merge: joins the two directions: "concat", "sum", "mul" or "ave".
+      merge_at: "layer" merges after each layer, "top" runs a stack each way and merges their outputs.
+      residual: see `Stacked`.
+      layer_norm: see `LSTMCell`; of the lstm only.
+      recurrent_dropout: rate in [0, 1) inside the cells; see `RNN`.
+      layer_dropout: rate in [0, 1) between layers; it needs at least two layers.
+    """
 
     cell: str
     hidden: int
@@ -145,23 +158,18 @@ def build_classifier(
 ) -> TextClassifier:
     """Returns a classifier from the keys of `config.model`.
 
-    Args:
-      vocab_size: V, at least 1.
-      num_classes: C, at least 2.
-      embedding_dim, pooling, word_dropout, embedding_dropout, dropout: see `TextClassifier`.
-      dtype: "float32" or "bfloat16", the compute type.
-      **encoder: the other keys, those of `build_encoder`.
+    The compute type `dtype` is "float32" or "bfloat16". Up to `dropout` the others are attributes of
+    `TextClassifier`; `encoder` are the keys in `EncoderSettings`.
 
     Raises:
       InputError: an unknown name, a size below 1, a rate outside [0, 1), or an option that cannot be used.
 
     >>> from rnn_jax.models import build_classifier
-    >>> rates = {"word_dropout": 0.0, "embedding_dropout": 0.0, "dropout": 0.5}
-    >>> rates |= {"recurrent_dropout": 0.0, "layer_dropout": 0.0}
-    >>> layers = {"cell": "gru", "hidden": 8, "layers": 1, "bidirectional": True, "merge": "concat"}
-    >>> layers |= {"residual": False, "layer_norm": False}
-    >>> other = {"embedding_dim": 4, "pooling": "max", "dtype": "float32"}
-    >>> type(build_classifier(100, 2, **other, **layers, **rates).encoder).__name__
+    >>> keys = {"embedding_dim": 4, "pooling": "max", "dtype": "float32", "hidden": 8, "layers": 1}
+    >>> keys |= {"cell": "gru", "bidirectional": True, "merge": "concat"}
+    >>> keys |= {"residual": False, "layer_norm": False}
+    >>> rates = ["word_dropout", "embedding_dropout", "recurrent_dropout", "layer_dropout", "dropout"]
+    >>> type(build_classifier(100, 2, **keys, **dict.fromkeys(rates, 0.0)).encoder).__name__
     'Bidirectional'
     """
     require(vocab_size > 0, f"vocab_size is {vocab_size}; give at least 1")
@@ -172,17 +180,9 @@ def build_classifier(
     check_rate("model.embedding_dropout", embedding_dropout)
     check_rate("model.dropout", dropout)
     compute_dtype = choose("model.dtype", dtype, DTYPES)
-    return TextClassifier(
-        vocab_size=vocab_size,
-        embedding_dim=embedding_dim,
-        num_classes=num_classes,
-        encoder=build_encoder(dtype=compute_dtype, **encoder),
-        pooling=pooling,
-        word_dropout=word_dropout,
-        embedding_dropout=embedding_dropout,
-        dropout=dropout,
-        dtype=compute_dtype,
-    )
+    layers = build_encoder(dtype=compute_dtype, **encoder)
+    rates = word_dropout, embedding_dropout, dropout
+    return TextClassifier(vocab_size, embedding_dim, num_classes, layers, pooling, *rates, compute_dtype)
 
 
 def build_encoder(
@@ -201,18 +201,7 @@ def build_encoder(
 ) -> Layer:
     """Returns `layers` equal recurrent layers from the keys of `config.model`.
 
-    Args:
-      cell: "simple", "lstm" or "gru".
-      hidden: H, the units of each direction, at least 1.
-      layers: how many, 1 to 256.
-      bidirectional: read both ways.
-      merge: joins the two directions: "concat", "sum", "mul" or "ave".
-      merge_at: "layer" merges after each layer, "top" runs a stack each way and merges their outputs.
-      residual: see `Stacked`.
-      layer_norm: see `LSTMCell`; of the lstm only.
-      recurrent_dropout: rate in [0, 1) inside the cells; see `RNN`.
-      layer_dropout: rate in [0, 1) between layers; it needs at least two layers.
-      dtype: the compute type.
+    The keys are those of `EncoderSettings`; `dtype` is the compute type.
 
     Raises:
       InputError: as `build_classifier`.
@@ -226,8 +215,21 @@ def build_encoder(
     ['LSTMCell', 'LSTMCell']
     """
     rnn = rnn_maker(cell, hidden, layer_norm, recurrent_dropout, dtype)
+    check_stack(layers, layer_dropout, bidirectional, merge, merge_at)
+
+    def stack(both: bool) -> Layer:
+        stacked: list[Layer] = [Bidirectional(rnn(), rnn(), merge) if both else rnn() for _ in range(layers)]
+        return stacked[0] if layers == 1 and not residual else Stacked(stacked, layer_dropout, residual)
+
+    if bidirectional and merge_at == "top":
+        return Bidirectional(stack(both=False), stack(both=False), merge)
+    return stack(bidirectional)
+
+
+def check_stack(layers: int, layer_dropout: float, bidirectional: bool, merge: str, merge_at: str) -> None:
+    """Raises InputError unless the settings are known, in range, and of use together."""
     choose("model.merge", merge, MERGES)
-    at_top = choose("model.merge_at", merge_at, {"layer": False, "top": True})
+    choose("model.merge_at", merge_at, {"layer": None, "top": None})
     for name, value, plain in (("merge", merge, "concat"), ("merge_at", merge_at, "layer")):
         require(
             bidirectional or value == plain, f"model.{name} is {value!r}, but model.bidirectional is False"
@@ -237,14 +239,6 @@ def build_encoder(
     require(
         layers > 1 or not layer_dropout, f"model.layer_dropout is {layer_dropout}, but there is one layer"
     )
-
-    def stack(both: bool) -> Layer:
-        stacked: list[Layer] = [Bidirectional(rnn(), rnn(), merge) if both else rnn() for _ in range(layers)]
-        return stacked[0] if layers == 1 and not residual else Stacked(stacked, layer_dropout, residual)
-
-    if bidirectional and at_top:
-        return Bidirectional(stack(both=False), stack(both=False), merge)
-    return stack(bidirectional)
 
 
 def rnn_maker(

@@ -183,8 +183,7 @@ def build_language_model(
     """Returns a language model from the keys of `config.model`.
 
     Args:
-      vocab_size: V, at least 1.
-      embedding_dim, tied, type_dropout, embedding_dropout, output_dropout: see `LanguageModel`.
+      vocab_size, embedding_dim, tied, type_dropout, embedding_dropout, output_dropout: see `LanguageModel`.
       dtype: "float32" or "bfloat16", the compute type.
       **encoder: cell, hidden, layers, recurrent_dropout, layer_dropout: see `build_encoder`.
 
@@ -208,13 +207,5 @@ def build_language_model(
     layers = build_encoder(
         bidirectional=False, merge="concat", residual=False, layer_norm=False, dtype=compute_dtype, **encoder
     )
-    return LanguageModel(
-        vocab_size=vocab_size,
-        embedding_dim=embedding_dim,
-        encoder=layers,
-        tied=tied,
-        type_dropout=type_dropout,
-        embedding_dropout=embedding_dropout,
-        output_dropout=output_dropout,
-        dtype=compute_dtype,
-    )
+    rates = type_dropout, embedding_dropout, output_dropout
+    return LanguageModel(vocab_size, embedding_dim, layers, tied, *rates, compute_dtype)
