@@ -73,6 +73,8 @@ def broadcast_arrays(
         return read()
     found, note = _told(read, lambda found: found[1])
     leaves, structure = jax.tree.flatten(found[0] if leads() else like(note))
+    if not leaves:  # nothing was read, on any process
+        return jax.tree.unflatten(structure, []), note
     arrays = [np.asarray(leaf) for leaf in leaves]
     on_process_zero(lambda: None)  # wait here for process 0, and not in the reduction
     sent = np.frombuffer(b"".join(array.tobytes() for array in arrays), np.uint8)
