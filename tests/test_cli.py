@@ -110,6 +110,7 @@ def test_column_of_another_name(workdir, capsys, tmp_path):
     assert "Did you mean 'review'" in error
 
 
+@pytest.mark.slow
 def test_table_shows_hostile_text_as_it_is(workdir, capsys):
     texts = ["[bold]x[/bold] :smile:", "[/x]", "😀\n\x00film\x1b[2J", "w " * 1000, "", "\udcff"]
     rows = table_rows(run(capsys, "predict", workdir, *texts))
@@ -121,6 +122,7 @@ def test_table_shows_hostile_text_as_it_is(workdir, capsys):
         assert float(row[1]) == pytest.approx(max(line["probabilities"].values()), abs=6e-4)
 
 
+@pytest.mark.slow
 def test_table_shows_hostile_labels_as_they_are(tmp_path, capsys):
     names = ("[red]", "[/x] :smile:", "a\nb")
     make_run(tmp_path / "w", names=names, values=("r", "x", "b"), accuracies=(0.5,))
@@ -143,6 +145,7 @@ def test_no_rows_predict_nothing_and_cannot_be_evaluated(workdir, capsys, tmp_pa
     assert "holds no rows" in refused(capsys, "evaluate", "--workdir", workdir, "--data", path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
 def test_evaluation_of_a_file(workdir, capsys, tmp_path, suffix):
     path = write(tmp_path / f"labelled.{suffix}", ROWS)
@@ -179,6 +182,7 @@ def test_unknown_labels_are_named(workdir, capsys, tmp_path):
     assert "label column holds [[1]]" in refused(capsys, "evaluate", "--workdir", workdir, "--data", path)
 
 
+@pytest.mark.slow
 def test_which_checkpoint(workdir, capsys, tmp_path):
     outputs = {run(capsys, "predict", workdir, "--which", which, "a film") for which in ("1", "best", "last")}
     assert len(outputs) == 3
@@ -258,6 +262,7 @@ def unlabelled(folder):
     return str(folder)
 
 
+@pytest.mark.slow
 @GENSIM
 def test_vectors_are_of_all_texts_but_those_held_out(tmp_path, capsys):
     out = tmp_path / "new" / "v.txt"
@@ -274,6 +279,7 @@ def test_vectors_are_of_all_texts_but_those_held_out(tmp_path, capsys):
     assert out.read_bytes() != first
 
 
+@pytest.mark.slow
 @GENSIM
 def test_settings_of_vectors_reach_the_training(tmp_path, monkeypatch):
     seen = {}
@@ -309,6 +315,7 @@ def test_texts_of_too_few_words_for_vectors_are_refused(tmp_path, capsys):
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_sampling_prints_what_the_language_model_writes(tmp_path, capsys):
     make_language_run(tmp_path / "run")
     arguments = ["--prompt", "a great film", "--words", "5", "--top-k", "3", "--seed", "2"]
@@ -317,6 +324,7 @@ def test_sampling_prints_what_the_language_model_writes(tmp_path, capsys):
     assert printed == writer.write("a great film", 5, temperature=0.8, top_k=3, seed=2) + "\n"
 
 
+@pytest.mark.slow
 def test_a_command_for_the_other_kind_of_run_says_what_to_use(tmp_path, workdir, capsys):
     make_language_run(tmp_path / "run")
     assert "rnn-jax sample" in refused(capsys, "predict", "--workdir", tmp_path / "run", "a film")

@@ -48,6 +48,7 @@ def save_all(workdir, accuracies, keep=1):
     return workdir
 
 
+@pytest.mark.slow
 def test_restored_equals_saved_bit_for_bit_in_structure_type_and_value(tmp_path):
     save_all(tmp_path, [0.5, 0.6])
     with Checkpoints(tmp_path) as checkpoints:

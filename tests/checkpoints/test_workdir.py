@@ -162,6 +162,7 @@ def test_workdir_keeps_other_runs_out_while_it_is_open(tmp_path):
     make(workdir, KNOWN)
 
 
+@pytest.mark.slow
 def test_process_that_is_killed_lets_go_of_its_workdir(tmp_path):
     program = (
         "import os, sys; from pathlib import Path; from rnn_jax.checkpoints.workdir import open_workdir\n"

@@ -211,6 +211,7 @@ def test_nnx_has_the_same_outputs(name, network):
     )
 
 
+@pytest.mark.slow
 def test_haiku_has_the_same_outputs():
     hk = pytest.importorskip("haiku", reason="the framework to compare with; pip install -e '.[interop]'")
 
@@ -232,6 +233,7 @@ def test_haiku_has_the_same_outputs():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
 def test_equinox_has_the_same_outputs(kind):
     eqx = pytest.importorskip("equinox", reason="the framework to compare with; pip install -e '.[interop]'")
@@ -344,6 +346,7 @@ def normal_params(kind, layers, directions, size, units, seed):
     return jax.tree.map(with_zeros, params)
 
 
+@pytest.mark.slow
 @given(**SHAPES, length=st.integers(1, 4))
 @settings(deadline=None, max_examples=60, derandomize=True)
 def test_torchs_layout_is_read_and_written_as_its_formulas_say(length, seed, **shape):
@@ -365,6 +368,7 @@ def test_torchs_layout_is_read_and_written_as_its_formulas_say(length, seed, **s
     )
 
 
+@pytest.mark.slow
 @given(**SHAPES, narrow=st.booleans())
 @settings(deadline=None, max_examples=60, derandomize=True)
 def test_what_is_written_is_read_back_bit_for_bit(narrow, **shape):

@@ -71,6 +71,7 @@ trees = st.dictionaries(
 )
 
 
+@pytest.mark.slow
 @both
 @given(tree=trees)
 @settings(deadline=None, max_examples=50, derandomize=True)

@@ -95,16 +95,19 @@ def dropped(x, **options):
     return Dropout(0.5).apply({}, x, False, rngs={"dropout": jax.random.key(2)}, **options)
 
 
+@pytest.mark.slow
 def test_the_mask_of_a_row_depends_on_no_other_row():
     np.testing.assert_array_equal(dropped(jnp.ones((2, 5, 8))), dropped(jnp.ones((7, 5, 8)))[:2])
 
 
+@pytest.mark.slow
 def test_the_mask_of_a_row_is_that_of_its_number_in_the_whole_batch():
     whole = dropped(jnp.ones((6, 8)))
     parts = jax.vmap(dropped, axis_name=BATCH_AXIS)(jnp.ones((3, 2, 8)))
     np.testing.assert_array_equal(parts.reshape(6, 8), whole)
 
 
+@pytest.mark.slow
 def test_masks_drop_their_rate_and_keep_the_mean():
     kept = dropped(jnp.ones((500, 100)))
     assert set(np.unique(kept)) == {0.0, 2.0}

@@ -33,6 +33,7 @@ def test_what_the_user_has_set_is_left_alone(variables):
     assert f"{host.DEVICE_COUNT_FLAG}=5" in host.describe_environment()
 
 
+@pytest.mark.slow
 def test_a_command_starts_again_once_with_its_arguments():
     code = (
         "import os, sys; from rnn_jax.distributed import host;"
@@ -49,6 +50,7 @@ def test_a_command_starts_again_once_with_its_arguments():
     assert done.stdout.splitlines()[2].startswith("3 ['a', '--b=c d']")
 
 
+@pytest.mark.slow
 def test_xla_takes_the_fusion_option_and_counts_the_same():
     """The option has no documentation: that XLA still knows it, and that a step then has fewer kernels."""
     code = (

@@ -52,6 +52,7 @@ def weighted(values):
     return sum((random_like(leaf, seed) * leaf).sum() for seed, leaf in enumerate(jax.tree.leaves(values)))
 
 
+@pytest.mark.slow
 def test_the_page_checks_both_directions_and_every_gradient():
     assert len(BLOCKS) == 2
     assert set(names()["results"]) == {False, True}
@@ -59,6 +60,7 @@ def test_the_page_checks_both_directions_and_every_gradient():
         assert all(np.abs(leaf).max() > 1e-3 for leaf in jax.tree.leaves(gradients))
 
 
+@pytest.mark.slow
 def test_the_check_of_the_page_finds_a_wrong_description(monkeypatch):
     cell = names()["PeepholeLSTMCell"]
 
@@ -70,6 +72,7 @@ def test_the_check_of_the_page_finds_a_wrong_description(monkeypatch):
         exec(BLOCKS[1], dict(names()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["fused", "scan"])
 @pytest.mark.parametrize("reverse", [False, True])
 def test_values_are_the_equations(reverse, backend):
@@ -79,6 +82,7 @@ def test_values_are_the_equations(reverse, backend):
     assert_trees_close(found, oracle.over_time(peephole_lstm, params["cell"], x, LENGTHS, initial, reverse))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remat", [False, True])
 @pytest.mark.parametrize("reverse", [False, True])
 def test_gradients_are_differences_of_the_equations(reverse, remat):
@@ -105,6 +109,7 @@ def test_gradients_are_differences_of_the_equations(reverse, remat):
             np.testing.assert_allclose(slope, (ahead - behind) / 2, rtol=1e-6, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_it_is_fused_in_every_layer_and_trains_there():
     def both():
         return RNN(names()["PeepholeLSTMCell"](4), recurrent_dropout=0.1)
@@ -136,6 +141,7 @@ def test_it_is_fused_in_every_layer_and_trains_there():
     assert min(jax.tree.leaves(moved["layers_0"]["forward_rnn"]["cell"]["peepholes"])) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
 def test_gradients_of_the_peepholes_have_the_type_of_the_parameters(dtype):
     layer = RNN(names()["PeepholeLSTMCell"](4, dtype=dtype), backend="fused")

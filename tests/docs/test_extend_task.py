@@ -67,6 +67,7 @@ def test_a_setting_that_it_does_not_read_is_refused(stars, tmp_path):
         train_and_evaluate(config, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_it_learns_goes_on_to_the_same_bits_and_predicts(stars, tmp_path):
     config = settings_of(stars, tmp_path)
     whole = train_and_evaluate(config, tmp_path / "whole")

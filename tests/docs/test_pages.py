@@ -43,6 +43,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_readme(folder):
     make_run(folder / "runs" / "smoke")
     names = run_page("README.md")
@@ -51,18 +52,21 @@ def test_readme(folder):
     assert names["probabilities"].shape == (2, 2)
 
 
+@pytest.mark.slow
 def test_layers():
     names = run_page("docs/layers.md")
     assert names["feature"].shape == (8, 64)
     assert np.all(np.asarray(names["outputs"])[3] == 0)
 
 
+@pytest.mark.slow
 def test_ragged_batches():
     names = run_page("docs/ragged.md")
     assert names["buckets"] == (16, 32)
     assert names["batch"].token_ids.shape[0] == 2
 
 
+@pytest.mark.slow
 def test_predict(folder):
     make_run(folder / "runs" / "smoke")
     names = run_page("docs/predict.md")
@@ -70,6 +74,7 @@ def test_predict(folder):
     assert names["probabilities"][0, 1] == pytest.approx(first, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_own_data(folder):
     results = run_page("docs/own_data.md")["results"]
     assert (results["examples"], results["label_names"]) == (12, ["0", "1"])
@@ -97,6 +102,7 @@ def test_training(checked_only):
     assert rnn_jax.training.check_config(names["get_config"]())
 
 
+@pytest.mark.slow
 def test_pretraining():
     config = run_page("docs/pretraining.md")["config"]
     model = rnn_jax.models.build_classifier(20, 2, **config.model)
@@ -106,6 +112,7 @@ def test_pretraining():
     assert groups.starts() == [0, 10]
 
 
+@pytest.mark.slow
 def test_interchange_has_the_same_outputs_in_all_three(folder):
     torch = pytest.importorskip("torch", reason="the framework to compare with; pip install torch")
     names = run_page("docs/interchange.md")

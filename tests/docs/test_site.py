@@ -34,6 +34,7 @@ def test_every_wing_has_its_page_of_the_reference():
     assert wings <= {path.stem for path in (DOCS / "api").glob("*.md")}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("material") is None, reason="pip install -e '.[docs]'")
 def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path):
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]

@@ -61,6 +61,7 @@ def test_scores_sum_to_the_change_from_the_baseline_the_closer_the_more_steps(be
     assert abs(found.value - found.baseline) > 0.1
 
 
+@pytest.mark.slow
 def test_values_are_the_models_of_the_text_and_of_zero_vectors(predictor):
     found = predictor.attribute(WORDS, "positive", of="probability")
     assert found.value == pytest.approx(predictor.predict([WORDS]).probabilities[0, 1], abs=1e-6)
@@ -74,6 +75,7 @@ def test_values_are_the_models_of_the_text_and_of_zero_vectors(predictor):
     np.testing.assert_allclose(other.scores, -logit.scores, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_words_are_those_that_predict_reads(predictor):
     words = predictor.tokenizer.spell(WORDS)[1]
     found = predictor.attribute(WORDS)
@@ -88,6 +90,7 @@ def test_words_are_those_that_predict_reads(predictor):
     assert empty.value == empty.baseline
 
 
+@pytest.mark.slow
 def test_padding_has_no_attribution_and_changes_none(predictor):
     (ids,) = predictor.tokenizer.encode(["what an awful film"])
     scores = []
@@ -103,6 +106,7 @@ def test_padding_has_no_attribution_and_changes_none(predictor):
     assert np.abs(scores[0]).min() > 1e-4
 
 
+@pytest.mark.slow
 def test_of_several_classes_each_has_its_log_odds(three_classes):
     (probabilities,) = three_classes.predict([WORDS]).probabilities
     for label, p in zip(three_classes.label_names, probabilities, strict=True):
@@ -124,6 +128,7 @@ def test_what_cannot_be_attributed_is_refused(predictor):
         predictor.attribute(["great"])
 
 
+@pytest.mark.slow
 def test_attribution_of_a_compiled_caller_is_the_same(predictor):
     (ids,) = predictor.tokenizer.encode(["great dull film"])
 

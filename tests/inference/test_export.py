@@ -94,6 +94,7 @@ def both(predictor, path, batch, time):
     return np.asarray(actual), np.asarray(class_log_probabilities(logits))
 
 
+@pytest.mark.slow
 def test_the_documented_program_predicts_the_same_without_this_library(exported, predictor, tmp_path):
     code = PROGRAM + (
         "\nimport sys\n"
@@ -118,6 +119,7 @@ def test_the_documented_program_predicts_the_same_without_this_library(exported,
     assert len(set(np.round(expected.probabilities[:, 1], 5))) > 5
 
 
+@pytest.mark.slow
 def test_any_number_of_texts_is_predicted_the_same(exported, predictor):
     predict = load(exported)
     for texts in ([], [""], ["great"], ALL_TEXTS[:4], ALL_TEXTS[:9]):
@@ -151,6 +153,7 @@ def test_every_kind_of_network_gives_the_same_bits(tmp_path, name):
     np.testing.assert_array_equal(actual, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("batch", "time"), [(1, 1), (1, 7), (3, 33), (2, 47)])
 def test_any_shape_gives_the_same(exported, predictor, batch, time):
     """Also shapes that no bucket of the run has, and times that are no multiple of a chunk."""
@@ -303,6 +306,7 @@ def test_a_missing_package_is_named(predictor, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_command_exports_the_checkpoint_that_is_asked_for(tmp_path, capsys):
     make_run(tmp_path / "w")
     out = tmp_path / "e.zip"
@@ -316,6 +320,7 @@ def test_the_command_exports_the_checkpoint_that_is_asked_for(tmp_path, capsys):
     np.testing.assert_array_equal(parts(out)[1]["embedding/embedding"], last.params["embedding"]["embedding"])
 
 
+@pytest.mark.slow
 def test_a_language_model_is_refused_with_its_uses(tmp_path, capsys):
     make_language_run(tmp_path / "w")
     with pytest.raises(SystemExit) as stopped:
@@ -329,6 +334,7 @@ def test_a_language_model_is_refused_with_its_uses(tmp_path, capsys):
     assert not (tmp_path / "e.zip").exists()
 
 
+@pytest.mark.slow
 def test_a_layer_and_its_gradient_export_with_symbolic_sizes():
     """`RNN` chooses by shape; of a symbol it knows nothing, and takes what is right for any shape."""
     layer = rnn_jax.RNN(rnn_jax.GRUCell(4))

@@ -68,6 +68,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 def test_predictions_are_those_of_each_text_alone_in_the_order_given(predictor):
     texts = [*TEXTS, *HOSTILE.values(), *reversed(TEXTS), "a great film " * 3]
     labels, probabilities = predictor.predict(texts)
@@ -99,6 +100,7 @@ def test_what_is_no_list_of_strings_is_a_type_error(predictor, texts, message):
         predictor.predict(texts)
 
 
+@pytest.mark.slow
 def test_apply_fn_is_compiled_and_runs_the_model_as_trained(run, predictor):
     ids, lengths = predictor.tokenizer.encode(TEXTS[:1])[0][None], np.array([4])
     model = build_classifier(predictor.tokenizer.vocab_size, 2, **predictor.config.model)

@@ -55,6 +55,7 @@ def test_the_cases_have_every_pooling_and_every_pooling_can_be_read_word_by_word
     assert len(CELL_SETTINGS) == len(CELLS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", POOLINGS)
 def test_a_running_pooling_is_the_pooling_of_each_prefix(kind):
     outputs, pool = 20 * a_batch(time=7), Pooling(kind)  # scores that rise and fall far within a row
@@ -75,6 +76,7 @@ def predictor():
     return make_predictor(("bad", "fair", "good"), pooling="attention")
 
 
+@pytest.mark.slow
 def test_up_to_max_length_a_stream_says_what_predict_says_of_the_text(predictor):
     words = predictor.stream().feed(WORDS).words[:12]
     texts = [" ".join(words[:count]) for count in range(13)]

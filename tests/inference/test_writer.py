@@ -19,6 +19,7 @@ def run(tmp_path_factory):
     return workdir, make_language_run(workdir)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("which", "step"), [("best", 2), ("last", 3), (1, 1)])
 def test_loaded_parameters_are_those_saved_and_the_best_have_the_least_loss(run, which, step):
     writer = rnn_jax.load_language_model(run[0], which=which)
@@ -26,6 +27,7 @@ def test_loaded_parameters_are_those_saved_and_the_best_have_the_least_loss(run,
     assert all(map(same, jax.tree.leaves(writer.params), jax.tree.leaves(run[1][step])))
 
 
+@pytest.mark.slow
 def test_writing_is_sampling_with_the_key_of_the_seed(run):
     writer = rnn_jax.load_language_model(run[0])
     written = writer.write("a great film", seed=3, **OPTIONS)
@@ -39,6 +41,7 @@ def test_writing_is_sampling_with_the_key_of_the_seed(run):
     assert {writer.write("a great film", seed=seed, **OPTIONS) for seed in range(5)} != {written}
 
 
+@pytest.mark.slow
 def test_near_no_temperature_the_likeliest_word_comes(run):
     writer = rnn_jax.load_language_model(run[0])
     ids = writer.tokenizer.encode([TEXTS[0]])[0]
@@ -49,6 +52,7 @@ def test_near_no_temperature_the_likeliest_word_comes(run):
     assert written.split()[-1] == writer.tokenizer.words[logits.argmax()]
 
 
+@pytest.mark.slow
 def test_each_kind_of_run_says_how_it_is_used_where_the_other_is_wanted(run, tmp_path):
     with pytest.raises(InputError, match=r"holds a language model, which has no labels: use .*from_workdir"):
         rnn_jax.load(run[0])

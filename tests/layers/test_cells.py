@@ -58,6 +58,7 @@ def test_a_step_is_the_equations(name):
     assert_trees_close(output, outputs[:, 0])
 
 
+@pytest.mark.slow
 @every_cell
 def test_gradients_are_finite_differences(name):
     with jax.enable_x64(True):

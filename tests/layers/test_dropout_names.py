@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 import numpy as np
+import pytest
 
 from rnn_jax import RNN, GRUCell, Pooling, TextClassifier
 from rnn_jax.layers.dropout import Dropout
@@ -23,6 +24,7 @@ class CompactClassifier(nn.Module):
         return nn.Dense(3, name="head")(Dropout(0.5)(pooled, False))
 
 
+@pytest.mark.slow
 def test_dropout_draws_as_it_did_before_the_classifier_had_parts():
     rates = {"word_dropout": 0.3, "embedding_dropout": 0.4, "dropout": 0.5}
     model = TextClassifier(9, 5, 3, RNN(GRUCell(4), recurrent_dropout=0.3), "attention", **rates)

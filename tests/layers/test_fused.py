@@ -102,6 +102,7 @@ def test_fused_is_the_scan_at_any_ragged_shape(name, reverse, remat, time, fract
     compare(name, reverse, remat, a_batch(batch=len(fractions), time=time), lengths)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("chunk", "unroll"), [(4, 1), (7, 7), *SLOW_CHUNKS])
 def test_neither_the_length_of_chunks_nor_loops_within_them_change_anything(monkeypatch, chunk, unroll):
     layer = RNN(LSTMCell(UNITS), reverse=True, backend="fused")
@@ -137,6 +138,7 @@ def test_bfloat16_is_as_near_to_float32_as_the_scan_is(name):
     assert relative_error(fused, exact) < 0.05
 
 
+@pytest.mark.slow
 def test_bfloat16_gradients_add_up_in_float32():
     """One chunk or twenty give the same gradient up to the rounding of single chunks."""
     layer = RNN(LSTMCell(UNITS, dtype=jnp.bfloat16), backend="fused")
@@ -181,6 +183,7 @@ def test_bfloat16_gradients_batch_and_differentiate():
     assert relative_error(curvature, expected) < 0.1
 
 
+@pytest.mark.slow
 def test_the_carry_given_decides_its_type():
     layer = RNN(LSTMCell(UNITS), backend="fused")
     carry = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), a_carry(layer, 4))
@@ -240,6 +243,7 @@ def test_auto_is_fused_for_our_cells_inside_every_layer():
     assert program.count("custom_jvp_call") == 3
 
 
+@pytest.mark.slow
 def test_a_cell_with_a_step_of_its_own_is_scanned():
     class Doubled(LSTMCell):
         def step(self, weights, carry, z, hidden_mask=None):

@@ -85,6 +85,7 @@ def test_a_first_call_may_have_any_leading_axes():
     assert all(shape == shapes[0] for shape in shapes)
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_the_flat_batch():
     layer, (params, x, initial) = LAYERS["stacked"], a_grid("stacked")
 

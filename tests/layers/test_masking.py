@@ -55,6 +55,7 @@ def test_the_maximum_of_negative_values_is_not_the_padding():
     np.testing.assert_array_equal(max_over_time(x, jnp.array([2])), [[-5, -5]])
 
 
+@pytest.mark.slow
 def test_softmax_weights_sum_to_one_over_the_valid_steps():
     scores = x_BTF[:, :, 0]
     weights = np.asarray(softmax_over_time(scores, LENGTHS))

@@ -33,6 +33,7 @@ from tests.helpers.oracle import assert_trees_close, random_like
 every_cell = pytest.mark.parametrize("name", CELLS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reverse", [False, True])
 @every_cell
 def test_rnn_is_a_loop_over_the_valid_steps(name, reverse):
@@ -71,6 +72,7 @@ def test_bidirectional_merges_two_loops(merge):
     assert_trees_close(layer.final_hidden(carry), MERGES[merge](forward[-1], backward[-1]))
 
 
+@pytest.mark.slow
 def test_stacked_is_layer_after_layer_of_any_cells_widths_and_directions():
     layer = Stacked([bidirectional("gru", 2), rnn("lstm", 5), rnn("simple", 3, reverse=True)])
     params, x = parameters(layer), a_batch()
@@ -185,6 +187,7 @@ def test_derivatives_of_both_modes_and_orders_are_finite_differences(name):
         assert abs(first[0]) > 1e-2 < abs(second[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gru", "norm_lstm"])
 def test_bfloat16_outputs_are_near_float32_and_the_carry_keeps_its_type(name):
     layer = LAYERS[name]

@@ -113,6 +113,7 @@ def test_a_subclass_of_the_base_class_needs_nothing_but_its_call():
     np.testing.assert_allclose(np.asarray(outputs)[2, :, 0], sums[2], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_gradients_reach_what_a_subclass_does():
     layer, x = RNN(NegatedLSTM(UNITS)), a_batch()
     params = parameters(RNN(LSTMCell(UNITS)))
@@ -129,6 +130,7 @@ def is_fused(layer, params):
     return "custom_jvp_call" in str(jax.make_jaxpr(layer.apply)({"params": params}, a_batch(), LENGTHS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["alone", "bidirectional", "stacked"])
 def test_a_step_of_its_own_is_run_and_never_with_the_description_of_the_parent(kind):
     plain, theirs, described = (
@@ -153,6 +155,7 @@ def test_a_subclass_with_its_parents_step_keeps_its_description():
     assert is_fused(RNN(Forgetful(UNITS)), parameters(RNN(LSTMCell(UNITS))))
 
 
+@pytest.mark.slow
 def test_a_cell_without_a_description_is_scanned_with_dropout_inside():
     layer, x = RNN(Undescribed(UNITS), recurrent_dropout=0.5), a_batch()
     params = parameters(layer)

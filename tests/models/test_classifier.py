@@ -140,6 +140,7 @@ def test_without_lengths_every_step_counts():
     assert not np.allclose(full, logits_of(classifier))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", RATES)
 def test_each_dropout_acts_in_training_only(rate):
     off = dict.fromkeys(RATES, 0.0) | {"layers": 2, "cell": "simple"}
@@ -164,6 +165,7 @@ def test_bfloat16_gives_float32_logits_near_those_of_float32():
     assert not np.array_equal(half, exact)
 
 
+@pytest.mark.slow
 def test_only_words_that_occur_get_a_gradient():
     model, _, params = built(cell="gru", pooling="concat")
     gradient = jax.jit(jax.grad(lambda p: (model.apply({"params": p}, IDS, LENGTHS) ** 2).sum()))(params)
@@ -173,6 +175,7 @@ def test_only_words_that_occur_get_a_gradient():
     assert 0 not in occurring
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("merge_at", "apart"), [("layer", False), ("top", True)])
 def test_directions_read_apart_only_if_they_merge_at_the_top(merge_at, apart):
     model, _, params = built(bidirectional=True, merge_at=merge_at, layers=2, layer_dropout=0.5)
@@ -187,6 +190,7 @@ def test_directions_read_apart_only_if_they_merge_at_the_top(merge_at, apart):
     assert (not forward[:3].any()) == (not backward[4:].any()) == apart
 
 
+@pytest.mark.slow
 def test_one_layer_merges_at_its_top():
     kinds = [built(bidirectional=True, merge_at=merge_at, pooling="concat") for merge_at in ("layer", "top")]
     np.testing.assert_array_equal(*map(logits_of, kinds))

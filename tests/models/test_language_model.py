@@ -63,6 +63,7 @@ def reader():
     return model, params
 
 
+@pytest.mark.slow
 def test_outputs_and_logits_are_those_of_numpy():
     model, params = built("projected")
     _, outputs = outputs_of(model, params)
@@ -100,6 +101,7 @@ def test_the_embedding_and_the_encoder_are_those_of_a_classifier():
         assert jax.tree.map(jnp.shape, params[part]) == jax.tree.map(jnp.shape, classifier[part])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_reading_in_two_parts_is_reading_at_once(name):
     model, params = built(name)
@@ -151,6 +153,7 @@ def test_output_dropout_has_one_mask_a_row():
     np.testing.assert_array_equal(model.apply({"params": params}, outputs, method="drop"), outputs)
 
 
+@pytest.mark.slow
 def test_without_training_nothing_is_dropped_and_no_key_is_needed():
     rates = {"type_dropout": 0.5, "embedding_dropout": 0.5, "output_dropout": 0.5}
     plain, params = built("projected")
@@ -163,6 +166,7 @@ def test_without_training_nothing_is_dropped_and_no_key_is_needed():
         assert acts == (rate != "output_dropout")
 
 
+@pytest.mark.slow
 def test_bfloat16_gives_float32_logits_near_those_of_float32_and_gradients_in_float32():
     exact, params = built("projected")
     half = LanguageModel(WORDS, SIZE, RNN(GRUCell(UNITS, dtype=jnp.bfloat16)), dtype=jnp.bfloat16)
@@ -227,6 +231,7 @@ def logits_after(name, words):
     return logits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("options", [{"top_k": 1}, {"temperature": 1e-4}], ids=str)
 def test_the_likeliest_words_are_those_of_a_model_that_reads_the_whole_text(name, options):
@@ -237,6 +242,7 @@ def test_the_likeliest_words_are_those_of_a_model_that_reads_the_whole_text(name
     assert sampled(name, words=5, **options) == text
 
 
+@pytest.mark.slow
 def test_words_are_drawn_with_the_probabilities_of_the_model():
     draws, temperature = 300, 2.0
     found = [sampled(words=1, temperature=temperature, seed=seed).split()[-1] for seed in range(draws)]

@@ -101,6 +101,7 @@ def numpy_losses(logits, targets):
     return np.log(np.exp(logits).sum(axis=-1)) - logits[np.arange(len(targets)), targets]
 
 
+@pytest.mark.slow
 def test_the_measure_is_the_cross_entropy_of_the_words_that_are_there():
     model, params = built()
     window, carry = a_window(), a_carry(model)
@@ -153,6 +154,7 @@ def test_windows_with_a_carried_state_are_documents_read_at_once(encoder, revers
     assert float(total.words) == sum(len(document) - 1 for document in DOCUMENTS)
 
 
+@pytest.mark.slow
 def test_the_carry_is_that_after_the_last_word_of_a_short_row_and_of_an_empty_one_as_it_came():
     model, params = built()
     window, carry = a_window()._replace(fresh=np.zeros(LANES, bool)), a_carry(model)
@@ -162,6 +164,7 @@ def test_the_carry_is_that_after_the_last_word_of_a_short_row_and_of_an_empty_on
     np.testing.assert_array_equal(after[2], carry[2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_a_fresh_row_forgets_what_it_carried_and_the_others_do_not(encoder):
     model, params = built(encoder)
@@ -177,6 +180,7 @@ def test_a_fresh_row_forgets_what_it_carried_and_the_others_do_not(encoder):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
 
 
+@pytest.mark.slow
 def test_no_gradient_flows_into_the_window_before():
     model, params = built()
     loss, (first, second) = (
@@ -195,6 +199,7 @@ def test_no_gradient_flows_into_the_window_before():
     assert not np.any(jax.jit(jax.grad(lambda carry: loss(params, carry, second, KEY)[0]))(carry))
 
 
+@pytest.mark.slow
 def test_the_tied_table_gets_the_gradients_of_both_of_its_uses():
     model, params = built()
     window, carry, loss = a_window(), a_carry(model), make_language_loss(model)
@@ -214,6 +219,7 @@ def test_the_tied_table_gets_the_gradients_of_both_of_its_uses():
             assert gradient[word, feature] == pytest.approx(float(slope), rel=0.02, abs=2e-3)
 
 
+@pytest.mark.slow
 def test_penalties_are_those_of_numpy_and_are_no_part_of_the_metrics():
     model, params = built(output_dropout=0.5)
     window, carry = a_window(), a_carry(model)
@@ -242,6 +248,7 @@ def test_changes_stop_at_the_end_of_a_row():
     assert output_changes(outputs, jnp.array([3, 2, 0]))[:, :, 0].tolist() == [[3, 5], [5, 0], [0, 0]]
 
 
+@pytest.mark.slow
 def test_weight_drop_zeroes_its_share_of_the_recurrent_kernels_alone_and_keeps_their_mean():
     model = LanguageModel(WORDS, 40, Stacked([RNN(LSTMCell(60)), RNN(GRUCell(50)), RNN(SimpleCell(80))]))
     params = random_like(jax.eval_shape(model.init, KEY, jnp.zeros((1, 1), jnp.int32))["params"])
@@ -279,6 +286,7 @@ def test_weight_drop_is_the_same_for_all_rows_and_steps():
     np.testing.assert_allclose(outputs, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_loss_drops_weights_anew_for_each_key_and_the_gradient_stays_within_the_mask():
     model, params = built()
     loss, window, carry = loss_of(model, Objective(weight_drop=0.5)), a_window(), a_carry(model)
@@ -294,6 +302,7 @@ def test_the_loss_drops_weights_anew_for_each_key_and_the_gradient_stays_within_
         np.testing.assert_array_equal(np.asarray(gradient[name]["kernel"]) != 0, mask)
 
 
+@pytest.mark.slow
 def test_with_many_negatives_the_sampled_loss_and_its_gradient_are_near_the_whole_ones():
     model, params = built()
     window, carry = a_window(), a_carry(model)

@@ -101,6 +101,7 @@ def test_the_estimate_is_low_by_as_much_as_the_docstring_says():
     assert bias.sum() == pytest.approx((variance / (2 * z**2)).sum(), rel=0.2)
 
 
+@pytest.mark.slow
 def test_gradients_approach_those_of_the_softmax():
     *arrays, targets = problem()
     negatives = draw(make_proposal(WEIGHTS), 200_000, jax.random.key(1))
@@ -112,6 +113,7 @@ def test_gradients_approach_those_of_the_softmax():
         np.testing.assert_allclose(ours, theirs, atol=0.03)
 
 
+@pytest.mark.slow
 def test_a_negative_that_is_the_target_is_left_out_in_that_row_alone():
     vectors, table, bias, _ = problem()
     negatives = negatives_of(make_proposal(WEIGHTS), [2, 2, 2])

@@ -62,6 +62,7 @@ def test_without_lengths_every_step_is_read():
     )
 
 
+@pytest.mark.slow
 def test_carries_nest_as_layers_do_each_reading_the_outputs_below():
     layer = Stacked([bidirectional("lstm", 2), rnn("gru", 4), rnn("lstm", 3)], residual=True)
     params, x, initial = parameters(layer), a_batch(), carry_of(layer)
@@ -85,6 +86,7 @@ def test_a_bidirectional_layer_turned_round_has_its_carries_turned_too():
     assert_trees_close(inner, stepped("gru", below["backward_rnn"], x, LENGTHS, False, units=2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["norm_lstm_reverse", "flax_cells"])
 def test_the_carry_after_the_last_step_read_is_the_carry_of_the_call(name):
     params, initial, x = parameters(LAYERS[name]), carry_of(LAYERS[name]), a_batch()
@@ -98,6 +100,7 @@ def test_the_carry_after_the_last_step_read_is_the_carry_of_the_call(name):
     assert_trees_close(ends, carry)
 
 
+@pytest.mark.slow
 def test_carries_of_a_dropped_out_layer_are_those_of_the_call_with_the_same_masks():
     layer = Stacked([rnn("gru", recurrent_dropout=0.5), rnn("lstm", recurrent_dropout=0.5)], dropout=0.5)
     params, x = parameters(layer), a_batch()

@@ -30,6 +30,7 @@ a_few = settings(max_examples=15, deadline=None, derandomize=True)
 some_lengths = st.lists(st.integers(0, TIME), min_size=BATCH, max_size=BATCH).map(np.array)
 
 
+@pytest.mark.slow
 @every_layer
 def test_padding_changes_no_value_and_no_gradient(name):
     params, initial = parameters(LAYERS[name]), carry_of(LAYERS[name])
@@ -59,6 +60,7 @@ def test_more_padding_on_the_right_changes_nothing(name):
     assert_trees_close(longer, (carry, np.pad(outputs, more)))
 
 
+@pytest.mark.slow
 @every_layer
 def test_a_row_of_length_zero_returns_its_initial_carry_and_zeros(name):
     params, initial = parameters(LAYERS[name]), carry_of(LAYERS[name])

@@ -51,6 +51,7 @@ def loss(layer, case):
     return sum((random_like(leaf, seed) * leaf**2).sum() for seed, leaf in enumerate(leaves))
 
 
+@pytest.mark.slow
 @every_layer
 def test_grad_jvp_and_hessian_vector_products_are_differences(name, backend):
     with jax.enable_x64(True):
@@ -73,6 +74,7 @@ def test_grad_jvp_and_hessian_vector_products_are_differences(name, backend):
         assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(product)) > 1e-3
 
 
+@pytest.mark.slow
 @every_layer
 def test_vmap_over_networks_and_batches_is_a_loop_of_calls_and_jit_changes_nothing(name, backend):
     layer = MAKERS[name](backend)
@@ -86,6 +88,7 @@ def test_vmap_over_networks_and_batches_is_a_loop_of_calls_and_jit_changes_nothi
         assert_trees_close(jax.tree.map(lambda leaf, at=index: leaf[at], mapped), run(*case))
 
 
+@pytest.mark.slow
 @every_layer
 def test_a_checkpointed_layer_has_the_gradient_of_the_layer(name, backend):
     layer = MAKERS[name](backend)
@@ -97,6 +100,7 @@ def test_a_checkpointed_layer_has_the_gradient_of_the_layer(name, backend):
     assert_trees_close(again, expected)
 
 
+@pytest.mark.slow
 @every_layer
 def test_a_scan_over_chunks_is_a_loop_and_for_forward_layers_one_long_run(name, backend):
     layer, chunks, size = MAKERS[name](backend), 2, TIME
@@ -135,6 +139,7 @@ def test_a_scan_over_depth_is_a_stack(backend):
     assert_trees_close((list(carries), top), (expected, outputs))
 
 
+@pytest.mark.slow
 @every_layer
 def test_gradients_by_example_are_those_of_each_row_alone(name, backend):
     layer = MAKERS[name](backend)

@@ -92,6 +92,7 @@ def test_each_word_takes_its_row_and_an_unseen_one_the_mean_of_the_words():
     assert known == 2
 
 
+@pytest.mark.slow
 def test_an_embedding_moves_to_another_network_and_vocabulary(tmp_path):
     source = make_run(tmp_path / "old")[2]  # the best
     tokenizer = tokenizer_of(["great new words", "dull film film"])
@@ -106,6 +107,7 @@ def test_an_embedding_moves_to_another_network_and_vocabulary(tmp_path):
     assert lines == ["taken: embedding/embedding, 3 of 5 words known"]
 
 
+@pytest.mark.slow
 def test_an_encoder_moves_where_paths_and_shapes_agree_and_the_rest_is_told(tmp_path):
     source = make_run(tmp_path / "old")[2]
     tokenizer = tokenizer_of(TEXTS)
@@ -121,6 +123,7 @@ def test_an_encoder_moves_where_paths_and_shapes_agree_and_the_rest_is_told(tmp_
     assert all(line.startswith("not taken, no such parameter here: encoder/cell/") for line in lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -140,6 +143,7 @@ def test_what_cannot_be_taken_is_refused(tmp_path, classifier, changes, message)
         started(params, tokenizer, tmp_path / "cache", **options)
 
 
+@pytest.mark.slow
 def test_vectors_of_a_file_become_the_table_scaled(tmp_path):
     (tmp_path / "v.txt").write_text("film 1 2 3 4 5\ngreat 5 4 3 2 1\n")
     tokenizer = tokenizer_of(TEXTS)
@@ -155,6 +159,7 @@ def test_vectors_of_a_file_become_the_table_scaled(tmp_path):
     np.testing.assert_allclose(found, 0.25 / table[table.any(axis=1)].std(), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_word2vec_of_the_texts_is_kept_and_gives_the_unknown_word_a_vector(tmp_path, monkeypatch):
     pytest.importorskip("gensim")
     texts = [f"{text} rare{number}" for number, text in enumerate(TEXTS * 8)]
@@ -196,6 +201,7 @@ def flat(params):
     return flatten_dict(params, sep="/")
 
 
+@pytest.mark.slow
 def test_two_language_models_become_the_halves_of_a_bidirectional_classifier(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     forward = flat(make_language_run(tmp_path / "forward", cell="lstm")[2])  # the best
@@ -221,6 +227,7 @@ def test_two_language_models_become_the_halves_of_a_bidirectional_classifier(tmp
     assert "backward learned with an embedding of its own, and reads that of forward here" in note
 
 
+@pytest.mark.slow
 def test_halves_that_share_an_embedding_are_taken_without_a_note(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_language_run(tmp_path / "forward", cell="lstm")
@@ -231,6 +238,7 @@ def test_halves_that_share_an_embedding_are_taken_without_a_note(tmp_path, monke
     assert all(line.startswith("taken: ") for line in lines)
 
 
+@pytest.mark.slow
 def test_a_stack_of_a_language_model_becomes_a_half_of_a_bidirectional_one(tmp_path):
     source = flat(make_language_run(tmp_path / "forward", cell="gru", layers=2)[2])
     tokenizer = tokenizer_of(TEXTS[:2])
@@ -243,6 +251,7 @@ def test_a_stack_of_a_language_model_becomes_a_half_of_a_bidirectional_one(tmp_p
         assert same(array, source[there] if there != path else flat(params)[path]), path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
@@ -266,6 +275,7 @@ def test_what_cannot_go_elsewhere_is_refused(tmp_path, language_model, entry, me
         started(params, tokenizer, tmp_path / "cache", **options)
 
 
+@pytest.mark.slow
 def test_a_half_of_another_width_is_told(tmp_path):
     make_language_run(tmp_path / "forward", cell="gru")
     tokenizer = tokenizer_of(TEXTS)

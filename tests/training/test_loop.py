@@ -194,6 +194,7 @@ def test_run_killed_with_sigkill_resumes_to_the_same_bits(tmp_path):
     assert_same_run(tmp_path / "whole", tmp_path / "cut", whole["steps"])
 
 
+@pytest.mark.slow
 def test_finished_run_is_returned_and_not_repeated(tmp_path, reviews, monkeypatch):
     config = tiny_config(reviews, train__epochs=1)
     results = train_loop.train_and_evaluate(config, tmp_path / "run")
@@ -201,6 +202,7 @@ def test_finished_run_is_returned_and_not_repeated(tmp_path, reviews, monkeypatc
     assert train_loop.train_and_evaluate(config, tmp_path / "run") == results
 
 
+@pytest.mark.slow
 def test_changed_config_is_refused_by_key(tmp_path, reviews):
     train_loop.train_and_evaluate(tiny_config(reviews, train__epochs=1), tmp_path / "run")
     with pytest.raises(InputError, match=r"model\.hidden: 8 -> 16.*train\.epochs: 1 -> 2"):
@@ -232,6 +234,7 @@ def test_each_shape_is_compiled_once_and_none_while_training(tmp_path, reviews, 
     assert counts[1:] == [0, 0]  # the first stretch may compile helpers of the log, none may come later
 
 
+@pytest.mark.slow
 def test_non_finite_loss_names_step_examples_and_checkpoint(tmp_path, reviews):
     config = tiny_config(
         reviews, optimizer__name="sgd", optimizer__learning_rate=1e38, optimizer__clip_norm=0.0
@@ -243,6 +246,7 @@ def test_non_finite_loss_names_step_examples_and_checkpoint(tmp_path, reviews):
         train_loop.train_and_evaluate(config, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_training_stops_when_patience_is_out(tmp_path, reviews):
     config = tiny_config(reviews, train__epochs=20, train__patience=2, optimizer__learning_rate=1e-12)
     results = train_loop.train_and_evaluate(config, tmp_path / "run")

@@ -86,6 +86,7 @@ def test_constant_is_constant():
     assert [float(rate(step)) for step in (0, 5, 10)] == pytest.approx([0.1] * 3)
 
 
+@pytest.mark.slow
 def test_schedule_is_what_the_optimizer_steps_by():
     optimizer, rate = build_optimizer(
         10, **(SETTINGS | {"name": "sgd", "momentum": 0.0, "schedule": "cosine_onecycle"})

@@ -121,6 +121,7 @@ def test_selected_parts_join_to_the_whole():
     assert jax.tree.leaves(select(PARAMS, chosen)[1]) == [1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
 def test_frozen_parameters_keep_their_bits_and_have_no_moments(name):
     decay = {"adam": 0.0}.get(name, 0.5)
@@ -131,6 +132,7 @@ def test_frozen_parameters_keep_their_bits_and_have_no_moments(name):
     assert shape not in {leaf.shape for leaf in jax.tree.leaves(state.opt_state)}
 
 
+@pytest.mark.slow
 def test_frozen_parameters_get_no_gradient():
     """The program has fewer scatters: one is the gradient of reading the table."""
     model, optimizer = small_model(), optax.sgd(0.1)
@@ -145,11 +147,13 @@ def test_frozen_parameters_get_no_gradient():
     assert counts[1] < counts[0]
 
 
+@pytest.mark.slow
 def test_freezing_nothing_is_training_all():
     plain, grouped = trained(), trained(rates=[("*", 1)])
     assert all(map(same, jax.tree.leaves(plain[1]), jax.tree.leaves(grouped[1])))
 
 
+@pytest.mark.slow
 def test_a_late_group_rests_until_its_epoch_and_then_trains_as_a_young_one():
     freeze = [("embedding", 2)]
     before, state = trained(freeze, steps=4)
@@ -161,6 +165,7 @@ def test_a_late_group_rests_until_its_epoch_and_then_trains_as_a_young_one():
     np.testing.assert_allclose(np.abs(moved).max(), rate, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_training_through_an_unfreezing_in_two_parts_is_training_in_one():
     whole = trained([("embedding", 2), ("encoder", 1)], steps=7)[1]
     for cut in (1, 2, 3, 4, 6):
@@ -169,6 +174,7 @@ def test_training_through_an_unfreezing_in_two_parts_is_training_in_one():
         assert all(map(same, jax.tree.leaves(whole), jax.tree.leaves(rest)))
 
 
+@pytest.mark.slow
 def test_a_group_trains_at_its_share_of_the_rate():
     """With sgd a step is the rate times the gradient."""
     options = {"name": "sgd", "schedule": "constant", "momentum": 0.0, "steps": 1}

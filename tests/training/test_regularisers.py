@@ -62,6 +62,7 @@ def test_an_adversary_has_the_same_norm_for_every_text_and_none_without_words():
     np.testing.assert_allclose(np.sqrt((change**2).sum(axis=(1, 2))), [2.5, 2.5, 0], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_adversary_raises_the_loss_more_than_chance_and_never_touches_padding():
     network, batch = model(), small_batches()(0, 0)
     params = drawn(network, 3)
@@ -76,6 +77,7 @@ def test_an_adversary_raises_the_loss_more_than_chance_and_never_touches_padding
         assert rise > 2 * abs(loss_of(network, params, batch, other) - loss_of(network, params, batch)) > 0
 
 
+@pytest.mark.slow
 def test_the_adversarial_gradient_is_that_of_the_clean_and_the_worst_loss():
     network, batch = model(), small_batches()(0, 0)
     params = drawn(network, 3)
@@ -103,6 +105,7 @@ def test_the_average_of_weights_has_its_closed_form():
     np.testing.assert_allclose(average["w"], expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_training_keeps_the_average_beside_the_weights_and_exchange_gives_it():
     network, optimizer, batches, decay = model(), optax.adam(0.1), small_batches(), 0.8
     options = Regularisers(average=decay)
@@ -122,6 +125,7 @@ def test_training_keeps_the_average_beside_the_weights_and_exchange_gives_it():
     assert_trees_close(exchange(used).params, seen[-1], rtol=0)
 
 
+@pytest.mark.slow
 def test_the_average_leaves_frozen_weights_as_they_are():
     network, optimizer, options = model(), optax.sgd(0.1), Regularisers(average=0.5)
     params = drawn(network)
@@ -136,6 +140,7 @@ def test_the_average_leaves_frozen_weights_as_they_are():
     assert np.asarray(exchange(state).params["embedding"]["embedding"]).tobytes() == table.tobytes()
 
 
+@pytest.mark.slow
 def test_word_dropout_leaves_out_whole_words():
     network, batch = model(word_dropout=0.5), small_batches()(0, 0)
     params = drawn(network)

@@ -91,6 +91,7 @@ def test_log_probabilities_survive_extreme_logits():
     np.testing.assert_allclose(log_p, [[-200, 0], [0, -200]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 3])
 def test_evaluation_counts_every_example_once_with_a_ragged_last_batch(classes):
     model, batches = small_model(classes), small_batches(21, classes)
@@ -107,6 +108,7 @@ def test_evaluation_counts_every_example_once_with_a_ragged_last_batch(classes):
     np.testing.assert_array_equal(metrics.confusion, confusion)
 
 
+@pytest.mark.slow
 def test_rows_of_weight_zero_change_neither_loss_nor_gradient():
     model, optimizer = small_model(), optax.sgd(1.0)
     batch = small_batches(5)(0, 0)
@@ -122,6 +124,7 @@ def test_rows_of_weight_zero_change_neither_loss_nor_gradient():
         assert_trees_close(other, clean)
 
 
+@pytest.mark.slow
 def test_update_is_a_step_down_the_mean_loss_of_the_batch():
     model, optimizer, batch = small_model(), optax.sgd(1.0), small_batches(5)(0, 0)
     state, metrics = make_train_step(make_classifier_loss(model.apply), optimizer)(
@@ -140,6 +143,7 @@ def test_update_is_a_step_down_the_mean_loss_of_the_batch():
     assert before - float(state.params["head"]["bias"][0]) == pytest.approx(slope, rel=1e-2)
 
 
+@pytest.mark.slow
 def test_step_is_pure_and_takes_over_the_memory_of_its_state():
     model, optimizer, batch = small_model(dropout=0.5), optax.adam(0.01), small_batches()(0, 0)
     train_step = make_train_step(make_classifier_loss(model.apply), optimizer)
@@ -167,6 +171,7 @@ def test_dropout_is_drawn_from_the_key_and_the_step():
     assert losses(1) != losses(2)
 
 
+@pytest.mark.slow
 def test_state_before_training_is_step_zero_and_drawn_from_the_key():
     def made(seed):
         return init_state(init_params(small_model(), jax.random.key(seed)), optax.adam(0.1))
@@ -177,6 +182,7 @@ def test_state_before_training_is_step_zero_and_drawn_from_the_key():
     assert bits(state) == bits(made(0)) != bits(made(1))
 
 
+@pytest.mark.slow
 def test_each_shape_is_compiled_once():
     model, optimizer, batches = small_model(), optax.sgd(0.1), small_batches()
     compiled = []

@@ -88,6 +88,7 @@ def a_step(freeze=()):
     return make_train_step(make_language_loss(MODEL), optimizer(), batch_mesh(1), trained=trained)
 
 
+@pytest.mark.slow
 def test_a_step_is_the_gradient_of_the_mean_over_words_and_hands_the_carry_on():
     windows, state, step = Windows(DOCUMENTS, LANES, STEPS), a_state(), a_step()
     params, carry = state.params, state.carry
@@ -103,6 +104,7 @@ def test_a_step_is_the_gradient_of_the_mean_over_words_and_hands_the_carry_on():
     assert_trees_close(state.carry, carry, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_frozen_parameters_keep_their_bits():
     before = jax.tree.map(np.asarray, a_state().params)
     state, _ = a_step(("embedding",))(a_state(), Windows(DOCUMENTS, LANES, STEPS)(0, 0), KEY)
@@ -118,6 +120,7 @@ def log_probabilities(params, token_ids, lengths):
     return jax.nn.log_softmax(MODEL.apply({"params": params}, outputs, method="logits")[0])
 
 
+@pytest.mark.slow
 def test_evaluation_is_that_of_documents_read_at_once():
     windows, params = Windows(DOCUMENTS, LANES, STEPS), a_state().params
     eval_step = make_eval_step(make_language_measure(MODEL))

@@ -377,6 +377,7 @@ def peak_of(function):
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["GloVe", "word2vec binary"])
 def test_memory_does_not_grow_with_the_file(tmp_path, kind):
     suffix, content_of = FORMATS[kind]
@@ -510,6 +511,7 @@ GLOVE = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 @GLOVE
 def test_the_vectors_of_the_package_are_those_of_its_files():
     import pyarrow.parquet as parquet

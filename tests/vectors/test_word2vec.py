@@ -79,6 +79,7 @@ def test_vectors_are_those_of_gensims_own_continuous_bag_of_words():
     np.testing.assert_array_equal(table, theirs.wv.vectors)
 
 
+@pytest.mark.slow
 @GENSIM
 def test_the_same_seed_gives_the_same_vectors_in_any_process():
     program = (
