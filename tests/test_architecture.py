@@ -23,9 +23,10 @@ FILE_BUDGET, FUNCTION_BUDGET, LOOP_BUDGET, PUBLIC_BUDGET = 400, 40, 60, 40
 OVER_BUDGET = dict.fromkeys(  # name: the reason
     [
         *("load_data", "load_corpus", "sample", "train_vectors"),
-        *("build_classifier", "build_encoder", "build_language_model"),
+        *("build_classifier", "build_encoder", "build_language_model", "build_optimizer"),
+        *("group_parameters", "make_language_loss", "make_train_step", "transferred"),
     ],
-    "it passes many settings on, and its docstring explains each and has an example; the code is under 35 lines",
+    "its docstring explains many arguments and has an example; the code is under 35 lines",
 )
 SOURCES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "benchmarks").glob("*.py"), ROOT / "train_loop.py"])
 
