@@ -141,7 +141,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def one_line(text: str) -> str:
-    """Returns the first 200 characters, those that no terminal shows as spaces, runs of spaces as one."""
+    """Returns the first 200 characters; unprintable ones become spaces, and runs of spaces one space."""
     encoding = sys.stdout.encoding or "utf-8"
     shown = "".join(c if c.isprintable() else " " for c in text[:200]).encode(encoding, "replace")
     return " ".join(shown.decode(encoding).split()) + ("..." if len(text) > 200 else "")
@@ -165,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _end(str(error))
     except UnicodeEncodeError as error:
         _end(f"standard output cannot show {error.object[error.start : error.end]!r}: {error}")
-    except BrokenPipeError:  # what reads the output, such as head, has enough
+    except BrokenPipeError:  # the reader of the output, such as head, has ended
         _drop_output()
         sys.exit(1)
     except OSError as error:  # such as a full disk
@@ -238,7 +238,7 @@ def export(options: argparse.Namespace) -> None:
 def vectors(options: argparse.Namespace) -> None:
     """Trains word vectors on the texts of a source, held-out splits left out, and writes a text file."""
     check_output(options.out)
-    load_gensim()  # what is missing is said before the long work
+    load_gensim()  # raises before the long work if the package is missing
     start = time.perf_counter()
     texts = read_texts(options.data, options.column)
     sentences = Tokenizer.train(texts, EVERY_WORD, lowercase=True, strip_html=True).words_of(texts)

@@ -189,7 +189,13 @@ def classifier_settings() -> ConfigDict:
 
 
 def language_model_settings() -> ConfigDict:
-    """Returns the settings of a language model, the defaults of LANGUAGE_MODEL, for a recipe to change."""
+    """Returns the settings of a language model, the defaults of LANGUAGE_MODEL, for a recipe to change.
+
+    >>> config = language_model_settings()
+    >>> config.direction = "backward"
+    >>> config.model.tied
+    True
+    """
     return ConfigDict(LANGUAGE_MODEL)
 
 
@@ -206,14 +212,21 @@ def recipe(name: str) -> ConfigDict:
 
 
 def recipe_path(name: str) -> Path:
-    """Returns the file of a recipe. Raises InputError where there is none; the message lists them."""
+    """Returns the file of a recipe that comes with the library.
+
+    Raises:
+      InputError: no recipe has this name; the message lists them.
+
+    >>> recipe_path("bilstm").name
+    'bilstm.py'
+    """
     installed = Path(__file__).with_name("recipes")  # `setup.py` puts the files of configs/ there
     folder = installed if installed.is_dir() else Path(__file__).parents[1] / "configs"
     return choose("recipe", name, {file.stem: file for file in sorted(folder.glob("*.py"))})
 
 
 def flatten(settings: Mapping[str, object]) -> dict[str, Any]:
-    """Returns one level of dotted keys.
+    """Returns nested mappings as one dictionary of dotted keys.
 
     >>> flatten({"model": {"hidden": 32}, "seed": 0})
     {'model.hidden': 32, 'seed': 0}
@@ -224,10 +237,21 @@ def flatten(settings: Mapping[str, object]) -> dict[str, Any]:
 def check_settings(
     settings: Mapping[str, Any], reference: Mapping[str, Any], least: Mapping[str, float], source: str
 ) -> None:
-    """Raises InputError unless `settings` has exactly the keys of `reference`, each with a value of its type.
+    """Checks that `settings` has exactly the keys of `reference`, each with a value of the same type.
 
-    An integer is taken where the reference has a float. `least` maps dotted keys to their smallest value;
-    `source` says where the reference is, for messages.
+    Args:
+      settings, reference: nested mappings. An integer may stand where the reference has a float, and a list
+        where it has a tuple.
+      least: the smallest value of some settings, by dotted key.
+      source: where the reference is, for messages.
+
+    Raises:
+      InputError: a key is unknown or missing, or a value is of another type or too small.
+
+    >>> check_settings({"train": {"epochs": 3}}, {"train": {"epochs": 5}}, {"train.epochs": 1}, "settings.py")
+    >>> check_settings({"epochs": 0}, {"epochs": 5}, {"epochs": 1}, "settings.py")
+    Traceback (most recent call last):
+    rnn_jax.errors.InputError: config.epochs is 0; give at least 1
     """
     given, known = flatten(settings), flatten(reference)
     for key, value in given.items():
@@ -248,7 +272,11 @@ def check_settings(
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Returns "key: old -> new" for every dotted key whose value differs."""
+    """Returns "key: old -> new" for every dotted key whose value differs, in the order of the keys.
+
+    >>> changes({"model": {"hidden": 32}, "seed": 0}, {"model": {"hidden": 64}, "seed": 0})
+    ['model.hidden: 32 -> 64']
+    """
     before, after = flatten(old), flatten(new)
     keys = sorted(before.keys() | after.keys())
     absent = "(absent)"

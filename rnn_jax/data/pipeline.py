@@ -124,7 +124,7 @@ class Data(NamedTuple):
         """Returns two lines for the log."""
         train, validation, test = (len(split.examples) for split in (self.train, self.validation, self.test))
         return (
-            f"reviews: {train:,} train, {validation:,} validation, {test:,} test "
+            f"texts: {train:,} train, {validation:,} validation, {test:,} test "
             f"({self.corpus.dropped:,} dropped that stood in two); labels: {', '.join(self.label_names)}; "
             f"vocabulary: {self.tokenizer.vocab_size:,}\n"
             f"shapes [batch, time]: {self.train.shapes}; padding waste {self.train.padding_waste:.1%}"

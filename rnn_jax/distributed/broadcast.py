@@ -1,7 +1,7 @@
-"""What several processes decide and have in common: process 0 decides, and what it has is given to all.
+"""Decisions and data that all processes share: process 0 decides or reads, and the others receive it.
 
-With one process each of these is what it says at once. Long waits go through JAX's coordination service, not
-through a reduction, for which a device would have to wait.
+If there is one process, these functions do their work without any communication. Long waits go through
+JAX's coordination service, because a reduction would keep a device waiting.
 """
 
 import itertools
@@ -19,7 +19,7 @@ from rnn_jax.errors import InputError, require
 Value = TypeVar("Value")
 Note = TypeVar("Note")  # a JSON value
 ArrayTree = TypeVar("ArrayTree")  # a tree of arrays
-DAYS = 7 * 86_400_000  # milliseconds; who waits for a process that was lost is ended before
+DAYS = 7 * 86_400_000  # milliseconds; a watch ends processes that wait for a lost one much earlier
 _numbers = itertools.count()  # the same on all processes, which come to each agreement in the same order
 
 
@@ -28,7 +28,7 @@ def _client() -> Any:
 
 
 def leads() -> bool:
-    """Returns whether this process is the one that decides and writes."""
+    """Returns whether this is process 0, which decides and writes."""
     return jax.process_index() == 0
 
 
@@ -39,18 +39,19 @@ def say(message: str) -> None:
 
 
 def on_process_zero(function: Callable[[], Value]) -> Value:
-    """Returns, on every process, what `function` returns on process 0, where alone it runs: a JSON value.
+    """Runs `function` on process 0 alone, and returns its result, a JSON value, on every process.
 
     Raises:
-      InputError, OSError: on every process, where it raises one; all else is raised on process 0 alone.
+      InputError, OSError: on every process, if `function` raises one. Other errors are raised on process 0
+        alone.
     """
     return function() if jax.process_count() == 1 else _told(function, lambda value: value)[1]
 
 
 def in_turn(function: Callable[[], Value]) -> Value:
-    """Returns what `function` returns here: it runs on process 0, and when that is done on the others.
+    """Runs `function` on process 0 first and then on the others; each process returns its own result.
 
-    So those that share a disk find the caches that process 0 has written.
+    So processes that share a disk find the caches that process 0 has written.
     """
     if jax.process_count() == 1:
         return function()
@@ -61,13 +62,13 @@ def in_turn(function: Callable[[], Value]) -> Value:
 def broadcast_arrays(
     read: Callable[[], tuple[ArrayTree, Note]], like: Callable[[Note], ArrayTree]
 ) -> tuple[ArrayTree, Note]:
-    """Returns, on every process, the arrays and the JSON value that `read` returns on process 0 alone.
+    """Runs `read` on process 0 alone, and returns its arrays and its JSON value on every process.
 
-    `like` gives, of that value, arrays of the same structure, shapes and types; the other processes receive
-    into them. With several processes numpy arrays come back, to the bit.
+    The other processes call `like` with that value; it returns arrays of the same structure, shapes and
+    types. If there are several processes, the result has numpy arrays with the same bits.
 
     Raises:
-      InputError, OSError: on every process, where `read` raises one.
+      InputError, OSError: on every process, if `read` raises one.
     """
     if jax.process_count() == 1:
         return read()
@@ -76,7 +77,7 @@ def broadcast_arrays(
     if not leaves:  # nothing was read, on any process
         return jax.tree.unflatten(structure, []), note
     arrays = [np.asarray(leaf) for leaf in leaves]
-    on_process_zero(lambda: None)  # wait here for process 0, and not in the reduction
+    on_process_zero(lambda: None)  # so that the wait for process 0 is here, and not in the reduction
     sent = np.frombuffer(b"".join(array.tobytes() for array in arrays), np.uint8)
     shared = multihost_utils.broadcast_one_to_all(sent)
     parts = np.split(shared, np.cumsum([array.nbytes for array in arrays])[:-1])
@@ -88,7 +89,7 @@ def broadcast_arrays(
 
 
 def _told(function: Callable[[], Value], tell: Callable[[Value], Note]) -> tuple[Value, Note]:
-    """Returns what `function` returned on process 0, elsewhere None, and on all what `tell` makes of it."""
+    """Returns the result of `function`, None on other processes than 0, and on all of them `tell` of it."""
     key, client = f"rnn_jax/told/{next(_numbers)}", _client()
     if not leads():
         answer = json.loads(client.blocking_key_value_get(key, DAYS))
@@ -125,7 +126,7 @@ def require_same(what: str, value: Callable[[], str]) -> None:
 
 
 def added(tree: ArrayTree) -> ArrayTree:
-    """Returns the sums over all processes of float64 arrays."""
+    """Returns the tree with each float64 array summed over all processes."""
     if jax.process_count() == 1:
         return tree
     leaves, structure = jax.tree.flatten(tree)
@@ -137,7 +138,7 @@ def added(tree: ArrayTree) -> ArrayTree:
 
 
 def on_host(tree: ArrayTree) -> ArrayTree:
-    """Returns the tree with numpy copies of what is split over processes; all of them have to call it."""
+    """Returns the tree with numpy copies of arrays that are split over processes; all have to call it."""
 
     def whole(leaf):
         split = isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated)

@@ -1,4 +1,4 @@
-"""Data parallelism: parameters are on every device, a batch is split over them, gradients are added once."""
+"""Data parallelism: each device has all parameters and a part of the batch; gradients are added once."""
 
 from collections.abc import Callable
 
@@ -17,10 +17,17 @@ PartFn = Callable[..., tuple[Tree, Tree]]  # sums, rows = function(*whole, batch
 
 
 def batch_mesh(devices: int = 0) -> Mesh:
-    """Returns a mesh of the first `devices` of each process's devices; 0 takes all.
+    """Returns a mesh of one axis, over which a batch is split.
+
+    Args:
+      devices: how many of its devices each process gives, the first ones; 0 takes all.
 
     Raises:
-      InputError: a process has fewer, or another number than the others.
+      InputError: a process has fewer devices, or the processes have different numbers of them.
+
+    >>> from rnn_jax.distributed import batch_mesh
+    >>> batch_mesh(devices=1).size
+    1
     """
     processes = [
         [device for device in jax.devices() if device.process_index == index]
@@ -39,25 +46,36 @@ def batch_mesh(devices: int = 0) -> Mesh:
         "JAX_LOCAL_DEVICE_IDS so that they do",
     )
     chosen = [device for own in processes for device in own[: devices or None]]
-    if len(processes) > 1:  # in this order, so that the rows of a process lie side by side
+    if len(processes) > 1:  # ordered by process, so that the rows of a process lie side by side
         return Mesh(np.array(chosen), (BATCH_AXIS,), (AxisType.Auto,))
     return jax.make_mesh((len(chosen),), (BATCH_AXIS,), (AxisType.Auto,), devices=chosen)
 
 
 def on_every_device(tree: Tree, mesh: Mesh) -> Tree:
-    """Returns the tree with a copy of each array on every device of the mesh."""
+    """Returns the tree with a copy of each array on every device of the mesh.
+
+    Args:
+      tree: arrays of any shape, the same on all processes, such as parameters or a `TrainState`.
+      mesh: as `batch_mesh` makes it.
+
+    >>> import jax.numpy as jnp
+    >>> from rnn_jax.distributed import batch_mesh, on_every_device
+    >>> on_every_device({"w": jnp.ones(3)}, batch_mesh(1))["w"].is_fully_replicated
+    True
+    """
     return placed(tree, jax.tree.map(lambda _: NamedSharding(mesh, P()), tree))
 
 
 def split_rows(tree: Tree, mesh: Mesh) -> Tree:
-    """Returns the tree with the rows of each array split over the mesh, as those of a batch are."""
+    """Returns the tree with the rows of each array split over the mesh, as the rows of a batch are."""
     return placed(tree, jax.tree.map(lambda _: NamedSharding(mesh, P(BATCH_AXIS)), tree))
 
 
 def placed(tree: Tree, shardings: Tree) -> Tree:
-    """Returns the tree with its arrays, whole and the same on all processes, laid out as `shardings` says.
+    """Returns the tree with its arrays laid out as `shardings` says.
 
-    Under `jax.eval_shape`, where there are no arrays yet, it returns the tree.
+    Every process gives whole arrays, the same as the others give. Under `jax.eval_shape` there are no arrays
+    yet, and the tree is returned as it is.
     """
 
     def place(leaf: Tree, sharding: Sharding | None) -> jax.Array:
@@ -73,13 +91,13 @@ def placed(tree: Tree, shardings: Tree) -> Tree:
 
 
 def own_rows(count: int) -> slice:
-    """Returns which of the rows of a batch of so many are those of this process."""
+    """Returns which rows of a batch of `count` rows this process reads."""
     index, processes = jax.process_index(), jax.process_count()
     return slice(index * count // processes, (index + 1) * count // processes)
 
 
 def joined_rows(batch: Tree, mesh: Mesh) -> Tree:
-    """Returns a batch of all rows, split over the mesh, of each process's own rows."""
+    """Returns the batch of all rows, split over the mesh; each process gives its own rows."""
     if jax.process_count() == 1:
         return batch
     sharding = NamedSharding(mesh, P(BATCH_AXIS))
@@ -95,7 +113,7 @@ def rows_here(array: jax.Array) -> np.ndarray:
 
 
 def check_rows(argument: str, rows: int, mesh: Mesh) -> None:
-    """Raises InputError unless the devices can share so many rows equally."""
+    """Raises InputError unless the devices can share this number of rows equally."""
     processes = jax.process_count()
     whose = f"{mesh.size} devices{f' of {processes} processes' if processes > 1 else ''}"
     require(
@@ -108,16 +126,16 @@ def check_rows(argument: str, rows: int, mesh: Mesh) -> None:
 def sum_over_batch(function: PartFn, mesh: Mesh) -> PartFn:
     """Returns `sums, rows = function(*whole, batch)` computed on the parts of the batch.
 
-    The sums, which are over the rows that `function` is given, are added up in one reduction; `rows`, such as
-    a carry, stay on the devices that have those rows of the batch. A batch that the devices cannot share
-    equally gets rows of zeros: weight 0, length 0.
+    `function` returns sums over the rows that it gets. These are added up over all devices in one reduction.
+    Its `rows`, such as a carry, stay on the device that has those rows of the batch. If the devices cannot
+    share a batch equally, rows of zeros are added to it, which have weight 0 and length 0.
 
     Raises:
-      InputError: as it is called, where there are `rows` and the devices cannot share them equally.
+      InputError: when the result is called, if there are `rows` and the devices cannot share them equally.
 
-    Calls that do not depend on each other must not be in flight together: XLA's CPU client has a thread for
-    each core, and two reductions that each wait for the other's would wait for ever. Train steps do depend
-    on each other. For what does not, use `measure_parts`.
+    Two calls that do not depend on each other must not run at the same time. XLA's CPU client has one thread
+    for each core, so two reductions can take the threads that the other needs, and both wait for ever. Train
+    steps depend on each other, so they are safe. For independent calls use `measure_parts`.
     """
 
     def on_one_device(whole, batch):
@@ -131,7 +149,7 @@ def sum_over_batch(function: PartFn, mesh: Mesh) -> PartFn:
 def measure_parts(function: PartFn, mesh: Mesh) -> PartFn:
     """Returns `sums, rows = function(*whole, batch)` with the sums of each part, [devices, ...].
 
-    Nothing is reduced. All else is as in `sum_over_batch`.
+    It makes no reduction over the devices. Everything else is as in `sum_over_batch`.
     """
 
     def on_one_device(whole, batch):

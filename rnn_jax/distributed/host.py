@@ -1,40 +1,41 @@
-"""What is chosen for the machine, all of it here: processes' variables, devices, chunks, what is kept.
+"""The choices that depend on the machine: environment variables and the number of devices.
 
-Every choice was measured (docs/performance.md) and can be overridden: a variable that is already set is left
-alone, `config.devices` gives the number of devices, `RNN(remat=)` what is kept.
+Every choice was measured (docs/performance.md), and a user can override it: a variable that is already set is
+left alone, and `config.devices` gives the number of devices.
 """
 
 import os
 import platform
 import sys
 
-WIDE = 2048  # bytes of a row of units from which one CPU device for all cores beats a device for each
+WIDE = 2048  # bytes of a row of units; from here on one CPU device for all cores beats one for each core
 DEVICE_COUNT_FLAG = "--xla_force_host_platform_device_count"
-# A kernel may write several results: a step of the recurrence dispatches fewer, and is up to 25 % faster.
+# Kernels may write several results: a step of the recurrence then starts fewer, and is up to 25 % faster.
 FUSION_FLAG = "--xla_backend_extra_options"
 FUSION = f"{FUSION_FLAG}=xla_cpu_use_multi_output_fusion=true"
-# Freed memory stays with the process and comes in huge pages: fresh pages cost a quarter of a step. One arena
-# holds it for all threads: several, each of which keeps the most that it ever held, grow for hours.
+# The process keeps freed memory, and gets memory in huge pages: fresh pages cost a quarter of a step. All
+# threads share one arena: each of several arenas would keep the most that it ever held, and grow for hours.
 ALLOCATOR = "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1:" + ":".join(
     f"glibc.malloc.{limit}={2**40}" for limit in ("mmap_threshold", "trim_threshold")
 )
 
 
 def cpu_devices(hidden: int, dtype: str = "float32") -> int:
-    """Returns the number of CPU devices for a layer of so many units: one for each core, up to WIDE.
+    """Returns the number of CPU devices for a layer of `hidden` units: one for each core below WIDE, else 1.
 
-    That is below 512 units in float32, and below 1024 in bfloat16.
+    WIDE is 512 units in float32, and 1024 in bfloat16.
 
-    Devices have nothing to wait for within a step, which is most of a narrow layer's time. But each reads
-    weights of its own; wide ones leave the cache, and then the cores do better together on one product.
+    A narrow layer spends most of a step on waiting between cores, and separate devices do not wait for each
+    other within a step. But each device reads its own copy of the weights. Copies of wide weights do not fit
+    in the cache, and then all cores are faster together on one product.
     """
     return cores() if hidden * (2 if dtype == "bfloat16" else 4) < WIDE else 1
 
 
 def environment(devices: int = 0) -> dict[str, str]:
-    """Returns the variables to set before Python starts, for so many CPU devices; 0 is one for each core.
+    """Returns the variables to set before Python starts, for this many CPU devices; 0 is one for each core.
 
-    Variables that the user has set are not among them, nor are flags that are in XLA_FLAGS already.
+    It leaves out variables that the user has set, and flags that XLA_FLAGS already has.
     """
     chosen = {}
     flags = os.environ.get("XLA_FLAGS", "")
@@ -48,7 +49,7 @@ def environment(devices: int = 0) -> dict[str, str]:
 
 
 def restart(devices: int, hidden: int, dtype: str = "float32") -> None:
-    """Starts the command again in `environment(devices or cpu_devices(...))`, unless it is in it."""
+    """Starts the command again with the variables of `environment`, unless they are set already."""
     usable = isinstance(devices, int) and devices >= 0 and isinstance(hidden, int)
     missing = environment(devices or cpu_devices(hidden, dtype)) if usable else {}
     if missing:
@@ -57,7 +58,7 @@ def restart(devices: int, hidden: int, dtype: str = "float32") -> None:
 
 
 def describe_environment() -> str:
-    """Returns the variables as this process has them."""
+    """Returns the values that this process has for the variables of `environment`, for a log."""
     return ", ".join(f"{name}={os.environ.get(name, '')}" for name in ("XLA_FLAGS", "GLIBC_TUNABLES"))
 
 

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: asked to end, a run ends its step, saves, and only then ends."""
+"""SIGTERM and Ctrl-C: a run that gets one finishes its step, saves, and then ends."""
 
 import os
 import signal
@@ -13,11 +13,15 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interrupted(Exception):
-    """A run was asked to end and did, with all that it had done saved.
+    """A run ended because of a signal, and all its work is saved.
 
     Attributes:
-      step: the last one, which is saved.
-      signal: the number of the signal that asked.
+      step: the last step that was done, which is saved.
+      signal: the number of the signal.
+
+    >>> from rnn_jax.distributed import Interrupted
+    >>> str(Interrupted(7, 15))
+    'SIGTERM: ended after step 7, which is saved'
     """
 
     def __init__(self, step: int, number: int):
@@ -26,17 +30,29 @@ class Interrupted(Exception):
 
 
 class Interruption:
-    """Notes that a signal came: `with Interruption() as interruption: ... if interruption.due(step): ...`.
+    """Notes a SIGTERM or Ctrl-C, so that a loop can ask between two steps whether it has to end.
 
-    The second one acts as if there were no first. Outside the main thread signals do not arrive, as Python
-    has it, and nothing is noted.
+    A second signal acts as usual: it ends the process at once. Python delivers signals to the main thread
+    alone, so in other threads nothing is noted. If there are several processes, a signal to one is for all:
+    JAX notes SIGTERM, tells the other processes, and all agree on a step. Ctrl-C is passed on as SIGTERM.
 
-    With several processes a signal to one is for all of them. JAX notes SIGTERM, tells the others and has
-    them agree on a step; Ctrl-C becomes a SIGTERM.
+    Attributes:
+      signal: the number of the signal that came, 0 for none.
+
+    >>> import signal
+    >>> from rnn_jax.distributed import Interruption
+    >>> with Interruption() as interruption:
+    ...     for step in range(5):
+    ...         if interruption.due(step):
+    ...             break
+    ...         if step == 2:  # a signal comes within this step
+    ...             signal.raise_signal(signal.SIGTERM)
+    >>> step, interruption.signal == signal.SIGTERM
+    (3, True)
     """
 
     def __init__(self) -> None:
-        self.signal = 0  # the number of the one that came
+        self.signal = 0
         self.before: dict[int, Any] = {}
 
     def __enter__(self) -> "Interruption":
@@ -49,7 +65,7 @@ class Interruption:
         return self
 
     def due(self, step: int) -> bool:
-        """Returns whether to end before this step begins, the same on all processes. Steps have to rise."""
+        """Returns whether to end before step `step`, the same on all processes; steps have to increase."""
         if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
             self.signal = int(signal.SIGTERM)
         return bool(self.signal)

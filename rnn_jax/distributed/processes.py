@@ -1,7 +1,7 @@
-"""Several processes, such as one on each host, that train one network: how they meet, and end together.
+"""Several processes, such as one on each host, train one network: how they meet, and how they end together.
 
-JAX ends all processes when one is lost, but late, or with a stack trace alone. So each says every few seconds
-that it is alive, and one that has to end tells the others why.
+If a process is lost, JAX ends the others, but late, or with no message except a stack trace. So each process
+reports every few seconds that it is alive, and a process that fails tells the others why.
 """
 
 import atexit
@@ -27,25 +27,41 @@ AUTO = "auto"
 
 
 class Membership(NamedTuple):
-    """One of the processes of a run: where they meet, how many they are, and which this one is."""
+    """One of several processes of a run, as `membership` returns it.
+
+    Attributes:
+      coordinator: host:port on which process 0 listens, or "auto" to ask the cluster.
+      processes: the number of processes, at least 2; None if the cluster says it.
+      process: the number of this one, from 0; None if the cluster says it.
+
+    >>> from rnn_jax.distributed import Membership
+    >>> Membership("10.0.0.1:1234", processes=2, process=0).coordinator
+    '10.0.0.1:1234'
+    """
 
     coordinator: str
-    processes: int | None  # None, as the next, where the cluster tells
+    processes: int | None
     process: int | None
 
 
 def membership(
     coordinator: str | None, count: int | None, index: int | None, environment: Mapping[str, str] = os.environ
 ) -> Membership | None:
-    """Returns which of the processes this one is; None where it is the only one.
+    """Returns which of the processes this one is; None if it is the only one.
 
     Args:
-      coordinator: host:port on which process 0 listens; "auto" to ask the cluster (SLURM, Open MPI,
-        Kubernetes, TPU) as `jax.distributed.initialize` does. None takes that of the environment.
-      count, index: the number of processes, and this one's, from 0.
+      coordinator: host:port on which process 0 listens; "auto" asks the cluster (SLURM, Open MPI,
+        Kubernetes, TPU) as `jax.distributed.initialize` does. None takes JAX_COORDINATOR_ADDRESS.
+      count: the number of processes, at least 1; None takes JAX_NUM_PROCESSES.
+      index: the number of this process, from 0 to count - 1; None takes JAX_PROCESS_ID.
+      environment: where those variables are.
 
     Raises:
-      InputError: something is missing or out of range.
+      InputError: one of the three is missing or out of its range.
+
+    >>> from rnn_jax.distributed import membership
+    >>> membership("10.0.0.1:1234", 2, None, {"JAX_PROCESS_ID": "1"})
+    Membership(coordinator='10.0.0.1:1234', processes=2, process=1)
     """
     coordinator = coordinator or environment.get(ADDRESS)
     count = _number("--processes", count, COUNT, environment)
@@ -86,18 +102,33 @@ ADVICE = (
 
 
 class PeerLostError(ConnectionError):
-    """Another process has ended or cannot be reached, so that this one cannot go on."""
+    """Another process has ended or cannot be reached, so this one cannot go on.
+
+    >>> from rnn_jax.distributed import PeerLostError
+    >>> issubclass(PeerLostError, ConnectionError)
+    True
+    """
 
 
 @contextmanager
 def joined(member: Membership | None, patience: float = PATIENCE) -> Iterator[None]:
-    """Has this process meet the others, before any computation, and tells them if it fails.
+    """A context in which this process has met the others; enter it before any computation.
 
-    After a failure the process ends without JAX's own end, which would wait for those that do not come.
+    If the body fails, the other processes are told why. Then this process ends without JAX's shutdown, which
+    would wait for processes that are gone.
+
+    Args:
+      member: as `membership` returns it; None, for a process alone, does nothing.
+      patience: seconds, above 0, to wait until all processes have come.
 
     Raises:
-      InputError: they cannot meet.
+      InputError: the processes cannot meet.
       PeerLostError: another process was lost while this one waited for it.
+
+    >>> from rnn_jax.distributed import joined, membership
+    >>> with joined(membership(None, None, None, environment={})):
+    ...     print("trains alone")
+    trains alone
     """
     if member is None:
         yield
@@ -119,7 +150,7 @@ def joined(member: Membership | None, patience: float = PATIENCE) -> Iterator[No
 
 
 def _meet(member: Membership, patience: float) -> None:
-    """Joins JAX's distributed service; ends the process with a message where not all come in time."""
+    """Joins JAX's distributed service; if not all come in time, ends the process with a message."""
     place = "" if member.coordinator == AUTO else f" at {member.coordinator}"
     number = "?" if member.process is None else member.process
     print(
@@ -154,7 +185,7 @@ def _meet(member: Membership, patience: float) -> None:
 
 
 class Roll:
-    """When a sign of life of each process was last heard."""
+    """The time at which each process last reported that it is alive."""
 
     def __init__(self, count: int, now: float):
         self.heard = {str(index): ("", now) for index in range(count)}
@@ -168,7 +199,7 @@ class Roll:
 
 
 class Watch:
-    """A thread that says that this process is alive, and ends it when another is lost."""
+    """A thread that reports that this process is alive, and ends the process when another is lost."""
 
     def __init__(self) -> None:
         self.client: Any = global_state.client
@@ -189,14 +220,14 @@ class Watch:
         jax.distributed.shutdown()
 
     def tell(self, error: BaseException) -> str:
-        """Tells the others of an error; returns which process is lost, where that is what it comes from."""
+        """Tells the others of an error. If a lost process caused it, returns which one; else returns ""."""
         self.stop()
         if not _is_of_a_reduction(error):
             reason = f"error: {str(error) or type(error).__name__}"
             with suppress(JaxRuntimeError):
                 self.client.key_value_set(f"{LOST}/{self.index}", reason, allow_overwrite=True)
             return ""
-        for _ in range(4):  # one that has an error to tell does so about now
+        for _ in range(4):  # a process that failed is telling its error about now
             if lost := self._lost():
                 return lost
             time.sleep(0.5)
@@ -211,7 +242,7 @@ class Watch:
                 _say_and_end(f"error: {lost}: {ADVICE}")
 
     def _lost(self, beat: str = "") -> str:
-        """Gives a sign of life, and returns which processes are lost and why; "" for none."""
+        """Reports that this process is alive; returns which processes are lost and why, "" for none."""
         try:
             if beat:
                 self.client.key_value_set(f"{BEATS}/{self.index}", beat, allow_overwrite=True)
@@ -227,20 +258,20 @@ class Watch:
 
 
 def _is_of_a_reduction(error: BaseException) -> bool:
-    """Returns whether XLA says that processes cannot reach each other; it has no class of errors for that."""
+    """Returns whether XLA says that processes cannot reach each other; XLA has no error class for that."""
     status = re.match("([A-Z_]+): ", str(error))
     usual = isinstance(error, ValueError | RuntimeError) and not isinstance(error, InputError)
     return usual and status is not None and status[1] != "RESOURCE_EXHAUSTED"
 
 
 def _say_and_end(message: str) -> None:
-    """Ends this process from any thread; one that waits for others cannot be asked to."""
+    """Prints a message and ends this process, from any thread, even if the main thread waits for others."""
     os.write(2, f"{message}\n".encode())
     end_alone()
 
 
 def end_alone() -> None:
-    """Ends this process with exit code 1, and does not wait for the others as JAX would."""
+    """Ends this process with exit code 1, without waiting for the others as JAX would."""
     if global_state.process_id == 0 and global_state.client:
         time.sleep(2 * BEAT)  # the others read here why
     sys.stdout.flush()

@@ -1,13 +1,13 @@
-"""What networks are trained for and measured by: pure functions of (parameters, carry, batch).
+"""Losses, which networks are trained with, and measures, which evaluate them: pure functions of a batch.
 
 A loss is `total, (metrics, count, carry) = loss_fn(params, carry, batch, key)`. `total` is the sum over the
 batch that is differentiated; `count` is what it is divided by, and `metrics` are sums that are reported. The
-carry is what goes on to the next batch: the state of a language model, `()` of a classifier. A measure, which
-evaluates, is `metrics, carry = measure(params, carry, batch)`.
+carry goes on to the next batch: it is the state of a language model, and `()` for a classifier. A measure is
+`metrics, carry = measure(params, carry, batch)`.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -23,14 +23,14 @@ from rnn_jax.layers.cells import Carry
 from rnn_jax.layers.masking import keep_valid, valid_steps
 from rnn_jax.models.language_model import LanguageModel
 from rnn_jax.models.softmax import Negatives, sampled_losses, softmax_losses
-from rnn_jax.trees import Params, names_on
+from rnn_jax.trees import Params, leaves_by_path
 
 BatchIn = TypeVar("BatchIn", contravariant=True)
 RECURRENT = {"h", "hi", "hf", "hg", "ho", "hr", "hz", "hn"}  # names of cells' recurrent kernels, as in Flax
 
 
 class Measured(Protocol):
-    """Metrics: a NamedTuple of sums over what one or more steps read, that add up field by field."""
+    """Metrics, such as `Metrics` and `LanguageMetrics`: a NamedTuple of sums, which add up field by field."""
 
     @property
     def loss(self) -> jax.Array:
@@ -45,10 +45,20 @@ class Measured(Protocol):
 
 
 class Metrics(NamedTuple):
-    """Sums over the real examples of one or more batches; `confusion[i, j]` counts label i predicted as j."""
+    """The sums over the real examples of one or more batches that a classifier reports.
 
-    loss: jax.Array  # float32[]
-    confusion: jax.Array  # float32[C, C]
+    Attributes:
+      loss: float32[], the summed cross-entropy, in nats.
+      confusion: float32[C, C]; `confusion[i, j]` counts the examples of label i that are predicted as j.
+
+    >>> import jax.numpy as jnp
+    >>> from rnn_jax.models import Metrics
+    >>> Metrics(loss=jnp.array(2.0), confusion=jnp.array([[3.0, 1.0], [0.0, 0.0]])).summary()
+    {'loss': 0.5, 'accuracy': 0.75, 'examples': 4}
+    """
+
+    loss: jax.Array
+    confusion: jax.Array
 
     @property
     def unit(self) -> str:
@@ -67,32 +77,63 @@ class Metrics(NamedTuple):
 
 
 class LossFn(Protocol[BatchIn]):
-    """A loss, as the head of this module describes it."""
+    """A loss: `total, (metrics, count, carry) = loss_fn(params, carry, batch, key)`, all sums over the batch.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from rnn_jax.models import LanguageMetrics
+    >>> def loss_fn(params, carry, batch, key):  # the squared error of one number
+    ...     total, count = ((params["w"] - batch) ** 2).sum(), jnp.float32(len(batch))
+    ...     return total, (LanguageMetrics(total, count), count, carry)
+    >>> float(loss_fn({"w": 1.0}, (), jnp.array([2.0, 3.0]), jax.random.key(0))[0])
+    5.0
+    """
 
     def __call__(
         self, params: Params, carry: Carry, batch: BatchIn, key: jax.Array, /
     ) -> tuple[jax.Array, tuple[Measured, jax.Array, Carry]]:
-        """Returns the summed loss, and (metrics, count, carry); `key` is of all that is drawn."""
+        """Returns the summed loss, and (metrics, count, carry); all random draws come from `key`."""
 
 
 class MeasureFn(Protocol[BatchIn]):
-    """A measure, as the head of this module describes it."""
+    """A measure: `metrics, carry = measure(params, carry, batch)`, which evaluates and draws nothing."""
 
     def __call__(self, params: Params, carry: Carry, batch: BatchIn, /) -> tuple[Measured, Carry]:
-        """Returns the metrics and the carry, without anything drawn."""
+        """Returns the metrics and the carry."""
 
 
 def class_log_probabilities(logits: jax.Array) -> jax.Array:
-    """Returns log p [B, C] from logits [B, C], or [B, 2] from the single logit [B, 1] of a binary task."""
+    """Returns the logarithms of the classes' probabilities, float[B, C].
+
+    log p = log_softmax(z) for logits z of shape [B, C]. A binary task has one logit z, of shape [B, 1], and
+    p = (sigmoid(-z), sigmoid(z)), of shape [B, 2].
+
+    >>> import jax.numpy as jnp
+    >>> from rnn_jax.models import class_log_probabilities
+    >>> jnp.exp(class_log_probabilities(jnp.array([[0.0]]))).round(2).tolist()
+    [[0.5, 0.5]]
+    """
     if logits.shape[-1] == 1:
         return jnp.concatenate([jax.nn.log_sigmoid(-logits), jax.nn.log_sigmoid(logits)], axis=-1)
     return jax.nn.log_softmax(logits)
 
 
 def batch_metrics(logits: jax.Array, batch: Batch, smoothing: float = 0.0) -> Metrics:
-    """Returns the cross-entropy and the confusion counts of a batch, weighted by `batch.weights`.
+    """Returns the summed cross-entropy and the confusion counts of a batch, weighted by `batch.weights`.
 
-    Of each target, a share of `smoothing` is spread evenly over the classes.
+    loss = -sum_b w_b sum_c q_bc log p_bc, where q is 1 - s + s / C at the label and s / C at other classes.
+
+    Args:
+      logits: float[B, C], or [B, 1] for two classes.
+      batch: its `labels`, int32[B] in [0, C), and `weights`, float32[B], are read.
+      smoothing: s, from 0 to below 1 (Szegedy et al. 2016).
+
+    >>> import jax.numpy as jnp, numpy as np
+    >>> from rnn_jax.data import Batch
+    >>> from rnn_jax.models import batch_metrics
+    >>> words, ones = np.ones((2, 1), np.int32), np.ones(2, np.int32)
+    >>> batch = Batch(words, lengths=ones, labels=np.array([0, 1]), weights=np.ones(2), rows=np.arange(2))
+    >>> batch_metrics(jnp.array([[-2.0], [-1.0]]), batch).confusion.tolist()
+    [[1.0, 0.0], [1.0, 0.0]]
     """
     log_p_BC = class_log_probabilities(logits)
     losses_B = -jnp.take_along_axis(log_p_BC, batch.labels[:, None], axis=1)[:, 0]
@@ -105,15 +146,25 @@ def batch_metrics(logits: jax.Array, batch: Batch, smoothing: float = 0.0) -> Me
 
 
 def make_classifier_loss(apply_fn: Callable[..., jax.Array], smoothing: float = 0.0) -> LossFn[Batch]:
-    """Returns the loss of a classifier: the cross-entropy, summed over the real examples.
+    """Returns the loss of a classifier: the cross-entropy of `batch_metrics`, summed over the real examples.
 
-    `loss_fn(..., perturbation=change)` adds float32[B, T, E] to the embedded words, as an adversary does.
+    `loss_fn(..., perturbation=change)` adds float32[B, T, E] to the embedded words, as an adversary does. The
+    count is the number of real examples; the carry is returned as it came.
 
     Args:
       apply_fn: `logits = apply_fn({"params": params}, token_ids, lengths, ...)`, such as `model.apply` of a
         TextClassifier. It gets `deterministic=False`, the rng "dropout", and `perturbation` where there is
         one.
       smoothing: the share of each target that is spread evenly over all classes, from 0 to below 1.
+
+    >>> import jax, jax.numpy as jnp, numpy as np
+    >>> from rnn_jax.data import Batches
+    >>> from rnn_jax.models import make_classifier_loss
+    >>> batch = Batches([np.array([5, 2])], np.array([1]), buckets=(4,), batch_size=2)(seed=0, step=0)
+    >>> loss_fn = make_classifier_loss(lambda variables, token_ids, lengths, **_: variables["params"])
+    >>> total, (metrics, count, carry) = loss_fn(jnp.zeros((2, 3)), (), batch, jax.random.key(0))
+    >>> round(float(total), 3), float(count)  # log 3, of one example
+    (1.099, 1.0)
     """
 
     def loss_fn(
@@ -135,7 +186,18 @@ def make_classifier_loss(apply_fn: Callable[..., jax.Array], smoothing: float = 
 
 
 def make_classifier_measure(apply_fn: Callable[..., jax.Array]) -> MeasureFn[Batch]:
-    """Returns the measure of a classifier: its loss and confusion counts, without dropout."""
+    """Returns the measure of a classifier: its loss and confusion counts, without dropout or smoothing.
+
+    `apply_fn` is as in `make_classifier_loss`, and is called with the token ids and the lengths alone.
+
+    >>> import jax.numpy as jnp, numpy as np
+    >>> from rnn_jax.data import Batches
+    >>> from rnn_jax.models import make_classifier_measure
+    >>> batch = Batches([np.array([5, 2])], np.array([1]), buckets=(4,), batch_size=2)(seed=0, step=0)
+    >>> measure = make_classifier_measure(lambda variables, token_ids, lengths: variables["params"])
+    >>> measure(jnp.array([[-1.0], [0.0]]), (), batch)[0].summary()["accuracy"]
+    0.0
+    """
 
     def measure(params: Params, carry: Carry, batch: Batch) -> tuple[Metrics, Carry]:
         return batch_metrics(apply_fn({"params": params}, batch.token_ids, batch.lengths), batch), carry
@@ -144,10 +206,20 @@ def make_classifier_measure(apply_fn: Callable[..., jax.Array]) -> MeasureFn[Bat
 
 
 class LanguageMetrics(NamedTuple):
-    """Sums over the predicted words of one or more windows."""
+    """The sums over the predicted words of one or more windows; perplexity is exp(loss / words).
 
-    loss: jax.Array  # float32[]: of -log p(word), in nats
-    words: jax.Array  # float32[]
+    Attributes:
+      loss: float32[], the sum of -log p(word), in nats.
+      words: float32[], the number of predicted words.
+
+    >>> import jax.numpy as jnp
+    >>> from rnn_jax.models import LanguageMetrics
+    >>> LanguageMetrics(loss=jnp.array(0.0), words=jnp.array(3.0)).summary()
+    {'loss': 0.0, 'perplexity': 1.0, 'words': 3}
+    """
+
+    loss: jax.Array
+    words: jax.Array
 
     @property
     def unit(self) -> str:
@@ -161,14 +233,21 @@ class LanguageMetrics(NamedTuple):
 
 
 class Objective(NamedTuple):
-    """What is minimised beside the whole softmax's cross-entropy, or in its place; all off by default.
+    """Options of a language model's loss; by default it is the cross-entropy of the whole softmax.
+
+    loss = sum_t -log p(word_t) + activation * mean(dropped h_t)^2 + temporal * mean(h_t - h_(t-1))^2, where
+    each mean is that of the squares over the H features of an output.
 
     Attributes:
       draw_negatives: draws the words of a sampled softmax (rnn_jax.models.softmax) from a key, such as
-        `partial(draw, proposal, 1024)`; the metrics of training are then its estimate.
-      weight_drop: rate on the recurrent kernels.
-      activation: weight, for each word, of the mean square of the dropped outputs (AR, Merity et al. 2017).
-      temporal: weight of the mean square of the change from an output to the next within a window (TAR).
+        `partial(draw, proposal, 1024)`; the metrics of training are then estimates. None takes all words.
+      weight_drop: rate in [0, 1) at which entries of the recurrent kernels are dropped (Merity et al. 2018).
+      activation: weight, at least 0, of the activation penalty (AR, Merity et al. 2017).
+      temporal: weight, at least 0, of the temporal penalty within a window (TAR, Merity et al. 2017).
+
+    >>> from rnn_jax.models import Objective
+    >>> Objective(weight_drop=0.5, activation=2.0, temporal=1.0).check().weight_drop
+    0.5
     """
 
     draw_negatives: Callable[[jax.Array], Negatives] | None = None
@@ -193,12 +272,28 @@ CROSS_ENTROPY = Objective()
 def make_language_loss(model: LanguageModel, objective: Objective = CROSS_ENTROPY) -> LossFn[Window]:
     """Returns the loss of a language model, summed over the words to predict; their number is the count.
 
-    The carry is that after the window before, from which no gradient flows; fresh rows begin anew. All rows
-    share what is drawn from `key` alone (negatives, dropped weights and types), and the masks of a row are
-    its own, so that the sum over the parts of a split batch is the sum over the batch.
+    The carry is the state after the window before; no gradient flows through it, and fresh rows begin with
+    the initial state. Negatives, dropped weights and dropped types are drawn from `key` once for all rows;
+    dropout masks are drawn for each row. So the sum over the parts of a split batch is that over the batch.
+
+    Args:
+      model: the language model; its parameters are the first argument of the loss.
+      objective: what is added to, or replaces, the cross-entropy of the whole softmax.
 
     Raises:
       InputError: a number of the objective is out of its range.
+
+    >>> import jax, numpy as np
+    >>> from rnn_jax import RNN, GRUCell, LanguageModel
+    >>> from rnn_jax.data import Windows
+    >>> from rnn_jax.models import make_language_loss
+    >>> model = LanguageModel(vocab_size=10, embedding_dim=4, encoder=RNN(GRUCell(4)))
+    >>> window = Windows([np.array([5, 6, 7])], lanes=1, window=2)(seed=0, step=0)
+    >>> params = model.init(jax.random.key(0), window.token_ids)["params"]
+    >>> loss_fn, carry = make_language_loss(model), model.initial_carry(rows=1)
+    >>> total, (metrics, count, carry) = loss_fn(params, carry, window, jax.random.key(1))
+    >>> float(count)  # words to predict
+    2.0
     """
     draw_negatives, weight_drop, activation, temporal = objective.check()
 
@@ -222,7 +317,19 @@ def make_language_loss(model: LanguageModel, objective: Objective = CROSS_ENTROP
 
 
 def make_language_measure(model: LanguageModel) -> MeasureFn[Window]:
-    """Returns the measure of a language model: of the whole softmax, without dropout."""
+    """Returns the measure of a language model: the loss of the whole softmax, without dropout.
+
+    >>> import jax, numpy as np
+    >>> from rnn_jax import RNN, GRUCell, LanguageModel
+    >>> from rnn_jax.data import Windows
+    >>> from rnn_jax.models import make_language_measure
+    >>> model = LanguageModel(vocab_size=10, embedding_dim=4, encoder=RNN(GRUCell(4)))
+    >>> window = Windows([np.array([5, 6, 7])], lanes=1, window=2)(seed=0, step=0)
+    >>> params = model.init(jax.random.key(0), window.token_ids)["params"]
+    >>> metrics, carry = make_language_measure(model)(params, model.initial_carry(rows=1), window)
+    >>> metrics.summary()["words"]
+    2
+    """
 
     def measure(params: Params, carry: Carry, window: Window) -> tuple[LanguageMetrics, Carry]:
         read = partial(_read, window=window, carry=carry, negatives=None, deterministic=True)
@@ -257,32 +364,27 @@ def begin_anew(carry: Carry, initial: Carry, fresh_B: jax.Array) -> Carry:
 def drop_weights(params: Params, key: jax.Array, rate: float) -> Params:
     """Returns parameters whose recurrent kernels have a share `rate` of their entries set to zero.
 
-    The others are scaled by 1 / (1 - rate): DropConnect (Wan et al. 2013; Merity et al. 2018). A network that
-    is run with them has one mask for all rows and steps; its cells need not know.
+    The others are scaled by 1 / (1 - rate): DropConnect (Wan et al. 2013; Merity et al. 2018). All rows and
+    steps of a network share this one mask, and its cells need no change.
 
     Raises:
       InputError: a rate outside [0, 1), or no recurrent kernel among the parameters.
     """
     check_rate("weight_drop", rate)
-    leaves, structure = jax.tree_util.tree_flatten_with_path(params)
-    dropped = []
-    for index, (path, leaf) in enumerate(leaves):
-        if is_recurrent_kernel(names_on(path)):
-            kept = jax.random.bernoulli(jax.random.fold_in(key, index), 1 - rate, leaf.shape)
-            leaf = jnp.where(kept, leaf / (1 - rate), 0)
-        dropped.append(leaf)
-    require(
-        any(is_recurrent_kernel(names_on(path)) for path, _ in leaves),
-        "params have no recurrent kernel to drop",
-    )
-    changed: Params = jax.tree.unflatten(structure, dropped)
+    leaves = list(leaves_by_path(params).values())
+    recurrent = [index for index, path in enumerate(leaves_by_path(params)) if is_recurrent_kernel(path)]
+    require(len(recurrent) > 0, "params have no recurrent kernel to drop")
+    for index in recurrent:
+        kept = jax.random.bernoulli(jax.random.fold_in(key, index), 1 - rate, leaves[index].shape)
+        leaves[index] = jnp.where(kept, leaves[index] / (1 - rate), 0)
+    changed: Params = jax.tree.unflatten(jax.tree.structure(params), leaves)
     return changed
 
 
-def is_recurrent_kernel(names: Sequence[str]) -> bool:
-    """Returns whether the names on a leaf's path end in cell, a recurrent name, kernel."""
-    names = names[-3:]
-    return len(names) == 3 and names[0] == "cell" and names[1] in RECURRENT and names[2] == "kernel"
+def is_recurrent_kernel(path: str) -> bool:
+    """Returns whether the path of a leaf ends in cell/NAME/kernel, with a recurrent NAME."""
+    *_, scope, name, leaf = ("", "", *path.split("/"))
+    return scope == "cell" and name in RECURRENT and leaf == "kernel"
 
 
 def mean_squares(outputs_BTH: jax.Array) -> jax.Array:
@@ -291,6 +393,6 @@ def mean_squares(outputs_BTH: jax.Array) -> jax.Array:
 
 
 def output_changes(outputs_BTH: jax.Array, lengths: jax.Array) -> jax.Array:
-    """Returns [B, T-1, H], each output from the second on less the one before; zero at padding."""
+    """Returns the outputs' changes h_t - h_(t-1), [B, T-1, H], from the second step on; zero at padding."""
     valid_BT = valid_steps(lengths, outputs_BTH.shape[1])[:, 1:, None]
     return jnp.where(valid_BT, outputs_BTH[:, 1:] - outputs_BTH[:, :-1], 0)

@@ -37,7 +37,7 @@ def check_classifier(config: ConfigDict) -> None:
     choose("text.truncate", config.text.truncate, TRUNCATIONS)
     trained, most = config.text.train_length, config.text.max_length
     require(trained <= most, f"text.train_length is {trained}, more than text.max_length, {most}")
-    if jax.process_count() > 1:  # one alone adds rows
+    if jax.process_count() > 1:  # a process alone pads the batch with rows of zeros
         check_rows("batch.size", config.batch.size, batch_mesh(config.devices))
 
 

@@ -35,7 +35,7 @@ def read_config_file(path: str | Path, overrides: Sequence[str]) -> ConfigDict:
         f"--config is {str(path)!r}, which is no file; give a Python file with get_config()",
     )
     arguments = ["train", f"--config={path}", *overrides]
-    values = flags.FlagValues()  # its own: nothing is added to the flags of a program that imports this one
+    values = flags.FlagValues()  # separate, so that a program that imports this one keeps its own flags
     config_flags.DEFINE_config_file("config", flag_values=values, lock_config=True, sys_argv=arguments)
     try:
         rest = values(arguments)

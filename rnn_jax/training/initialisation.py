@@ -1,4 +1,4 @@
-"""Where training starts: with word vectors, or with parameters of an earlier run (transfer)."""
+"""What training starts from: word vectors, or parameters of earlier runs (transfer)."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -30,8 +30,8 @@ from rnn_jax.vectors.lookup import (
 from rnn_jax.vectors.readers import locate
 from rnn_jax.vectors.word2vec import load_gensim, train_vectors
 
-WORD2VEC = "word2vec"  # stands for vectors that are trained on the run's own texts
-WINDOW = 5  # words on each side, of word2vec
+WORD2VEC = "word2vec"  # the setting that trains vectors on the run's own texts
+WINDOW = 5  # the words on each side that word2vec reads
 
 
 class Start(NamedTuple):
@@ -41,7 +41,7 @@ class Start(NamedTuple):
       vectors: "" for none, "word2vec", or the source of `vectors.read_vectors`.
       missing: what words without a vector get, as in `vectors.fill_missing`.
       scale: the standard deviation that the entries of the vectors are scaled to; 0 leaves them.
-      epochs: of word2vec.
+      epochs: the epochs of word2vec, at least 1.
       from_workdir, take: as in `transferred`; "" for none.
     """
 
@@ -53,7 +53,7 @@ class Start(NamedTuple):
     take: Sequence[object]
 
     def check(self) -> None:
-        """Raises InputError where `start_from` would need what is not there."""
+        """Raises InputError if a file, a run or a package that `start_from` needs is missing."""
         choose("embedding.missing", self.missing, FILLS)
         if self.vectors == WORD2VEC:
             load_gensim()
@@ -75,12 +75,12 @@ def start_from(
     seed: int,
     cache: Path,
 ) -> Params:
-    """Returns the parameters with what `start` says in their place.
+    """Returns the parameters, with those replaced that `start` names.
 
     Args:
       uses: int[V], how often the training texts have each word.
       texts: gives the texts to train word2vec on.
-      say: takes a line on what is done, and on what was found.
+      say: takes lines for the log.
 
     Raises:
       InputError: as `read_vectors`, `train_vectors`, `with_vectors` and `transferred` do.
@@ -104,9 +104,9 @@ def start_from(
 def trained_vectors(
     tokenizer: Tokenizer, texts: Sequence[str], width: int, epochs: int, seed: int, cache: Path
 ) -> Vectors:
-    """Returns word2vec vectors of the tokeniser's words; all others in the texts are one, the unknown word.
+    """Returns word2vec vectors of the tokeniser's words; every other word counts as the unknown word.
 
-    They are kept in `cache` under a hash of all that determines them.
+    They are kept in `cache`, under a hash of everything that they depend on.
     """
     settings = {"dim": width, "window": WINDOW, "epochs": epochs, "min_count": 1, "seed": seed}
     key = fingerprint({"": texts}, settings | {"words": tokenizer.words})
@@ -127,24 +127,32 @@ ARGUMENT = "embedding.take"
 
 
 class Take(NamedTuple):
-    """What to take, by a pattern of `groups` or, where it goes elsewhere, by the beginning of its path."""
+    """An entry of `take` in full.
+
+    Attributes:
+      there: a pattern of parameters of the earlier run; if they go to another place, the beginning of a path.
+      here: the beginning of the path that replaces `there`; equal to it if nothing moves.
+      workdir: the earlier run.
+    """
 
     there: str
-    here: str  # the beginning that takes the place of `there`; equal to it in a pattern
+    here: str
     workdir: Path
 
     @property
     def moves(self) -> bool:
-        """Whether it goes to another place."""
+        """Whether the parameters go to another place."""
         return self.here != self.there
 
 
 def take_of(entry: object, workdir: str | Path) -> Take:
-    """Returns an entry of `take` in full; `workdir` is the run that is meant where it names none.
+    """Returns an entry of `take` in full; an entry that names no run means `workdir`.
 
     Raises:
-      InputError: it is neither a pattern, nor a pair, nor a triple of paths and a folder; or a pair with a
-        wildcard.
+      InputError: the entry is no pattern, pair or triple, or a pair or triple has a wildcard.
+
+    >>> take_of(("encoder", "encoder/forward_rnn"), "runs/forward").here
+    'encoder/forward_rnn'
     """
     if isinstance(entry, str):
         return Take(entry, entry, Path(workdir))
@@ -162,22 +170,33 @@ def take_of(entry: object, workdir: str | Path) -> Take:
 def transferred(
     params: Params, words: Sequence[str], workdir: str | Path, take: Sequence[object]
 ) -> tuple[Params, list[str]]:
-    """Returns the parameters with those of earlier runs in their place, and a line on each that was wanted.
+    """Returns the parameters, with some replaced by those of earlier runs, and log lines on what was taken.
 
-    Of the embedding, each word gets the row that it had in the earlier run, whatever its number there, and a
-    word that the run did not know the mean of all its rows. Other arrays are taken where the paths and the
-    shapes agree.
+    In the embedding, each word gets the row that it had in the earlier run, whatever its id there. A word
+    that the earlier run did not know gets the mean of its rows. Other arrays are taken if their shape is the
+    same; if it is not, the parameters stay and a line says so.
 
     Args:
-      words: the vocabulary, in the order of its ids.
-      workdir: the earlier run; its best checkpoint is taken.
-      take: patterns of its parameters, as in `groups`: ("embedding",), or ("embedding", "encoder"). A pair
-        takes what begins with a path to another place, ("encoder", "encoder/forward_rnn"), and a triple that
-        from another run, ("encoder", "encoder/backward_rnn", "runs/backward").
+      params: the parameters to replace, a nested dict of arrays.
+      words: the V words of the vocabulary, in the order of their ids.
+      workdir: the folder of the earlier run; its best checkpoint is read.
+      take: which parameters to take. Each entry is one of
+        a pattern: "embedding", "encoder" or "encoder/*/cell";
+        a pair, which moves a path to another place: ("encoder", "encoder/forward_rnn");
+        a triple, which does so from another run: ("encoder", "encoder/backward_rnn", "runs/backward").
 
     Raises:
-      InputError: no such run, an entry that matches nothing in it or goes nowhere here, or an embedding of
-        another width.
+      InputError: no such run, an entry of another form, an entry that matches nothing in the run or has no
+        place here, or an embedding of another width.
+
+    >>> import numpy as np
+    >>> from rnn_jax.training import transferred
+    >>> params = {"embedding": {"embedding": np.zeros((3, 2))}}
+    >>> transferred(params, ["", "[UNK]", "film"], "runs/first", take=[])  # nothing to take
+    ({'embedding': {'embedding': array([[0., 0.],
+           [0., 0.],
+           [0., 0.]])}}, [])
+    >>> transferred(params, words, "runs/first", take=["embedding"])  # doctest: +SKIP
     """
     flat, lines, table_of = flatten_dict(params, sep="/"), [], None
     entries = [take_of(entry, workdir) for entry in take]
@@ -222,9 +241,9 @@ def _parameters_and_words(workdir: Path) -> tuple[dict[str, np.ndarray], list[st
 def _placed(
     flat: dict[str, Tree], path: str, array: np.ndarray, words: tuple[Sequence[str], Sequence[str]] | None
 ) -> tuple[dict[str, Tree], str]:
-    """Returns the parameters with an array in its place, if it fits, and a line on that.
+    """Returns the parameters with an array put at a path, if it fits, and a line that says whether it did.
 
-    `words`, the old and the new vocabulary, says that its rows are those of words.
+    `words`, the old and the new vocabulary, is given if the array has a row for each word.
     """
     if path not in flat:
         return flat, f"not taken, no such parameter here: {path}"
@@ -238,12 +257,13 @@ def _placed(
 
 
 def remapped(table: np.ndarray, old: Sequence[str], new: Sequence[str]) -> tuple[np.ndarray, int]:
-    """Returns the rows of a table [len(old), E] in the order of other words, and how many of them it knows.
+    """Returns a table's rows [len(old), E] in the order of the words `new`, and how many of these `old` has.
 
-    The special words keep theirs and are not counted. A word that is not in `old` gets the mean of its words.
+    The special words keep their rows and are not counted. A word that is not in `old` gets the mean row of
+    the words that are.
 
     Raises:
-      InputError: the table has another number of rows than `old` has words.
+      InputError: the table does not have one row for each word of `old`.
     """
     require(len(old) == len(table), f"there are {len(table)} vectors for {len(old)} words of the earlier run")
     row_of = {word: row for row, word in enumerate(old)}
@@ -257,7 +277,7 @@ def with_vectors(params: Params, table: np.ndarray) -> Params:
     """Returns the parameters with `table` [V, E] as their embedding.
 
     Raises:
-      InputError: it has another width than the embedding.
+      InputError: the table's width is not that of the embedding.
     """
     flat = flatten_dict(params, sep="/")
     width = flat[TABLE_PATH].shape[1]

@@ -38,7 +38,7 @@ def check_language(config: ConfigDict) -> None:
 
 
 def load_language_data(config: ConfigDict, cache: Path) -> Documents:
-    """Returns the windows of the documents to train on and of those held out, this process's lanes."""
+    """Returns the windows of the training and held-out documents; this process gets its own lanes."""
     reverse = choose("direction", config.direction, DIRECTIONS)
     lanes, window = config.batch.lanes, config.batch.window
     return load_documents(config.data, config.text, lanes, window, reverse, cache, own_rows(lanes))
@@ -51,7 +51,7 @@ def language_network(config: ConfigDict, data: Documents) -> Network:
         model,
         make_language_loss(model, build_objective(config, data.uses)),
         make_language_measure(model),
-        carry=jax.tree.map(jnp.copy, model.initial_carry(config.batch.lanes)),  # of an LSTM one array twice
+        carry=jax.tree.map(jnp.copy, model.initial_carry(config.batch.lanes)),  # an LSTM's repeats one array
         regularisers=averaging(config),
     )
 
@@ -70,7 +70,7 @@ def build_objective(config: ConfigDict, uses: np.ndarray) -> Objective:
 
 
 def averaging(config: ConfigDict) -> Regularisers:
-    """Returns what a language model has of the regularisers: the average of the weights."""
+    """Returns the regularisers of a language model, which has the average of the weights alone."""
     return Regularisers(average=config.train.average).check()
 
 

@@ -25,9 +25,9 @@ from rnn_jax.trees import Tree
 
 
 class Journal:
-    """Records of one run, by step. Use it as a context manager.
+    """The record of a run's metrics by step. Use it as a context manager.
 
-    On a terminal a bar shows the metrics of training and the time left; elsewhere plain lines do.
+    On a terminal a progress bar shows the metrics and the time left; elsewhere plain lines show them.
     """
 
     def __init__(self, workdir: Path, total_steps: int, start_step: int, tensorboard: bool):
@@ -55,7 +55,7 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
-        with suppress(OSError):  # of a line that could not be written, which was said
+        with suppress(OSError):  # `record` has raised already for a line that could not be written
             self.file.close()
         if self.writer:
             self.writer.close()
@@ -89,7 +89,7 @@ class Journal:
             self.say(f"step {step}/{self.total_steps}  {split:<10}  {status}{self._time_left(step)}")
 
     def _time_left(self, step: int) -> str:
-        # Within so few steps an evaluation would count for more than it is.
+        # The pace of so few steps would be wrong: an evaluation among them would count too much.
         if self.first is None or step < 2 * self.first[0] - self.start_step or not self.bar.disable:
             return ""
         pace = (time.perf_counter() - self.first[1]) / (step - self.first[0])
@@ -97,7 +97,7 @@ class Journal:
 
 
 class Silence:
-    """A journal that says and writes nothing: that of a process which is not the first of its run."""
+    """A journal that prints and writes nothing, for processes other than process 0."""
 
     history: ClassVar[list[Results]] = []
 
@@ -115,7 +115,7 @@ class Silence:
 
 
 def _lines(path: Path) -> list[Results]:
-    """Returns the lines of an earlier run; a last line that a kill cut short is left out."""
+    """Returns the metrics of an earlier run, without a last line that a kill cut short."""
     if not path.exists():
         return []
     complete = [line for line in read_text(path).split("\n")[:-1] if line]
@@ -138,12 +138,17 @@ def _tensorboard_writer(workdir: Path, start_step: int) -> Any:
     check_tensorboard()
     from tensorboardX import SummaryWriter
 
-    # TensorBoard then hides what a killed run wrote after the step that this one goes on from.
+    # With purge_step TensorBoard hides what a killed run wrote after the step from which this one continues.
     return SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1 if start_step else None)
 
 
 class NonFiniteLossError(ArithmeticError):
-    """The loss became infinite or NaN. The message names the step, the examples and the last checkpoint."""
+    """The loss became infinite or NaN. The message names the step, the examples and the last checkpoint.
+
+    >>> from rnn_jax.training import NonFiniteLossError
+    >>> issubclass(NonFiniteLossError, ArithmeticError)
+    True
+    """
 
 
 class Stopwatch:
@@ -153,7 +158,7 @@ class Stopwatch:
         self.seconds = dict.fromkeys(phases, 0.0)
 
     def add(self, seconds: Mapping[str, float]) -> None:
-        """Adds what an earlier part of the run took."""
+        """Adds the seconds that an earlier part of the run took, by phase."""
         for phase, value in seconds.items():
             self.seconds[phase] += value
 
@@ -167,9 +172,9 @@ class Stopwatch:
 
 
 class Meter:
-    """Train metrics on their way to the journal: a line every few steps, with means since the line before.
+    """Sums up the metrics of training, and writes a line of means to the journal every few steps.
 
-    The metrics of a step are read when the next step is under way: reading them does not stall the device.
+    It reads the metrics of a step after the next step has started, so that the device does not wait.
     """
 
     def __init__(
@@ -185,7 +190,7 @@ class Meter:
         self._restart()
 
     def push(self, step: int, batch: Tree, metrics: Measured) -> None:
-        """Takes a batch, whose `rows` are numbers of texts, and the metrics of a step that may be running."""
+        """Takes the batch and the metrics of a step, which may still be running."""
         self.pending.append((step, batch, metrics))
         if len(self.pending) > 1:
             self._read(*self.pending.popleft())

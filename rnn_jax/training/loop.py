@@ -23,18 +23,19 @@ from rnn_jax.training.run_folder import SharedRun
 from rnn_jax.training.tasks import Results, Task
 from rnn_jax.training.trainer import build_run, compile_ahead, results_of
 
-TASKS: dict[str, Task] = {CLASSIFY: CLASSIFICATION, LANGUAGE: LANGUAGE_MODELLING}  # by config.task
+# By config.task, such as TASKS["language"]; a task of one's own is added here.
+TASKS: dict[str, Task] = {CLASSIFY: CLASSIFICATION, LANGUAGE: LANGUAGE_MODELLING}
 
 
 def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> Results:
-    """Trains to the end, or on from the last checkpoint in `workdir`, and returns what results.json holds.
+    """Trains to the end, from the last checkpoint in `workdir` if there is one; returns the results.
 
     Args:
       config: the settings, such as `rnn_jax.recipe("bilstm")`; rnn_jax/settings.py explains each.
-      workdir: the run's folder, new, empty, or that of a run with the same settings, which goes on.
+      workdir: the run's folder: new, empty, or that of a run with the same settings, which then goes on.
 
     Raises:
-      InputError: a setting, the data or the workdir cannot be used; said before any training.
+      InputError: a setting, the data or the workdir cannot be used; raised before any training.
       NonFiniteLossError: training diverged.
       SaveError: a checkpoint cannot be written.
       Interrupted: SIGTERM or Ctrl-C came, and the step that was under way is done and saved.
@@ -89,7 +90,16 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> Results:
 
 
 def check_config(config: ConfigDict) -> Task:
-    """Returns the task of a config. Raises InputError for a setting that cannot be."""
+    """Returns the task of a config, after a check of every setting.
+
+    Raises:
+      InputError: a setting is missing, unknown, of another type or out of its range.
+
+    >>> from rnn_jax.settings import language_model_settings
+    >>> from rnn_jax.training import TASKS, check_config
+    >>> check_config(language_model_settings()) is TASKS["language"]
+    True
+    """
     require("task" in config, f"config.task is missing; give one of: {', '.join(TASKS)}")
     task = choose("config.task", config.task, TASKS)
     check_settings(config.to_dict(), task.settings, task.least, f"task {config.task!r} (rnn_jax/settings.py)")

@@ -14,8 +14,8 @@ from rnn_jax.trees import Tree
 def slanted_triangular(peak: float, steps: int, cut: float = 0.1, ratio: float = 32.0) -> optax.Schedule:
     """Returns a schedule that rises from peak/ratio over the first `cut` of the steps and falls back after.
 
-    Source: Howard & Ruder 2018 (ULMFiT), section 3.2. It is their formula wherever `cut` of the steps is a
-    whole number; elsewhere theirs falls below zero at the end, and this one ends where it should.
+    Source: Howard & Ruder 2018 (ULMFiT), section 3.2. It equals their formula if steps * cut is a whole
+    number. Otherwise theirs falls below zero at the end, and this one ends at peak / ratio.
     """
     rise = max(1, int(steps * cut))
     return optax.join_schedules(
@@ -57,19 +57,28 @@ def build_optimizer(
     weight_decay: float,
     clip_norm: float,
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """Returns the optimiser and its learning rate by step; the arguments are the keys of `config.optimizer`.
+    """Returns the optimiser and its learning rate by step; the keywords are the keys of `config.optimizer`.
 
     Args:
-      steps: the length of training, which the schedule spans.
-      groups, step: the parameter groups, and the step from which this optimiser is used. Groups that train
-        later have no state yet; `carry_over` takes that of the others to a later optimiser.
-      learning_rate: the schedule's peak.
-      momentum: of sgd; b1 of adam and adamw.
-      weight_decay: decoupled in adamw (Loshchilov & Hutter 2019), added to the gradient in sgd, not in adam.
-      clip_norm: largest global norm of the gradient; 0 does not clip.
+      steps: the number of steps of training, at least 1, over which the schedule runs.
+      groups: the parameter groups, as `group_parameters` makes them; None trains all at one rate.
+      step: the step from which this optimiser is used. Groups that train later have no state yet;
+        `carry_over` takes the state of the others to a later optimiser.
+      name: "adam" (Kingma & Ba 2015), "adamw" (Loshchilov & Hutter 2019) or "sgd".
+      learning_rate: the schedule's peak, above 0.
+      schedule: "constant", "cosine_onecycle" or "slanted_triangular" (Howard & Ruder 2018).
+      momentum: in [0, 1): the momentum of sgd, b1 of adam and adamw.
+      weight_decay: at least 0: decoupled in adamw, added to the gradient in sgd; adam takes 0 alone.
+      clip_norm: the largest global norm of the gradient; 0 does not clip.
 
     Raises:
       InputError: an unknown name, or a number out of its range.
+
+    >>> from rnn_jax.training import build_optimizer
+    >>> settings = {"name": "adam", "learning_rate": 0.5, "schedule": "constant", "momentum": 0.9}
+    >>> optimizer, rate = build_optimizer(100, **settings, weight_decay=0.0, clip_norm=1.0)
+    >>> rate(99)
+    0.5
     """
     make = choose("optimizer.name", name, OPTIMIZERS)
     make_schedule = choose("optimizer.schedule", schedule, SCHEDULES)
@@ -101,7 +110,7 @@ def _by_group(
 ) -> optax.GradientTransformation:
     transforms = {}
     for name, (start, factor) in groups.members.items():
-        # A group counts its own steps: what an optimiser corrects for being young is right, late or not.
+        # A group counts its own steps, so that Adam's bias correction is right for groups that start late.
         own_rate = partial(_shifted, rate, start, factor)
         transforms[name] = optax.set_to_zero() if start > step else make(own_rate)
     return optax.multi_transform(transforms, groups.labels)
@@ -112,7 +121,7 @@ def _shifted(rate: optax.Schedule, start: float, factor: float, count: jax.Array
 
 
 def carry_over(old: Tree, new: Tree) -> Tree:
-    """Returns the state `new` of an optimiser of a later phase, with the groups that `old` has trained."""
+    """Returns `new`, the state of a later phase's optimiser, with the states of the groups trained so far."""
     (_, before), (clip, after) = old, new
     trained = {name: state for name, state in before.inner_states.items() if jax.tree.leaves(state)}
     return clip, after._replace(inner_states=after.inner_states | trained)

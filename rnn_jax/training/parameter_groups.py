@@ -1,4 +1,4 @@
-"""Parameter groups: which parameters train, from which step on, and how fast; all decided by their paths.
+"""Parameter groups say which parameters train, from which step on, and how fast; paths choose them.
 
 A path is the names on the way to an array: "embedding/embedding", "encoder/forward_rnn/cell/hi/kernel". A
 pattern is a path, the beginning of one ("encoder/forward_rnn"), or either with wildcards ("encoder/*/cell").
@@ -19,19 +19,24 @@ Flags = Tree  # like the parameters, of booleans
 
 
 class Group(NamedTuple):
-    """Trains from step `start` on (infinity: never), at `factor` times the learning rate."""
+    """Parameters that train from step `start` on, at `factor` times the learning rate; infinity is never."""
 
     start: float = 0
     factor: float = 1.0
 
     @property
     def name(self) -> str:
-        """What stands for the group in the tree of labels."""
+        """The label of the group in `Groups.labels`."""
         return FROZEN if math.isinf(self.start) else f"from step {self.start:.0f}, rate x {self.factor:g}"
 
 
 class Groups(NamedTuple):
-    """`labels` is a tree like the parameters that names each one's group; `members` has them by name."""
+    """The groups of a network's parameters.
+
+    Attributes:
+      labels: a tree like the parameters; each leaf is the name of its group.
+      members: the groups by name.
+    """
 
     labels: Tree
     members: dict[str, Group]
@@ -46,7 +51,7 @@ class Groups(NamedTuple):
         return sum(jax.tree.leaves(sizes))
 
     def describe(self, params: Params) -> str:
-        """Returns the number of parameters, and of those in each group where there are several."""
+        """Returns a line with the number of parameters, and that of each group if there are several."""
         sizes = dict.fromkeys(sorted(self.members), 0)
         for leaf, label in zip(jax.tree.leaves(params), jax.tree.leaves(self.labels), strict=True):
             sizes[label] += leaf.size
@@ -68,16 +73,25 @@ def group_parameters(
     rates: Sequence[tuple[str, float]],
     steps_per_epoch: int,
 ) -> Groups:
-    """Returns the groups of a tree of parameters. Where several patterns match, the last one counts.
+    """Returns the groups of a tree of parameters. If several patterns match a parameter, the last one counts.
 
     Args:
-      freeze: patterns of what never trains, and pairs (pattern, epoch) of what trains from that epoch on
-        (gradual unfreezing, Howard & Ruder 2018).
-      rates: pairs (pattern, factor of the learning rate) (discriminative rates, of the same paper).
+      params: a nested dict of arrays; a parameter's path is its keys, joined with "/".
+      freeze: patterns of parameters that never train, and pairs (pattern, epoch) of parameters that train
+        from that epoch on, an integer from 0 (gradual unfreezing, Howard & Ruder 2018).
+      rates: pairs (pattern, factor of the learning rate, above 0) (discriminative rates, of the same paper).
+      steps_per_epoch: the number of steps in an epoch, at least 1.
 
     Raises:
-      InputError: a pattern that matches nothing (the message lists the paths), an epoch or a factor that
-        cannot be, or nothing that trains at step 0.
+      InputError: a pattern matches nothing (the message lists the paths), an epoch or a factor is out of its
+        range, or nothing trains at step 0.
+
+    >>> import jax.numpy as jnp
+    >>> from rnn_jax.training import group_parameters
+    >>> params = {"embedding": {"embedding": jnp.ones((5, 2))}, "head": {"kernel": jnp.ones((2, 1))}}
+    >>> groups = group_parameters(params, freeze=(("embedding", 1),), rates=(), steps_per_epoch=10)
+    >>> groups.starts(), groups.labels["embedding"]
+    ([0, 10], {'embedding': 'from step 10, rate x 1'})
     """
     paths = list(leaves_by_path(params))
     groups = dict.fromkeys(paths, Group())
@@ -99,7 +113,7 @@ def group_parameters(
 
 
 def matching(argument: str, pattern: str, paths: Sequence[str]) -> list[str]:
-    """Returns the paths that a pattern matches. Raises InputError, with all paths, where there is none."""
+    """Returns the paths that a pattern matches; if there is none, raises InputError with all paths."""
     found = [path for path in paths if fnmatchcase(path, pattern) or fnmatchcase(path, f"{pattern}/*")]
     beginnings = {
         "/".join(path.split("/")[:size]): 0 for path in paths for size in range(1, path.count("/") + 2)
@@ -113,7 +127,7 @@ def matching(argument: str, pattern: str, paths: Sequence[str]) -> list[str]:
 
 
 def select(params: Tree, chosen: Flags) -> tuple[Tree, Tree]:
-    """Returns the parameters where `chosen` is True, and the others; None stands for what is not there."""
+    """Returns two trees, the parameters where `chosen` is True and the others; each has None elsewhere."""
     return (
         jax.tree.map(lambda leaf, here: leaf if here else None, params, chosen),
         jax.tree.map(lambda leaf, here: None if here else leaf, params, chosen),
@@ -121,7 +135,7 @@ def select(params: Tree, chosen: Flags) -> tuple[Tree, Tree]:
 
 
 def join(first: Tree, second: Tree) -> Tree:
-    """Returns the tree of which `select` gave the two parts."""
+    """Puts the two trees that `select` returned together again."""
     return jax.tree.map(
         lambda one, other: other if one is None else one, first, second, is_leaf=lambda leaf: leaf is None
     )

@@ -1,4 +1,4 @@
-"""What keeps a network from learning its training set by heart: smoothed labels, adversaries, averages."""
+"""Regularisers against overfitting: smoothed labels, adversarial training, averaged weights."""
 
 from typing import NamedTuple
 
@@ -13,13 +13,20 @@ from rnn_jax.trees import Params, Tree
 class Regularisers(NamedTuple):
     """Options of training, all off by default.
 
+    The loss becomes L(x) + L(x + r g / |g|), where x are a text's word vectors, g is the gradient of L by x,
+    and r is `adversarial` times the standard deviation of the embedding's entries.
+
     Attributes:
-      label_smoothing: share of each target that is spread evenly over all classes (Szegedy et al. 2016).
-      adversarial: norm, for each text, of the change of its words' vectors that raises the loss most; the
-        loss at that change is added (Miyato et al. 2017). In units of the standard deviation of the table's
-        entries, which is their normalisation of the table, up to frequencies. Doubles the cost of a step.
-      average: decay of the exponential moving average of the weights that is evaluated and saved, such as
+      label_smoothing: share in [0, 1) of each target that is spread over all classes (Szegedy et al. 2016).
+      adversarial: norm of each text's change, at least 0, in standard deviations of the embedding's entries;
+        0 adds nothing (Miyato et al. 2017, who normalise the table by word frequencies instead). It doubles
+        the cost of a step.
+      average: decay in [0, 1) of the moving average of the weights that is evaluated and saved, such as
         0.999; 0 takes the weights themselves (Polyak & Juditsky 1992).
+
+    >>> from rnn_jax.training import Regularisers
+    >>> Regularisers(average=0.999).check()
+    Regularisers(label_smoothing=0.0, adversarial=0.0, average=0.999)
     """
 
     label_smoothing: float = 0.0
@@ -41,14 +48,14 @@ PLAIN = Regularisers()
 
 
 def adversary(slope_BTE: jax.Array, radius: jax.Array) -> jax.Array:
-    """Returns the change of norm `radius` in each row along which a loss of that slope rises fastest."""
+    """Returns the change of each row, of norm `radius`, that raises a loss with this gradient fastest."""
     square_B = (slope_BTE.astype(jnp.float32) ** 2).sum(axis=(1, 2), keepdims=True)
     safe_B = jnp.where(square_B > 0, square_B, 1)  # a row without words has no slope, and gets no change
     return radius * slope_BTE / jnp.sqrt(safe_B)
 
 
 class Averaged(NamedTuple):
-    """An optimiser's state, and beside it the average of the weights, or, while that is used, the weights."""
+    """An optimiser's state and the average of the weights; `exchange` swaps the average with the weights."""
 
     optimizer: Tree
     weights: Params
@@ -57,14 +64,14 @@ class Averaged(NamedTuple):
 def moved_average(average: Params, params: Params, decay: float, step: jax.Array) -> Params:
     """Returns the average after step `step`, counted from 1, of the weights after steps 1 to `step`.
 
-    It is sum_i d^(step - i) w_i / sum_i d^(step - i): without a share of where training began.
+    It is sum_i d^(step - i) w_i / sum_i d^(step - i); the initial weights have no share in it.
     """
     share = (1 - decay) / (1 - decay ** step.astype(jnp.float32))
     return jax.tree.map(lambda old, new: old + share.astype(old.dtype) * (new - old), average, params)
 
 
 def exchange(state: TrainState) -> TrainState:
-    """Returns a train state with its weights and their average, if it has one, in each other's place."""
+    """Returns a train state whose weights and their average have swapped places, if it has an average."""
     if not isinstance(state.opt_state, Averaged):
         return state
     return state._replace(

@@ -1,4 +1,4 @@
-"""What a run leaves at its end: results.json, and pictures of how it learned and what it confuses."""
+"""The report of a finished run: results.json, learning curves, and the confusion matrix of a classifier."""
 
 import os
 import platform

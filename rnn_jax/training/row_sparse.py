@@ -1,8 +1,9 @@
-"""Row-sparse training of the embedding: a step reads and changes the rows of its batch's words, no others.
+"""Row-sparse training of the embedding: a step reads and changes only the rows of its batch's words.
 
-Dense Adam moves every row at every step, the untouched ones by what is left of their momentum: O(V E) a step.
-Here a row is left behind, and is brought up to date by the same formula before it is read again. The result
-is dense Adam's, to rounding; the optimiser sees a small table and does not know.
+Dense Adam moves every row at every step: rows without a gradient still follow their momentum. That costs
+O(V E) a step. Here a step skips those rows, and the skipped steps are made up for, by the same formula,
+before a row is read again. The result equals that of dense Adam up to rounding. The optimiser needs no
+change: it gets a small table.
 """
 
 import math
@@ -20,18 +21,18 @@ from rnn_jax.trees import Tree, names_on
 
 TABLE = ("embedding", "embedding")  # its path in the parameters
 BLOCK = 256  # rows brought up to date together: with their moments they stay in cache
-NEGLIGIBLE = 5e-8  # share of a momentum that is left out
+NEGLIGIBLE = 5e-8  # a momentum that has decayed to this share of itself is taken as zero
 
 
 class RowState(NamedTuple):
-    """The optimiser's state, of all rows, and the step that each row is up to date with, int32[V]."""
+    """The optimiser's state of all rows, and the step up to which each row is current, int32[V]."""
 
     optimizer: Tree
     updated: jax.Array
 
 
 class TableRows(NamedTuple):
-    """TableRows of the embedding and their moments: arrays of one shape, [V, E] or those of a batch."""
+    """Rows of the embedding and their two moments: three arrays [V, E], or [N, E] for N rows of a batch."""
 
     table: jax.Array
     mu: jax.Array
@@ -46,10 +47,22 @@ class Step(Protocol):
 
 
 class RowAdam(NamedTuple):
-    """The Adam whose skipped steps are made good: the `optax.adam(rate, b1, b2, eps)` that trains the table.
+    """Row-sparse Adam for the embedding table, equal to `optax.adam(rate, b1, b2, eps)` up to rounding.
 
-    `rate` is a schedule. The model must read its table by id alone, as TextClassifier does, and take the size
-    that it is given.
+    At step t a row without a gradient moves by -rate(t) m_t / (sqrt(v_t) + eps), where the moments m_t and
+    v_t (bias-corrected; Kingma & Ba 2015) only decay. A row is moved through all its skipped steps before it
+    is read. The model must read its table by id alone, and accept a table of fewer rows.
+
+    Attributes:
+      rate: the learning rate by step, a schedule, the same as that of the optimiser.
+      b1, b2, eps: in [0, 1), [0, 1) and above 0, the same as those of the optimiser.
+
+    >>> import jax.numpy as jnp, optax
+    >>> from rnn_jax.training import RowAdam, init_state
+    >>> rate = optax.constant_schedule(0.1)
+    >>> state = init_state({"embedding": {"embedding": jnp.ones((5, 2))}}, optax.adam(rate))
+    >>> RowAdam(rate).init(state).opt_state.updated.tolist()  # the step of each of the 5 rows
+    [0, 0, 0, 0, 0]
     """
 
     rate: Callable[[Tree], Tree]
@@ -58,12 +71,12 @@ class RowAdam(NamedTuple):
     eps: float = 1e-8
 
     def init(self, state: TrainState) -> TrainState:
-        """Returns the train state with the rows' steps beside the optimiser's state."""
+        """Returns the train state with the step of each row added to the optimiser's state."""
         rows = state.params[TABLE[0]][TABLE[1]].shape[0]
         return state._replace(opt_state=RowState(state.opt_state, jnp.full(rows, state.step)))
 
     def step(self, train_step: Callable[..., tuple[TrainState, Tree]]) -> Step:
-        """Returns `train_step` of (state, batch, key) on the batch's rows alone."""
+        """Returns a train step that calls `train_step` with the rows of the batch alone."""
 
         def row_step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Tree]:
             small, batch, ids = self.take(state, batch)
@@ -73,8 +86,11 @@ class RowAdam(NamedTuple):
         return row_step
 
     def take(self, state: TrainState, batch: Batch) -> tuple[TrainState, Batch, jax.Array]:
-        """Returns a state whose table has the batch's rows alone, up to date; the batch in it; their ids."""
-        absent = len(state.opt_state.updated)  # stands for no row: reads as zeros, is not written
+        """Returns a state whose table has the batch's rows alone, the batch with ids in it, and the old ids.
+
+        The rows are made current first.
+        """
+        absent = len(state.opt_state.updated)  # the id of no row: it reads as zeros and is not written
         size = min(batch.token_ids.size, absent)
         ids, places = jnp.unique(batch.token_ids, size=size, fill_value=absent, return_inverse=True)
         dense = state._replace(opt_state=state.opt_state.optimizer)
@@ -85,7 +101,7 @@ class RowAdam(NamedTuple):
         return self.catch_up(small, since), batch._replace(token_ids=places), ids
 
     def put(self, state: TrainState, small: TrainState, ids: jax.Array) -> TrainState:
-        """Returns `state` after the step that made `small` of what `take` gave."""
+        """Returns `state` with the results of a step, `small`, in the rows `ids` that `take` chose."""
         dense = state._replace(opt_state=state.opt_state.optimizer)
         rows = jax.tree.map(
             lambda rows, new: rows.at[ids].set(new, mode="drop"), rows_of(dense), rows_of(small)
@@ -95,14 +111,14 @@ class RowAdam(NamedTuple):
         return dense._replace(opt_state=RowState(dense.opt_state, updated))
 
     def settle(self, state: TrainState) -> TrainState:
-        """Returns the state with every row up to date: what is evaluated and saved."""
+        """Returns the state with every row current, ready to be evaluated and saved."""
         dense = state._replace(opt_state=state.opt_state.optimizer)
         dense = self.catch_up(dense, state.opt_state.updated)
         updated = jnp.full_like(state.opt_state.updated, state.step)
         return dense._replace(opt_state=RowState(dense.opt_state, updated))
 
     def catch_up(self, state: TrainState, since: jax.Array) -> TrainState:
-        """Returns the state with the rows of its table moved on from the steps `since` [N] to its own."""
+        """Returns the state with each row of its table moved from its step in `since` [N] to the state's."""
         rows = rows_of(state)
         lags = jnp.where((rows.nu != 0).any(axis=1), state.step - since, 0)
         moved = TableRows(
@@ -155,7 +171,7 @@ def rows_of(state: TrainState) -> TableRows:
 
 
 def with_rows(state: TrainState, rows: TableRows) -> TrainState:
-    """Returns the state with other rows in the place of the table and its moments."""
+    """Returns the state with its table and moments replaced by `rows`."""
 
     def replaced(path: KeyPath, leaf: jax.Array) -> jax.Array:
         field = _field_of(names_on(path))

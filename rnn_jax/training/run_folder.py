@@ -1,4 +1,4 @@
-"""A run's folder as all its processes see it: process 0 alone reads and writes it, and gives what it read."""
+"""A run's folder, shared by all its processes: process 0 alone reads and writes it, and tells the others."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -22,14 +22,14 @@ Template = Callable[[int], TrainState]  # of the structure, shapes and types tha
 class SharedRun:
     """The workdir of a run, locked, and its checkpoints, for all processes. Use it as a context manager.
 
-    Each method has to be called by all of them, but for `newest`.
+    All processes have to call each method, except `newest`.
 
     Attributes:
       begun: whether there was a checkpoint when it was opened.
     """
 
     def __init__(self, workdir: Path, config: Mapping[str, object], keep: int):
-        """Takes the arguments of `open_workdir`, and how many of the last checkpoints are kept."""
+        """Takes the arguments of `open_workdir`, and the number of last checkpoints to keep."""
         self.workdir, self.config, self.keep = workdir, config, keep
         self.stack = ExitStack()
 
@@ -38,7 +38,7 @@ class SharedRun:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stack.close()  # elsewhere than on process 0 nothing was opened
+        self.stack.close()  # only process 0 has opened anything
 
     def _open(self) -> bool:
         self.stack.enter_context(open_workdir(self.workdir, self.config))
@@ -50,9 +50,9 @@ class SharedRun:
         return self.checkpoints.latest is not None
 
     def restore(self, template: Template, say: Say) -> tuple[TrainState, list[Evaluation]]:
-        """Returns a state, placed as template(step), and evaluations; template(0) where none was saved.
+        """Returns a state, placed as template(step), and evaluations; if none was saved, template(0).
 
-        All else is as in `Checkpoints.restore`.
+        Everything else is as in `Checkpoints.restore`.
         """
 
         def read_newest() -> tuple[TrainState | None, tuple[int | None, list[Evaluation]]]:
@@ -85,7 +85,7 @@ class SharedRun:
         return self.checkpoints.newest() if leads() else "the one that process 0 names"
 
     def journal(self, total: int, start: int, tensorboard: bool) -> Journal | Silence:
-        """Returns the journal of the run; on other processes than 0 one that says and writes nothing."""
+        """Returns the journal of the run; on processes other than 0, one that prints and writes nothing."""
         return Journal(self.workdir, total, start, tensorboard) if leads() else Silence()
 
 

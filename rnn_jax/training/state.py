@@ -1,4 +1,4 @@
-"""The state of training: all that a step reads and changes beside its batch."""
+"""The state of training: all that a step reads and changes, except its batch."""
 
 from typing import NamedTuple
 
@@ -12,10 +12,17 @@ class TrainState(NamedTuple):
     """All that training changes.
 
     Attributes:
-      step: int32[], the steps done, and so the position in the data and in the random stream.
+      step: int32[], the number of steps done; it fixes the position in the data and in the random stream.
       params: the parameters, a nested dict of arrays.
-      opt_state: the optimiser's state; with an average of the weights or row-sparse training, that too.
-      carry: what the last batch left for the next, rows first: a language model's state; () of a classifier.
+      opt_state: the optimiser's state. An average of the weights and row-sparse training keep
+        their state here too.
+      carry: what the last batch left for the next, arrays [B, ...]: a language model's state, or () for a
+        classifier.
+
+    >>> import jax.numpy as jnp
+    >>> from rnn_jax.training import TrainState
+    >>> TrainState(jnp.int32(0), params={"w": jnp.zeros(2)}, opt_state=()).carry
+    ()
     """
 
     step: jax.Array

@@ -41,7 +41,15 @@ class Jitted(Protocol):
 
 
 def init_params(model: nn.Module, key: jax.Array) -> Params:
-    """Returns the parameters that a model of (token_ids, lengths) draws."""
+    """Returns the initial parameters of a model of (token_ids, lengths), a nested dict of arrays.
+
+    >>> import jax
+    >>> from rnn_jax import RNN, GRUCell, TextClassifier
+    >>> from rnn_jax.training import init_params
+    >>> model = TextClassifier(vocab_size=10, embedding_dim=3, num_classes=2, encoder=RNN(GRUCell(4)))
+    >>> sorted(init_params(model, jax.random.key(0)))
+    ['embedding', 'encoder', 'head']
+    """
     return model.init(key, jnp.zeros((1, 1), jnp.int32), jnp.ones((1,), jnp.int32))["params"]
 
 
@@ -51,7 +59,20 @@ def init_state(
     regularisers: Regularisers = PLAIN,
     carry: Carry = (),
 ) -> TrainState:
-    """Returns the state before the first step."""
+    """Returns the state before the first step.
+
+    Args:
+      params: the parameters to start from, a nested dict of arrays.
+      optimizer: the one that `make_train_step` gets.
+      regularisers: those that `make_train_step` gets; an average of the weights needs a copy of them.
+      carry: what the first batch starts from, arrays [B, ...]; () for a classifier.
+
+    >>> import jax.numpy as jnp, optax
+    >>> from rnn_jax.training import init_state
+    >>> state = init_state({"w": jnp.zeros(3)}, optax.adam(0.1))
+    >>> int(state.step), state.carry
+    (0, ())
+    """
     opt_state: Tree = optimizer.init(params)
     if regularisers.average:
         opt_state = Averaged(opt_state, jax.tree.map(jnp.copy, params))
@@ -68,18 +89,34 @@ def make_train_step(
 ) -> Jitted:
     """Returns the jitted `state, metrics = train_step(state, batch, key)`; it takes over `state`'s memory.
 
-    What is minimised is the loss's sum divided by its count; step s draws from `fold_in(key, s)`. The batch,
-    and the carry with it, is split over the devices of `mesh`; their number changes only the rounding.
+    The step minimises total / count of the loss; step s draws from `fold_in(key, s)`. The batch and the carry
+    are split over the devices of `mesh`; the number of devices changes only the rounding.
 
     Args:
-      loss_fn: `total, (metrics, count, carry) = loss_fn(params, carry, batch, key)`, as rnn_jax.models.losses
-        has them. An adversary calls it with `perturbation=`, float32[B, T, E], too.
+      loss_fn: `total, (metrics, count, carry) = loss_fn(params, carry, batch, key)`, as `LossFn` describes.
+        With `regularisers.adversarial` it is called with `perturbation=`, float32[B, T, E], too.
+      optimizer: the one whose state `init_state` made.
       mesh: as `batch_mesh` makes it; None is one device.
-      rows: the step reads and changes the embedding's rows of the batch alone: `rows.init(state)` before the
-        first step, `rows.settle(state)` before its parameters are used for anything else.
-      trained: a tree like the parameters, False where they are frozen: those get no gradient and stay as they
-        are, to the bit. None trains all.
-      regularisers: the adversary's norm and the average's decay; smoothed labels are in the loss.
+      rows: makes the step read and change only those rows of the embedding that the batch has. Call
+        `rows.init(state)` before the first step, and `rows.settle(state)` before any other use of the
+        parameters. None trains the whole table.
+      trained: a tree like the parameters, of booleans. Parameters at False are frozen: they get no gradient
+        and keep their bits. None trains all.
+      regularisers: the adversary's norm and the average's decay; label smoothing belongs to `loss_fn`.
+
+    >>> import jax, numpy as np, optax
+    >>> from rnn_jax import RNN, GRUCell, TextClassifier
+    >>> from rnn_jax.training import init_params, init_state, make_train_step
+    >>> model = TextClassifier(vocab_size=10, embedding_dim=3, num_classes=2, encoder=RNN(GRUCell(4)))
+    >>> from rnn_jax.data import Batches
+    >>> from rnn_jax.models import make_classifier_loss
+    >>> batches = Batches([np.array([5, 2]), np.array([4])], np.array([1, 0]), buckets=(2,), batch_size=2)
+    >>> optimizer, key = optax.adam(0.1), jax.random.key(0)
+    >>> train_step = make_train_step(make_classifier_loss(model.apply), optimizer)
+    >>> state = init_state(init_params(model, key), optimizer)
+    >>> state, metrics = train_step(state, batches(seed=0, step=0), key)
+    >>> int(state.step), metrics.summary()["examples"]
+    (1, 2)
     """
     mesh = mesh or batch_mesh(1)
     gradient_fn = make_gradient(loss_fn, regularisers.adversarial)
@@ -107,7 +144,7 @@ def updated(
     chosen: Flags,
     decay: float,
 ) -> TrainState:
-    """Returns the state after a step; where `chosen` is False nothing moves, and `gradients` has None."""
+    """Returns the state after a step. Where `chosen` is False, `gradients` is None and nothing changes."""
     unmoved = jax.tree.map(lambda here: None if here else jnp.zeros(()), chosen)
     opt_state = state.opt_state.optimizer if decay else state.opt_state
     updates, opt_state = optimizer.update(join(gradients, unmoved), opt_state, state.params)
@@ -125,9 +162,9 @@ def make_gradient(
 ) -> Callable[..., tuple[tuple[Params, Measured, jax.Array], Carry]]:
     """Returns `(gradient, metrics, count), carry = gradient_fn(moving, frozen, key, (carry, batch))`.
 
-    The gradient is that of the summed loss by the parameters in `moving`. With a `radius` above 0, that of
-    the loss at the adversary's change of the embedded words is added (Miyato et al. 2017); its metrics are
-    not.
+    The gradient is that of the summed loss by the parameters in `moving`. With a `radius` above 0, the
+    gradient of the loss at the adversary's change of the embedded words is added (Miyato et al. 2017). The
+    metrics are those without the adversary.
     """
 
     def loss(moving, perturbation, frozen, key, carry, batch):
@@ -151,10 +188,25 @@ def make_gradient(
 
 
 def make_eval_step(measure: MeasureFn[BatchT], mesh: Mesh | None = None) -> Jitted:
-    """Returns the jitted `metrics, carry = eval_step((params, carry), batch)`: [devices, ...] sums.
+    """Returns the jitted `metrics, carry = eval_step((params, carry), batch)`, which `evaluate` calls.
+
+    Each metric is an array [devices, ...], the sums over each device's part of the batch.
 
     Args:
-      measure: `metrics, carry = measure(params, carry, batch)`, as rnn_jax.models.losses has them.
+      measure: `metrics, carry = measure(params, carry, batch)`, as `MeasureFn` describes.
+      mesh: as `batch_mesh` makes it; None is one device.
+
+    >>> import jax, numpy as np
+    >>> from rnn_jax import RNN, GRUCell, TextClassifier
+    >>> from rnn_jax.training import init_params, make_eval_step
+    >>> model = TextClassifier(vocab_size=10, embedding_dim=3, num_classes=2, encoder=RNN(GRUCell(4)))
+    >>> from rnn_jax.data import Batches
+    >>> from rnn_jax.models import make_classifier_measure
+    >>> batch = Batches([np.array([5, 2])], np.array([1]), buckets=(2,), batch_size=2)(seed=0, step=0)
+    >>> eval_step = make_eval_step(make_classifier_measure(model.apply))
+    >>> metrics, carry = eval_step((init_params(model, jax.random.key(0)), ()), batch)
+    >>> metrics.confusion.shape  # of one device
+    (1, 2, 2)
     """
 
     def measure_part(params, carry_and_batch):
@@ -172,8 +224,26 @@ def make_eval_step(measure: MeasureFn[BatchT], mesh: Mesh | None = None) -> Jitt
 def evaluate(
     eval_step: EvalStep[BatchT], params: Params, batches: Iterable[BatchT], carry: Carry = ()
 ) -> Measured:
-    """Returns the sums over all batches and devices, fetched once at the end; `carry` is where they start."""
-    parts = []
+    """Returns the sums of the metrics over all batches and devices, as float64 numpy arrays.
+
+    Args:
+      eval_step: as `make_eval_step` makes it.
+      params: the parameters, a nested dict of arrays.
+      batches: the batches in order; the carry of each goes on to the next.
+      carry: what the first batch starts from, arrays [B, ...]; () for a classifier.
+
+    >>> import jax, numpy as np
+    >>> from rnn_jax import RNN, GRUCell, TextClassifier
+    >>> from rnn_jax.training import evaluate, init_params, make_eval_step
+    >>> model = TextClassifier(vocab_size=10, embedding_dim=3, num_classes=2, encoder=RNN(GRUCell(4)))
+    >>> from rnn_jax.data import Batches
+    >>> from rnn_jax.models import make_classifier_measure
+    >>> batches = Batches([np.array([5, 2])] * 3, np.array([1, 0, 1]), buckets=(2,), batch_size=2)
+    >>> eval_step = make_eval_step(make_classifier_measure(model.apply))
+    >>> evaluate(eval_step, init_params(model, jax.random.key(0)), batches.in_order()).summary()["examples"]
+    3
+    """
+    parts = []  # fetched once, at the end
     for batch in batches:
         metrics, carry = eval_step((params, carry), batch)
         parts.append(metrics)
@@ -181,7 +251,7 @@ def evaluate(
 
 
 def summed(parts: Sequence[Measured]) -> Measured:
-    """Returns the sums over metrics of [devices, ...] each, and over all devices, in float64."""
+    """Returns the sums over all metrics, and over all their devices [devices, ...], in float64."""
     return added(
         jax.tree.map(lambda *leaves: np.sum([rows_here(leaf) for leaf in leaves], (0, 1), float), *parts)
     )

@@ -1,7 +1,7 @@
-"""What a task is: its settings, how its data is read, what it trains and what it says at its end.
+"""What a task is: its settings, how its data is read, what it trains and what it prints at its end.
 
-A new task is a loss and a measure (rnn_jax.models.losses) and one `Task`, in a row of
-`rnn_jax.training.TASKS`: docs/extend.md has a whole one in one file.
+A new task needs a loss, a measure (rnn_jax.models.losses) and one `Task`, which is added to
+`rnn_jax.training.TASKS`. docs/extend.md has a whole task in one file.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,13 +25,20 @@ class Network(NamedTuple):
     """What a task trains.
 
     Attributes:
-      model: the network; `model.init(key, token_ids, lengths)["params"]` draws its parameters. A table of
-        word vectors, if it has one, is the parameter embedding/embedding, so that vectors can be put there.
-      loss, measure: as rnn_jax.models.losses describes them.
-      carry: what the first batch starts from, rows first; () where nothing goes on from batch to batch.
+      model: the network; `model.init(key, token_ids, lengths)["params"]` draws its parameters. If it has a
+        table of word vectors, that is the parameter embedding/embedding, so that vectors can be put there.
+      loss, measure: as `LossFn` and `MeasureFn` describe them.
+      carry: what the first batch starts from, arrays [B, ...]; () if nothing goes on from batch to batch.
       regularisers: the adversary's norm and the decay of the average of the weights.
-      row_sparse: train the embedding's rows of a batch alone. The model must take the size of the table it
-        gets.
+      row_sparse: whether a step trains only those rows of the embedding that its batch has. The loss must
+        then accept a table of fewer rows.
+
+    >>> from rnn_jax import RNN, GRUCell, TextClassifier
+    >>> from rnn_jax.models import make_classifier_loss, make_classifier_measure
+    >>> from rnn_jax.training import Network
+    >>> model = TextClassifier(vocab_size=10, embedding_dim=3, num_classes=2, encoder=RNN(GRUCell(4)))
+    >>> Network(model, make_classifier_loss(model.apply), make_classifier_measure(model.apply)).carry
+    ()
     """
 
     model: nn.Module
@@ -54,12 +61,15 @@ class Task(NamedTuple):
       settings: the reference of its settings, nested dicts of defaults, such as
         `rnn_jax.settings.CLASSIFIER`. A config has to have exactly these keys, with values of these types.
       least: the smallest value of each setting that has one, by dotted key.
-      check: raises InputError for a setting that cannot be; called before anything is read.
-      load: reads the data: `data = load(config, cache)`, with a folder for files that another run can use
-        again.
-      network: `network(config, data)` gives what is trained.
-      closing: what is printed at the end, formatted with results.json's values and `workdir`.
-      report: `report(workdir, test, data)` adds pictures and values to what is reported of the test split.
+      check: `check(config)` raises InputError for a setting that cannot be; called before anything is read.
+      load: `load(config, cache)` reads the data; `cache` is a folder for files that other runs can use too.
+      network: `network(config, data)` returns what is trained.
+      closing: the text that is printed at the end, formatted with results.json's values and `workdir`.
+      report: `report(workdir, test, data)` draws pictures of the test split, and returns values to report.
+
+    >>> from rnn_jax.training import CLASSIFICATION
+    >>> CLASSIFICATION._replace(closing="accuracy {accuracy:.2%}, see {workdir}").measures
+    ['accuracy']
     """
 
     settings: Mapping[str, Any]
@@ -72,5 +82,5 @@ class Task(NamedTuple):
 
     @property
     def measures(self) -> list[str]:
-        """The results that `closing` prints: numbers that the report of a finished run has to have."""
+        """The names of the results that `closing` prints; the report of a finished run has to have them."""
         return [name for _, name, _, _ in Formatter().parse(self.closing) if name and name != "workdir"]

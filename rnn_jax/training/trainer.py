@@ -87,7 +87,7 @@ class Trainer:
     ):
         """`make_step(optimizer, trained)` gives a phase's jitted step, as `training.make_train_step` does.
 
-        `key` is the step's argument and no part of it, so that runs of other seeds share what is compiled.
+        `key` is an argument of the step, so that runs with other seeds share the compiled step.
         """
         self.groups, self.mesh, self.key = groups, mesh, key
         self.optimizers = {start: optimizer_at(start) for start in groups.starts()}
@@ -97,7 +97,7 @@ class Trainer:
         }
 
     def template(self, state: TrainState, step: int) -> TrainState:
-        """Returns the initial `state` with an optimiser's state of the structure that it has at `step`."""
+        """Returns the initial `state` with an optimiser's state that has the structure of one at `step`."""
         phase = self.groups.phase(step)
         return self._enter(phase, state) if phase else state
 
@@ -110,7 +110,7 @@ class Trainer:
         meter: Meter,
         interruption: Interruption,
     ) -> TrainState:
-        """Returns the state after step `stop`, or before the step that an interruption keeps from beginning.
+        """Returns the state after step `stop`, or after an earlier step if an interruption came.
 
         `meter.push(step, batch, metrics)` is called after each step.
         """
@@ -142,7 +142,7 @@ class Trainer:
         return sum(len(step.seconds) for step in self.steps.values())
 
     def _enter(self, start: int, state: TrainState) -> TrainState:
-        """Returns the state with room for what the phase trains first; what trained before goes on."""
+        """Returns the state with new optimiser states for groups that begin here; the others keep theirs."""
         fresh = on_every_device(jax.jit(self.optimizers[start].init)(state.params), self.mesh)
         old = state.opt_state
         if isinstance(old, Averaged):
@@ -161,7 +161,7 @@ class Plan(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What trains and what measures it.
+    """What trains a network and what measures it.
 
     Attributes:
       state: the one before the first step.
@@ -180,7 +180,7 @@ class Run(NamedTuple):
     plan: Plan
 
     def template(self, step: int) -> TrainState:
-        """Returns a state of the structure that it has at `step`."""
+        """Returns a state with the structure that a state has at `step`."""
         return self.trainer.template(self.state, step)
 
     def evaluate(self, params: Params, split: BatchSource[Tree]) -> Measured:
@@ -189,10 +189,10 @@ class Run(NamedTuple):
 
 
 def results_of(config: ConfigDict, workdir: Path, measures: Sequence[str]) -> Results | None:
-    """Returns the results of a finished run, `measures` among them; None of another, and of none yet.
+    """Returns the results of a finished run, which have all of `measures`; None if the run is not finished.
 
     Raises:
-      InputError: nothing can be trained in `workdir`, or what it would start with is not there.
+      InputError: nothing can be trained in `workdir`, or what the run would start from is missing.
     """
     check_workdir(workdir, config.to_dict())
     if (workdir / RESULTS).exists():
@@ -203,7 +203,7 @@ def results_of(config: ConfigDict, workdir: Path, measures: Sequence[str]) -> Re
 
 
 def check_plan(config: ConfigDict) -> None:
-    """Raises InputError for a setting of training that cannot be, whatever is trained."""
+    """Raises InputError for a setting of training that cannot be; all tasks have these settings."""
     check_seed("config.seed", config.seed)
     settings = dict(config.optimizer)
     for entry in settings.pop("rates"):
@@ -214,7 +214,7 @@ def check_plan(config: ConfigDict) -> None:
 
 
 def make_plan(config: ConfigDict, params: Params, epoch: int) -> Plan:
-    """Returns the plan of a run whose epochs have so many steps."""
+    """Returns the plan of a run whose epochs have `epoch` steps."""
     train, settings = config.train, dict(config.optimizer)
     groups = group_parameters(params, train.freeze, settings.pop("rates"), epoch)
     total = train.epochs * epoch
@@ -263,7 +263,7 @@ def first_params(
 ) -> Params:
     """Returns the parameters that the model draws and, if `fresh`, those of `config.embedding` in them.
 
-    They are those of process 0, since another processor may draw others, by its rounding.
+    Process 0 gives them to all, because the rounding of another processor may change the draws.
     """
     params = init_params(model, key)
     if not fresh:
@@ -278,7 +278,7 @@ def first_params(
 
 
 def compile_ahead(run: Run, state: TrainState, data: RunData[Tree]) -> str:
-    """Compiles the steps for every shape that will come, and says how long each took."""
+    """Compiles the steps for every shape of the data, and returns lines on the seconds that each took."""
     batches = list(data.train.one_of_each_shape())
     seconds = run.trainer.compile(state, batches, run.plan.total)
     for split in (data.validation, data.test):

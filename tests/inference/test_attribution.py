@@ -9,7 +9,6 @@ import pytest
 
 from rnn_jax.errors import InputError
 from rnn_jax.inference.attribution import QUANTITIES, attribute_words, integrated_gradients
-from tests.helpers.cases import slow_but
 from tests.helpers.predictors import WORDS, make_predictor
 
 
@@ -48,7 +47,8 @@ def test_on_a_cubic_the_integral_is_exact_and_needs_two_gradients():
     assert np.abs(found[1] - expected).max() > 0.01
 
 
-@pytest.mark.parametrize("of", slow_but(["logit"], QUANTITIES))
+@pytest.mark.slow
+@pytest.mark.parametrize("of", QUANTITIES)
 def test_scores_sum_to_the_change_from_the_baseline_the_closer_the_more_steps(bent, of):
     errors = []
     for steps in (1, 4, 16, 64):
