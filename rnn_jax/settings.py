@@ -3,9 +3,10 @@
 A recipe is a file with `get_config()`, which takes one of the references below and changes a few keys.
 """
 
-import runpy
 from collections.abc import Mapping
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from flax.traverse_util import flatten_dict
@@ -208,7 +209,10 @@ def recipe(name: str) -> ConfigDict:
     >>> recipe("bilstm").model.bidirectional
     True
     """
-    return runpy.run_path(str(recipe_path(name)))["get_config"]()
+    loader = SourceFileLoader(f"rnn_jax.recipes.{name}", str(recipe_path(name)))
+    module = ModuleType(loader.name)
+    loader.exec_module(module)
+    return module.get_config()
 
 
 def recipe_path(name: str) -> Path:
