@@ -17,6 +17,12 @@ def pytest_ignore_collect(collection_path, config):
     return True if collection_path == STRESS and not asked else None
 
 
+def pytest_configure(config):
+    """Compiles fast rather than well for a quick look, `-m "not slow"`; the whole suite runs as users do."""
+    if config.option.markexpr == "not slow":
+        jax.config.update("jax_disable_most_optimizations", True)
+
+
 # The files that take longest, which begin first: two workers then end at about the same time.
 LONGEST = (
     "training/test_loop.py",
