@@ -78,6 +78,7 @@ def test_the_tutorials_settings():
     assert config.embedding.from_workdir.endswith("pretrain-2")
 
 
+@pytest.mark.slow
 def test_the_tutorials_page_is_of_the_dropout_and_rate_that_validation_chose(tmp_path, monkeypatch):
     monkeypatch.setattr(tutorial, "DOCS", tmp_path)
     records = Records(tmp_path / "tutorial.json")

@@ -82,6 +82,7 @@ def expected_lines(workdir, texts):
     ]
 
 
+@pytest.mark.slow
 def test_texts_as_arguments(workdir, capsys):
     output = run(capsys, "predict", workdir, "--format", "jsonl", *TEXTS)
     assert lines_of(output) == expected_lines(workdir, TEXTS)
@@ -93,6 +94,7 @@ def test_texts_as_lines_of_standard_input(workdir, capsys, monkeypatch):
     assert lines_of(output) == expected_lines(workdir, ["a great film", "", "so dull"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
 def test_texts_of_a_file(workdir, capsys, tmp_path, suffix):
     path = write(tmp_path / f"reviews.{suffix}", ROWS)
@@ -162,6 +164,7 @@ def test_evaluation_of_a_file(workdir, capsys, tmp_path, suffix):
     assert "negative" in table
 
 
+@pytest.mark.slow
 def test_evaluation_takes_the_test_split_where_there_is_one(workdir, capsys, tmp_path):
     write(tmp_path / "train.jsonl", ROWS)
     write(tmp_path / "test.jsonl", ROWS[:2])
@@ -333,6 +336,7 @@ def test_a_command_for_the_other_kind_of_run_says_what_to_use(tmp_path, workdir,
     assert "rnn-jax predict" in refused(capsys, "sample", "--workdir", workdir, "--prompt", "a film")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [

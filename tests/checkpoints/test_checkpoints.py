@@ -58,6 +58,7 @@ def test_restored_equals_saved_bit_for_bit_in_structure_type_and_value(tmp_path)
     assert [evaluation["accuracy"] for evaluation in evaluations] == [0.5, 0.6]
 
 
+@pytest.mark.slow
 def test_parameters_come_back_as_plain_dicts_of_numpy_without_a_target(tmp_path):
     save_all(tmp_path, [0.5])
     with Checkpoints(tmp_path) as checkpoints:

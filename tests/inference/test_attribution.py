@@ -117,6 +117,7 @@ def test_of_several_classes_each_has_its_log_odds(three_classes):
     np.testing.assert_allclose(sum(part.scores for part in parts), 0, atol=1e-5)  # they sum to one
 
 
+@pytest.mark.slow
 def test_what_cannot_be_attributed_is_refused(predictor):
     with pytest.raises(InputError, match="label"):
         predictor.attribute(WORDS, "positiv")

@@ -207,6 +207,7 @@ def test_an_export_has_no_path_or_date_of_the_machine_and_equal_runs_give_equal_
 REFUSALS = (zipfile.BadZipFile, KeyError, ValueError, NotImplementedError, RuntimeError, EOFError)
 
 
+@pytest.mark.slow
 def test_a_damaged_byte_is_refused_or_changes_nothing(exported, copy):
     content = exported.read_bytes()
     expected = load(exported)(TEXTS)[1]

@@ -85,6 +85,7 @@ def test_up_to_max_length_a_stream_says_what_predict_says_of_the_text(predictor)
     np.testing.assert_allclose(found, predictor.predict(texts).probabilities, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_feeding_pieces_is_feeding_words_is_feeding_the_text(predictor):
     whole = predictor.stream().feed(WORDS)
     for pieces in (WORDS.split(), ["", " ", *WORDS.partition(" and ")], whole.words):
@@ -153,6 +154,7 @@ def test_an_encoder_that_begins_at_the_end_is_refused_with_the_reason(culprit):
         make_steps(model)
 
 
+@pytest.mark.slow
 def test_a_bidirectional_run_refuses_to_stream_but_predicts():
     predictor = make_predictor(bidirectional=True)
     with pytest.raises(InputError, match=r"model\.bidirectional=False"):

@@ -63,6 +63,7 @@ def test_each_kind_of_run_says_how_it_is_used_where_the_other_is_wanted(run, tmp
         rnn_jax.load_language_model(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_backward_model_does_not_write(tmp_path):
     make_language_run(tmp_path / "run", direction="backward")
     writer = rnn_jax.load_language_model(tmp_path / "run")

@@ -100,6 +100,7 @@ def starting_biases(cell):
     return {name: set(leaf["bias"].tolist()) for name, leaf in initialised(cell).items() if "bias" in leaf}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", [SimpleCell, GRUCell, LSTMCell])
 def test_recurrent_kernels_start_orthogonal_and_input_kernels_glorot_uniform(cell):
     size, units = 100, 50
@@ -115,6 +116,7 @@ def test_recurrent_kernels_start_orthogonal_and_input_kernels_glorot_uniform(cel
     assert len({float(leaf["kernel"][0, 0]) for leaf in params.values()}) == len(params)
 
 
+@pytest.mark.slow
 def test_biases_start_at_zero_and_the_forget_bias_at_one():
     assert starting_biases(LSTMCell(50)) == {"hi": {0}, "hf": {1}, "hg": {0}, "ho": {0}}
     assert starting_biases(LSTMCell(50, forget_bias=2.5))["hf"] == {2.5}
@@ -154,6 +156,7 @@ def test_a_bfloat16_carry_stays_bfloat16(name):
     assert {leaf.dtype for leaf in jax.tree.leaves(new_carry)} == {jnp.dtype(jnp.bfloat16)}
 
 
+@pytest.mark.slow
 def test_param_dtype_is_the_storage_type_and_the_carry_starts_as_float32():
     cell = LSTMCell(50, param_dtype=jnp.bfloat16)
     assert {leaf.dtype for leaf in jax.tree.leaves(initialised(cell))} == {jnp.dtype(jnp.bfloat16)}

@@ -24,6 +24,7 @@ def recurrent_masks(key=KEY):
     return (products @ np.linalg.inv(cell["h"]["kernel"]) / h[:, :-1]).swapaxes(0, 1)
 
 
+@pytest.mark.slow
 def test_recurrent_dropout_has_one_mask_for_the_whole_sequence():
     masks = recurrent_masks()
     np.testing.assert_allclose(masks, np.broadcast_to(masks[0], masks.shape), atol=0.02)
@@ -34,6 +35,7 @@ def test_recurrent_dropout_has_one_mask_for_the_whole_sequence():
     assert not np.allclose(other[0], masks[0], atol=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS)
 def test_recurrent_dropout_is_on_the_hidden_state_in_the_product_alone(name):
     layer = rnn(name, recurrent_dropout=RATE)
@@ -46,6 +48,7 @@ def test_recurrent_dropout_is_on_the_hidden_state_in_the_product_alone(name):
     )
 
 
+@pytest.mark.slow
 def test_deterministic_layers_drop_nothing_and_need_no_key():
     dropping = Stacked([rnn(recurrent_dropout=RATE), rnn(recurrent_dropout=RATE)], dropout=RATE)
     plain = Stacked([rnn(), rnn()])
@@ -60,6 +63,7 @@ def test_rate_zero_needs_no_key():
     assert_trees_close(training, run_of(layer)(params, x), rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_dropout_is_between_layers_with_one_mask_for_the_whole_sequence():
     layer = Stacked([rnn("gru"), RNN(SimpleCell(UNITS))], dropout=RATE)
     params, x = parameters(layer), a_batch()
@@ -76,6 +80,7 @@ def test_dropout_is_between_layers_with_one_mask_for_the_whole_sequence():
     assert {round(float(value), 1) for value in masks.ravel()} == {0.0, 1 / (1 - RATE)}
 
 
+@pytest.mark.slow
 def test_one_layer_alone_has_nothing_to_drop_between():
     layer = Stacked([rnn()], dropout=RATE)
     params, x = parameters(layer), a_batch()

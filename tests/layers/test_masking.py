@@ -40,6 +40,7 @@ def test_a_reduction_reads_the_valid_steps_only(name):
     np.testing.assert_allclose(reduce(x_BTF, LENGTHS), expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 @every_reduction
 def test_the_gradient_of_a_reduction_is_zero_at_padding(name):
     gradient = jax.grad(lambda x: REDUCTIONS[name][0](x, LENGTHS).sum())(x_BTF)

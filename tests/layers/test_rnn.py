@@ -60,6 +60,7 @@ MERGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("merge", MERGES)
 def test_bidirectional_merges_two_loops(merge):
     layer = bidirectional(merge=MERGES["function"] if merge == "function" else merge)

@@ -76,6 +76,7 @@ def test_outputs_and_logits_are_those_of_numpy():
     np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "table"), [("tied", ("embedding", "embedding")), ("untied", ("softmax_table",))]
 )
@@ -144,6 +145,7 @@ def test_type_dropout_leaves_out_the_same_words_of_the_vocabulary_in_all_rows_an
     assert not np.allclose(other, outputs)
 
 
+@pytest.mark.slow
 def test_output_dropout_has_one_mask_a_row():
     model = LanguageModel(WORDS, UNITS, RNN(SimpleCell(UNITS)), output_dropout=0.5)
     params, outputs = parameters(model), jnp.ones((3, 5, UNITS))
@@ -252,12 +254,14 @@ def test_words_are_drawn_with_the_probabilities_of_the_model():
     assert (np.abs(observed - shares) < 4 * np.sqrt(shares / draws) + 1e-9).all()
 
 
+@pytest.mark.slow
 def test_only_the_top_k_words_are_drawn():
     best = np.argsort(-logits_after("projected", "c a"))[:3]
     found = {sampled(words=1, temperature=50.0, top_k=3, seed=seed).split()[-1] for seed in range(40)}
     assert found == {TOKENIZER.words[index] for index in best}
 
 
+@pytest.mark.slow
 def test_padding_is_never_drawn():
     _, params = built("projected")
     likely = params | {"softmax_bias": 50.0 * (np.arange(WORDS, dtype=np.float32) == PAD)}

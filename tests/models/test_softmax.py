@@ -58,6 +58,7 @@ def test_losses_are_those_of_numpy():
     np.testing.assert_allclose(softmax_losses(*problem()), numpy_losses(*problem()), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_chunks_change_neither_losses_nor_gradients(monkeypatch):
     *arrays, targets = problem()
 
@@ -88,6 +89,7 @@ def test_the_partition_function_is_exact_in_expectation_over_the_draws(draws):
     np.testing.assert_allclose(expected, np.exp(logits).sum(axis=1), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_estimate_is_low_by_as_much_as_the_docstring_says():
     *arrays, targets = problem()
     proposal, draws = make_proposal(WEIGHTS), 64
@@ -122,6 +124,7 @@ def test_a_negative_that_is_the_target_is_left_out_in_that_row_alone():
     assert (np.asarray(losses[1::2]) > 0).all()
 
 
+@pytest.mark.slow
 def test_the_sampled_losses_and_their_gradients_hold_no_array_of_rows_times_words():
     rows, words = 40, 500
     *arrays, targets = problem(rows=rows, words=words)
@@ -154,6 +157,7 @@ def test_a_proposal_gives_each_word_some_of_all_shares_in_proportion(weights):
     np.testing.assert_allclose(shares / GRID, expected, rtol=1e-6, atol=2e-9 * len(weights))
 
 
+@pytest.mark.slow
 def test_draws_have_the_frequencies_of_the_proposal():
     proposal, count = make_proposal(WEIGHTS), 100_000
     negatives = draw(proposal, count, jax.random.key(0))

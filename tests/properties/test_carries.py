@@ -112,6 +112,7 @@ def test_carries_of_a_dropped_out_layer_are_those_of_the_call_with_the_same_mask
     assert np.abs(np.asarray(carry[0]) - plain[0]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_gradients_reach_through_carries_and_not_into_padding():
     layer = rnn("lstm")
     params, initial, x = parameters(layer), carry_of(layer), a_batch()

@@ -51,6 +51,7 @@ def test_parameters_of_flax_bidirectional_load_unchanged_and_give_its_outputs(ce
     assert_trees_close(run_ours(ours, params), run_flax(theirs, params))
 
 
+@pytest.mark.slow
 def test_flax_cells_stack_with_ours():
     ours = Stacked([RNN(nn.GRUCell(UNITS)), RNN(LSTMCell(UNITS))])
     params = flax_parameters(ours)

@@ -72,6 +72,7 @@ def test_a_row_of_length_zero_returns_its_initial_carry_and_zeros(name):
         assert (after[empty - 1] != before[empty - 1]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS)
 def test_reverse_mirrors_forward(name):
     params, initial = parameters(LAYERS[name]), carry_of(LAYERS[name])
@@ -91,6 +92,7 @@ def test_reverse_mirrors_forward(name):
     holds()
 
 
+@pytest.mark.slow
 @every_layer
 def test_rows_do_not_see_each_other(name):
     params, initial, x = parameters(LAYERS[name]), carry_of(LAYERS[name]), a_batch()

@@ -123,6 +123,7 @@ def test_a_scan_over_chunks_is_a_loop_and_for_forward_layers_one_long_run(name, 
         assert_trees_close((scanned, np.concatenate(outputs, axis=1)), whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["fused", "scan"])
 def test_a_scan_over_depth_is_a_stack(backend):
     layers = [rnn("gru", backend, units=SIZE) for _ in range(3)]

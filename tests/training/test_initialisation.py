@@ -181,6 +181,7 @@ def test_a_table_of_another_width_names_the_setting():
         with_vectors(params, np.zeros((3, 50), np.float32))
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_is_the_one_taken(tmp_path):
     params_by_step = make_run(tmp_path / "old", accuracies=(0.9, 0.5))
     with Checkpoints(tmp_path / "old") as checkpoints:

@@ -97,6 +97,7 @@ def test_schedule_is_what_the_optimizer_steps_by():
         np.testing.assert_allclose(updates, -rate(step) * GRADIENT, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_onecycle_rises_to_its_peak_and_falls_to_nearly_nothing():
     rates = np.array([SCHEDULES["cosine_onecycle"](0.4, 100)(step) for step in range(101)])
     assert rates.max() == pytest.approx(0.4)

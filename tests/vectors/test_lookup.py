@@ -118,6 +118,7 @@ def test_any_vocabulary_and_numbers_come_back_bit_for_bit(tmp_path_factory, kind
     assert found.source == source
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "binary"), [("word2vec text", False), ("word2vec binary", True)])
 def test_a_file_reads_as_gensim_reads_it(tmp_path, kind, binary):
     models = pytest.importorskip("gensim.models", reason="needs gensim (extra: vectors)")
