@@ -18,7 +18,7 @@ def pytest_ignore_collect(collection_path, config):
 
 
 def pytest_configure(config):
-    """Compiles fast rather than well for a quick look, `-m "not slow"`; the whole suite runs as users do."""
+    """Compiles fast rather than well for a quick look, `-m "not slow"`."""
     if config.option.markexpr == "not slow":
         jax.config.update("jax_disable_most_optimizations", True)
 
