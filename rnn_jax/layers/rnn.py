@@ -126,7 +126,7 @@ class RNN(nn.Module):
 
     @nn.compact
     def _apply(
-        self, x: jax.Array, lengths: Mask, initial_carry: Carry | None, mode: Mode
+        self, x: jax.Array, lengths: jax.Array | None, initial_carry: Carry | None, mode: Mode
     ) -> tuple[Carry, jax.Array]:
         """Returns (carry, outputs) of a batch [B, T, E]: the whole layer."""
         fused = self._backend() == "fused" and not mode.every_step
@@ -272,7 +272,7 @@ class Bidirectional(nn.Module):
         return self._merge(self.forward_rnn.final_hidden(carry[0]), self.backward_rnn.final_hidden(carry[1]))
 
     def _apply(
-        self, x: jax.Array, lengths: Mask, initial_carry: tuple[Carry, Carry] | None, mode: Mode
+        self, x: jax.Array, lengths: jax.Array | None, initial_carry: tuple[Carry, Carry] | None, mode: Mode
     ) -> tuple[tuple[Carry, Carry], jax.Array]:
         self._check_layers()
         first, second = (None, None) if initial_carry is None else initial_carry
@@ -363,7 +363,7 @@ class Stacked(nn.Module):
 
     @nn.compact
     def _apply(
-        self, x: jax.Array, lengths: Mask, initial_carry: Sequence[Carry] | None, mode: Mode
+        self, x: jax.Array, lengths: jax.Array | None, initial_carry: Sequence[Carry] | None, mode: Mode
     ) -> tuple[tuple[Carry, ...], jax.Array]:
         require(len(self.layers) > 0, "layers is empty; a stack needs at least one")
         check_rate("dropout", self.dropout)

@@ -30,8 +30,9 @@ def read_config_file(path: str | Path, overrides: Sequence[str]) -> ConfigDict:
     for name in (name for name in overrides if name.startswith("-") and not name.startswith("--config.")):
         flag = name.split("=")[0]
         raise InputError(f"{flag} is no argument of train.{nearest(flag, FLAGS)}")
+    file, _, _ = str(path).partition(".py:")  # FILE.py:ARGUMENT calls get_config(ARGUMENT)
     require(
-        Path(path).is_file(),
+        Path(path).is_file() or Path(f"{file}.py").is_file(),
         f"--config is {str(path)!r}, which is no file; give a Python file with get_config()",
     )
     arguments = ["train", f"--config={path}", *overrides]
@@ -46,12 +47,9 @@ def read_config_file(path: str | Path, overrides: Sequence[str]) -> ConfigDict:
     except (AttributeError, KeyError) as error:
         cause = error.args[0] if isinstance(error.args[0], KeyError) else error
         raise InputError("no such setting: " + str(cause.args[0]).replace("\n", ". ")) from error
-    except (
-        flags.Error,
-        OSError,
-        SyntaxError,
-        ImportError,
-    ) as error:  # the file is a program: others are its own
+    except flags.Error as error:
+        raise InputError(" ".join(str(error).split())) from error
+    except (OSError, SyntaxError, ImportError) as error:  # the file is a program: others are its own
         raise InputError("--config cannot be read: " + " ".join(str(error).split())) from error
     require(len(rest) == 1, f"{rest[1:2]} is no argument of train; write --config.SECTION.KEY=VALUE")
     return config
