@@ -178,6 +178,27 @@ LANGUAGE_MODEL_LEAST = {  # the smallest value of each setting that has one
 }
 
 
+# Settings that later versions added, by task, each with the value that stands for what runs did before: a
+# config.json that lacks them is read as if it had them, so that its run can be used and resumed.
+ADDED: dict[str, dict[str, object]] = {"classify": {}, "language": {}}
+
+
+def completed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a saved config with the settings that later versions added.
+
+    >>> completed({"task": "language", "seed": 7})
+    {'task': 'language', 'seed': 7}
+    """
+    task = config.get("task", "classify")  # the first runs were all of one kind, and do not name it
+    added = ADDED.get(task, {}) if isinstance(task, str) else {}
+    sections = {name: dict(value) if isinstance(value, Mapping) else value for name, value in config.items()}
+    for key, value in added.items():
+        section, name = key.split(".")
+        if isinstance(sections.get(section, {}), dict):
+            sections.setdefault(section, {}).setdefault(name, value)
+    return sections
+
+
 def classifier_settings() -> ConfigDict:
     """Returns the settings of a classifier, the defaults of CLASSIFIER, for a recipe to change.
 

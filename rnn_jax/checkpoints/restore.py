@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from rnn_jax.checkpoints.checkpoints import Checkpoints
 from rnn_jax.checkpoints.workdir import CLASSIFY, CONFIG, LANGUAGE, Json, check_run, read_json
 from rnn_jax.errors import InputError, choose, require
-from rnn_jax.settings import flatten
+from rnn_jax.settings import completed, flatten
 from rnn_jax.trees import Params, leaves_by_path
 
 USES = {  # what a run of each kind is, and how it is used
@@ -63,7 +63,7 @@ def read_config(workdir: Path, task: str, needed: Sequence[str]) -> ConfigDict:
     found = config.get("task", CLASSIFY) if isinstance(config, dict) else task
     if found != task:
         raise InputError(f"{workdir} holds {choose('config.task', found, USES)}")
-    settings = read_settings(workdir / CONFIG, needed)
+    settings = completed(read_settings(workdir / CONFIG, needed))
     _check_sizes(workdir / CONFIG, settings)
     try:
         return ConfigDict(settings)

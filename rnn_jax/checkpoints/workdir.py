@@ -15,7 +15,7 @@ from rnn_jax.checkpoints.checkpoints import FOLDER
 from rnn_jax.data.tokenizer import Tokenizer
 from rnn_jax.errors import InputError, require
 from rnn_jax.files import leftovers, read_text, replacing
-from rnn_jax.settings import changes
+from rnn_jax.settings import changes, completed
 
 Json: TypeAlias = Any  # what json.loads returns: it is checked before it is used
 
@@ -73,7 +73,7 @@ def _check_config(workdir: Path, config: Mapping[str, object]) -> None:
     if saved.exists():
         found = read_json(saved)
         require(isinstance(found, dict), f"{saved} is no config of rnn_jax; give a new or empty folder")
-        different = changes(found, json.loads(json.dumps(config)))
+        different = changes(completed(found), json.loads(json.dumps(config)))
         require(
             not different,
             f"{workdir} holds a run with another config ({'; '.join(different)}); "

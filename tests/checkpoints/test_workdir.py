@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from rnn_jax import settings
 from rnn_jax.checkpoints.workdir import (
+    CONFIG,
     check_workdir,
     fresh_workdir,
     open_workdir,
@@ -205,3 +207,16 @@ def test_fresh_workdirs_differ(tmp_path, monkeypatch):
         found[-1].mkdir(parents=True)
     assert len(set(found)) == 3
     assert all(str(path).startswith("runs/bilstm-") for path in found)
+
+
+def test_run_begun_before_a_setting_existed_goes_on_with_its_default_alone(tmp_path, monkeypatch):
+    monkeypatch.setitem(settings.ADDED, "classify", {"model.new": 0.0})
+    with open_workdir(tmp_path, {"task": "classify", "model": {"hidden": 8}}):
+        pass
+    with open_workdir(tmp_path, {"task": "classify", "model": {"hidden": 8, "new": 0.0}}):
+        assert read_json(tmp_path / CONFIG)["model"] == {"hidden": 8}
+    with (
+        pytest.raises(InputError, match=r"model.new: 0.0 -> 0.5"),
+        open_workdir(tmp_path, {"task": "classify", "model": {"hidden": 8, "new": 0.5}}),
+    ):
+        pass
