@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from rnn_jax.errors import check_rate, choose, require
 from rnn_jax.layers.cells import GRUCell, LSTMCell, SimpleCell
 from rnn_jax.layers.dropout import Dropout
+from rnn_jax.layers.inputs import as_token_ids
 from rnn_jax.layers.pooling import POOLINGS, Pooling
 from rnn_jax.layers.rnn import MERGES, RNN, Bidirectional, Layer, Stacked
 
@@ -126,7 +127,7 @@ class TextClassifier(nn.Module):
 
     def embed(self, token_ids: jax.Array, deterministic: bool = True) -> jax.Array:
         """Returns what the encoder reads, [B, T, E], for int token_ids [B, T]."""
-        x_BTE = self.drop_words(self.embedding(token_ids), deterministic)
+        x_BTE = self.drop_words(self.embedding(as_token_ids(token_ids)), deterministic)
         return self.drop_embedded(x_BTE, deterministic)
 
     def classify(
