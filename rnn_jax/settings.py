@@ -53,6 +53,7 @@ CLASSIFIER: dict[str, Any] = {
         "embedding_dropout": 0.3,  # one mask a text, shared by its words
         "recurrent_dropout": 0.0,  # on the hidden state, one mask a text
         "layer_dropout": 0.0,  # between layers, one mask a text
+        "weight_drop": 0.0,  # of recurrent kernels' entries, one mask a step (AWD-LSTM)
         "dropout": 0.3,  # before the last dense layer
         "dtype": "float32",  # of the computation: "float32" or "bfloat16"
     },
@@ -180,7 +181,7 @@ LANGUAGE_MODEL_LEAST = {  # the smallest value of each setting that has one
 
 # Settings that later versions added, by task, each with the value that stands for what runs did before: a
 # config.json that lacks them is read as if it had them, so that its run can be used and resumed.
-ADDED: dict[str, dict[str, object]] = {"classify": {}, "language": {}}
+ADDED: dict[str, dict[str, object]] = {"classify": {"model.weight_drop": 0.0}, "language": {}}
 
 
 def completed(config: Mapping[str, Any]) -> dict[str, Any]:

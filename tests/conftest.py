@@ -18,7 +18,8 @@ def pytest_ignore_collect(collection_path, config):
 
 
 def pytest_configure(config):
-    """Compiles fast rather than well for a quick look, `-m "not slow"`."""
+    """Refuses to promote ranks, and compiles fast rather than well for a quick look, `-m "not slow"`."""
+    jax.config.update("jax_numpy_rank_promotion", "raise")
     if config.option.markexpr == "not slow":
         jax.config.update("jax_disable_most_optimizations", True)
 

@@ -12,7 +12,7 @@ from flax.errors import ScopeParamShapeError
 from flax.linen.dtypes import promote_dtype
 from flax.typing import Dtype, Initializer
 
-from rnn_jax.errors import InputError
+from rnn_jax.errors import InputError, require
 from rnn_jax.layers.placement import gather
 from rnn_jax.layers.recurrence import (
     GRU,
@@ -340,6 +340,16 @@ def is_stepped(cell: nn.RNNCellBase) -> bool:
     They call any other cell, as Flax's protocol has it: also a subclass of ours that has its own `__call__`.
     """
     return isinstance(cell, Cell) and type(cell).__call__ is Cell.__call__
+
+
+def check_masked(cell: nn.RNNCellBase, rate: float) -> None:
+    """Raises InputError where recurrent dropout of a rate cannot reach inside the cell."""
+    require(
+        rate == 0 or is_stepped(cell),
+        f"recurrent_dropout is {rate}, but it reaches inside the cell, and {type(cell).__name__} "
+        + ("has a __call__ of its own" if isinstance(cell, Cell) else "is not one of rnn_jax's")
+        + "; set it to 0, or use rnn_jax's cell, or a subclass that overrides its step alone",
+    )
 
 
 def why_scanned(cell: nn.RNNCellBase) -> str:

@@ -1,7 +1,7 @@
 """What a layer is given: arrays, lengths and carries, checked and in the form that the loops read."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
@@ -100,15 +100,19 @@ def split_carry(given: Any, count: int, parts: str) -> list[Carry]:
     """Returns the `count` carries of an initial carry, for layers that hold several; None holds as many None.
 
     Raises:
-      InputError: it does not hold `count`; the message says what the `parts` are.
+      InputError: it does not hold one for each of the `parts`, such as "layers".
     """
     if given is None:
         return [None] * count
-    whole = (
-        isinstance(given, Mapping | str | LSTMCarry) or not hasattr(given, "__len__") or not np.ndim(given)
+    stacked = isinstance(given, np.ndarray | jax.Array) and given.ndim > 0
+    require(
+        stacked or (isinstance(given, list | tuple) and not isinstance(given, LSTMCarry)),
+        f"initial_carry is a {type(given).__name__}; give {count} carries, one for each of the {parts}",
     )
-    require(not whole, f"initial_carry is a {type(given).__name__}; give {parts}")
-    require(len(given) == count, f"initial_carry holds {len(given)} carries; give {parts}")
+    require(
+        len(given) == count,
+        f"initial_carry holds {len(given)} carries for {count} {parts}; give one for each",
+    )
     return list(given)
 
 

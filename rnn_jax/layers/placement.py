@@ -6,6 +6,7 @@ here adds an operation to the program.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import jax
@@ -56,14 +57,21 @@ def place_rows(arrays: Arrays, like: jax.Array) -> Arrays:
     return placed
 
 
-def gather(array: jax.Array) -> jax.Array:
-    """Returns an array that is whole on every device, where its type splits it over Explicit axes.
+def gather(array: jax.Array, like: jax.Array | None = None) -> jax.Array:
+    """Returns an array, whole on every device of its mesh, or of that of `like`, if that has Explicit axes.
 
     Its gradient is split as the array was. So hidden units may be stored split, and are gathered for a call.
     """
-    if not is_typed(array):
+    like = array if like is None else like
+    if not is_typed(like):
         return array
-    return _reshard(array, jax.typeof(array).sharding.mesh, PartitionSpec(*[None] * array.ndim))
+    return _reshard(array, jax.typeof(like).sharding.mesh, PartitionSpec(*[None] * array.ndim))
+
+
+def gather_all(weights: Arrays, like: jax.Array) -> Arrays:
+    """Returns a tree of arrays, each whole on every device of the mesh of `like`."""
+    gathered: Arrays = jax.tree.map(partial(gather, like=like), weights)
+    return gathered
 
 
 def _reshard(array: jax.Array, mesh: jax.sharding.AbstractMesh, spec: PartitionSpec) -> jax.Array:
@@ -98,5 +106,5 @@ def over_rows(
         out_specs=(rows, steps),
         axis_names={name for name, kind in axes.items() if kind == AxisType.Explicit},
     )
-    result: tuple[Tree, jax.Array] = split(jax.tree.map(gather, weights), x_TBE, of_rows, of_steps)
+    result: tuple[Tree, jax.Array] = split(gather_all(weights, x_TBE), x_TBE, of_rows, of_steps)
     return result

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.errors import check_rate, choose, require
-from rnn_jax.layers.cells import Cell, check_cell, check_width, is_stepped, why_scanned
+from rnn_jax.layers.cells import check_cell, check_masked, check_width, why_scanned
 from rnn_jax.layers.dropout import Dropout, drops
 from rnn_jax.layers.fused import run_fused
 from rnn_jax.layers.inputs import fit_carry, over_leading_axes, split_carry
@@ -57,10 +57,17 @@ class RNN(nn.Module):
         product, one mask for the whole sequence, from the rng stream "dropout" (Gal & Ghahramani 2016). Our
         cells only.
 
+      variable_axes, variable_broadcast, variable_carry, split_rngs: of the scan, as in `flax.linen.RNN`: what
+        becomes of a cell's collections and random streams at each step. By default parameters are shared and
+        what a cell sows in "intermediates" is stacked, [T, ...]. Dropout inside a cell needs
+        split_rngs={"params": False, "dropout": True}, BatchNorm variable_carry="batch_stats"; padded steps
+        run too. A layer with one of them set is scanned.
+
     Raises:
-      InputError: x is not [..., T, E], lengths is not int[...], initial_carry has other shapes than the
-        cell's, an unknown backend, "fused" on a cell it does not take, `remat` where the backend is "scan",
-        recurrent_dropout outside [0, 1) or on a cell that is not ours or has its own `__call__`.
+      InputError: x is not [..., T, E] or not as wide as the parameters, lengths is not int[...],
+        initial_carry has other shapes than the cell's, a cell that is not of flax.linen, an unknown backend,
+        "fused" on a cell it does not take, `remat` where the backend is "scan", recurrent_dropout outside
+        [0, 1) or on a cell that is not ours or has its own `__call__`, a traced `deterministic`.
 
     >>> import jax, jax.numpy as jnp
     >>> from rnn_jax import RNN, LSTMCell
@@ -92,8 +99,8 @@ class RNN(nn.Module):
 
         Args:
           x: inputs [B, T, E], or [..., T, E] with any leading axes, which are one batch to the cell.
-          lengths: int[B] in 0..T (or [...]): a row's first `lengths[b]` steps are read, the others are
-            padding, which reaches neither values nor gradients. None: all T.
+          lengths: int[B] (or [...]), clamped to 0..T: a row's first `lengths[b]` steps are read, the others
+            are padding, which reaches neither values nor gradients. None: all T. A list will do.
           initial_carry: the carry to start from, of the cell's structure, arrays [B, H]. None: zeros.
           deterministic: False turns dropout on; it needs the rng stream "dropout".
 
@@ -192,13 +199,7 @@ class RNN(nn.Module):
     def _hidden_mask(self, batch: int, deterministic: bool) -> jax.Array | None:
         """Returns the dropout mask [B, H] on h inside the recurrent product, or None."""
         check_rate("recurrent_dropout", self.recurrent_dropout)
-        require(
-            self.recurrent_dropout == 0 or is_stepped(self.cell),
-            f"recurrent_dropout is {self.recurrent_dropout}, but it reaches inside the cell, and "
-            f"{type(self.cell).__name__} "
-            + ("has a __call__ of its own" if isinstance(self.cell, Cell) else "is not one of rnn_jax's")
-            + "; set it to 0, or use rnn_jax's cell, or a subclass that overrides its step alone",
-        )
+        check_masked(self.cell, self.recurrent_dropout)
         if not drops(self.recurrent_dropout, deterministic):
             return None
         return Dropout(self.recurrent_dropout)(jnp.ones((batch, self.cell.features)), deterministic)
@@ -223,7 +224,8 @@ class Bidirectional(nn.Module):
       merge: "concat", "sum", "mul", "ave", or a function of the two output arrays [..., H].
 
     Raises:
-      InputError: the two share one layer or cell, one is built with reverse=True, or an unknown merge.
+      InputError: initial_carry is not a pair, the two share one layer or cell, one is built with
+        reverse=True, or an unknown merge.
 
     >>> import jax, jax.numpy as jnp
     >>> from rnn_jax import RNN, Bidirectional, GRUCell
@@ -277,7 +279,7 @@ class Bidirectional(nn.Module):
         self, x: jax.Array, lengths: jax.Array | None, initial_carry: tuple[Carry, Carry] | None, mode: Mode
     ) -> tuple[tuple[Carry, Carry], jax.Array]:
         self._check_layers()
-        first, second = split_carry(initial_carry, 2, "a pair (forward carry, backward carry)")
+        first, second = split_carry(initial_carry, 2, "directions")
         other_way = mode._replace(mirror=not mode.mirror)
         forward_carry, forward = self.forward_rnn._apply(x, lengths, first, mode)
         backward_carry, backward = self.backward_rnn._apply(x, lengths, second, other_way)
@@ -369,7 +371,7 @@ class Stacked(nn.Module):
     ) -> tuple[tuple[Carry, ...], jax.Array]:
         require(len(self.layers) > 0, "layers is empty; a stack needs at least one")
         check_rate("dropout", self.dropout)
-        given = split_carry(initial_carry, len(self.layers), f"one for each of {len(self.layers)} layers")
+        given = split_carry(initial_carry, len(self.layers), "layers")
         carries: list[Carry] = []
         widths = []
         for layer, carry in zip(self.layers, given, strict=True):

@@ -10,7 +10,7 @@ from flax.core import FrozenDict
 
 from rnn_jax.layers.cells import is_stepped
 from rnn_jax.layers.masking import keep_valid
-from rnn_jax.layers.placement import vary_with
+from rnn_jax.layers.placement import gather_all, vary_with
 from rnn_jax.layers.recurrence import Carry, project_inputs
 from rnn_jax.trees import Tree
 
@@ -44,7 +44,7 @@ def run_scanned(
 
     Padded steps pass the carry on.
     """
-    weights = cell.weights(x_TBE.shape[-1]) if is_stepped(cell) else None
+    weights = gather_all(cell.weights(x_TBE.shape[-1]), x_TBE) if is_stepped(cell) else None
 
     def masked_step(cell: nn.RNNCellBase, carry: Carry, x_and_valid: Tree) -> tuple[Carry, Tree]:
         x_BE, valid_B = x_and_valid

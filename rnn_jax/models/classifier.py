@@ -107,7 +107,7 @@ class TextClassifier(nn.Module):
         """Returns float32 logits, [B, 1] for two classes and [B, C] for more.
 
         Args:
-          token_ids: int[B, T], each from 0 to V - 1.
+          token_ids: int[B, T], each from 0 to V - 1; a list of lists will do.
           lengths: int[B], the words of each row, the others being padding. None: all T.
           deterministic: False turns dropout on; it needs the rng stream "dropout".
           perturbation: [B, T, E], added to what the encoder reads; None for none.
@@ -155,12 +155,14 @@ def build_classifier(
     embedding_dropout: float,
     dropout: float,
     dtype: str,
+    weight_drop: float = 0.0,
     **encoder: Unpack[EncoderSettings],
 ) -> TextClassifier:
     """Returns a classifier from the keys of `config.model`.
 
     The compute type `dtype` is "float32" or "bfloat16". Up to `dropout` the others are attributes of
-    `TextClassifier`; `encoder` are the keys in `EncoderSettings`.
+    `TextClassifier`; `encoder` are the keys in `EncoderSettings`. The rate `weight_drop` is checked here and
+    changes training alone: give it to `make_classifier_loss` too.
 
     Raises:
       InputError: an unknown name, a size below 1, a rate outside [0, 1), or an option that cannot be used.
@@ -180,6 +182,7 @@ def build_classifier(
     check_rate("model.word_dropout", word_dropout)
     check_rate("model.embedding_dropout", embedding_dropout)
     check_rate("model.dropout", dropout)
+    check_rate("model.weight_drop", weight_drop)
     compute_dtype = choose("model.dtype", dtype, DTYPES)
     layers = build_encoder(dtype=compute_dtype, **encoder)
     rates = word_dropout, embedding_dropout, dropout

@@ -23,10 +23,10 @@ from rnn_jax.layers.cells import Carry
 from rnn_jax.layers.masking import keep_valid, valid_steps
 from rnn_jax.models.language_model import LanguageModel
 from rnn_jax.models.softmax import Negatives, sampled_losses, softmax_losses
-from rnn_jax.trees import Params, leaves_by_path
+from rnn_jax.models.weight_drop import drop_weights
+from rnn_jax.trees import Params
 
 BatchIn = TypeVar("BatchIn", contravariant=True)
-RECURRENT = {"h", "hi", "hf", "hg", "ho", "hr", "hz", "hn"}  # names of cells' recurrent kernels, as in Flax
 
 
 class Measured(Protocol):
@@ -145,7 +145,9 @@ def batch_metrics(logits: jax.Array, batch: Batch, smoothing: float = 0.0) -> Me
     return Metrics((losses_B * batch.weights).sum(), true_BC.T @ predicted_BC)
 
 
-def make_classifier_loss(apply_fn: Callable[..., jax.Array], smoothing: float = 0.0) -> LossFn[Batch]:
+def make_classifier_loss(
+    apply_fn: Callable[..., jax.Array], smoothing: float = 0.0, weight_drop: float = 0.0
+) -> LossFn[Batch]:
     """Returns the loss of a classifier: the cross-entropy of `batch_metrics`, summed over the real examples.
 
     `loss_fn(..., perturbation=change)` adds float32[B, T, E] to the embedded words, as an adversary does. The
@@ -156,6 +158,8 @@ def make_classifier_loss(apply_fn: Callable[..., jax.Array], smoothing: float = 
         TextClassifier. It gets `deterministic=False`, the rng "dropout", and `perturbation` where there is
         one.
       smoothing: the share of each target that is spread evenly over all classes, from 0 to below 1.
+      weight_drop: rate in [0, 1) at which entries of the recurrent kernels are dropped, one mask for all rows
+        and steps of a batch (Merity et al. 2018).
 
     >>> import jax, jax.numpy as jnp, numpy as np
     >>> from rnn_jax.data import Batches
@@ -171,6 +175,9 @@ def make_classifier_loss(apply_fn: Callable[..., jax.Array], smoothing: float = 
         params: Params, carry: Carry, batch: Batch, key: jax.Array, perturbation: jax.Array | None = None
     ) -> tuple[jax.Array, tuple[Metrics, jax.Array, Carry]]:
         changed = {} if perturbation is None else {"perturbation": perturbation}
+        if weight_drop:
+            key, weights = jax.random.split(key)
+            params = drop_weights(params, weights, weight_drop)
         logits = apply_fn(
             {"params": params},
             batch.token_ids,
@@ -359,32 +366,6 @@ def begin_anew(carry: Carry, initial: Carry, fresh_B: jax.Array) -> Carry:
     """Returns `initial` in fresh rows and `carry` in the others, cut off from the gradient."""
     kept = jax.tree.map(partial(keep_valid, fresh_B), initial, carry)
     return jax.tree.map(jax.lax.stop_gradient, kept)
-
-
-def drop_weights(params: Params, key: jax.Array, rate: float) -> Params:
-    """Returns parameters whose recurrent kernels have a share `rate` of their entries set to zero.
-
-    The others are scaled by 1 / (1 - rate): DropConnect (Wan et al. 2013; Merity et al. 2018). All rows and
-    steps of a network share this one mask, and its cells need no change.
-
-    Raises:
-      InputError: a rate outside [0, 1), or no recurrent kernel among the parameters.
-    """
-    check_rate("weight_drop", rate)
-    leaves = list(leaves_by_path(params).values())
-    recurrent = [index for index, path in enumerate(leaves_by_path(params)) if is_recurrent_kernel(path)]
-    require(len(recurrent) > 0, "params have no recurrent kernel to drop")
-    for index in recurrent:
-        kept = jax.random.bernoulli(jax.random.fold_in(key, index), 1 - rate, leaves[index].shape)
-        leaves[index] = jnp.where(kept, leaves[index] / (1 - rate), 0)
-    changed: Params = jax.tree.unflatten(jax.tree.structure(params), leaves)
-    return changed
-
-
-def is_recurrent_kernel(path: str) -> bool:
-    """Returns whether the path of a leaf ends in cell/NAME/kernel, with a recurrent NAME."""
-    *_, scope, name, leaf = ("", "", *path.split("/"))
-    return scope == "cell" and name in RECURRENT and leaf == "kernel"
 
 
 def mean_squares(outputs_BTH: jax.Array) -> jax.Array:

@@ -58,7 +58,7 @@ def classifier_network(config: ConfigDict, data: Data) -> Network:
     options = regularisers(config)
     return Network(
         model,
-        make_classifier_loss(apply_fn, options.label_smoothing),
+        make_classifier_loss(apply_fn, options.label_smoothing, config.model.weight_drop),
         make_classifier_measure(apply_fn),
         regularisers=options,
         row_sparse=config.train.row_sparse,
