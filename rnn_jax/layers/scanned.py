@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from flax.core import FrozenDict
 
 from rnn_jax.layers.cells import is_stepped
@@ -56,6 +57,9 @@ def run_scanned(
         new = jax.tree.map(partial(keep_valid, valid_B), new, carry)
         return new, (new if every else None, output)
 
+    if lifting.variable_carry and cell.is_initializing():
+        # What a loop carries has to exist before it, so that the first step is run once outside.
+        masked_step(cell, carry, (jnp.zeros_like(x_TBE, shape=x_TBE.shape[1:]), None))
     scan = nn.scan(masked_step, reverse=reverse, **lifting._asdict())
     carry = vary_with(carry, cell.variables, weights, x_TBE, valid_TB, hidden_mask_BH)
     last, (carries, outputs_TBH) = scan(cell, carry, (x_TBE, valid_TB))

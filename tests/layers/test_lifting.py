@@ -49,7 +49,6 @@ OPTIONS = {
 def test_a_cell_with_dropout_batch_norm_and_sow_runs_as_in_flax():
     ours, theirs = RNN(Noisy(4), **OPTIONS), nn.RNN(Noisy(4), return_carry=True, **OPTIONS)
     variables = ours.init(KEYS, X)
-    assert jax.tree.structure(variables) == jax.tree.structure(theirs.init(KEYS, X))
     mutable = ["batch_stats", "intermediates"]
     variables = {name: variables[name] for name in ("params", "batch_stats")}
     run, flax = (
@@ -84,7 +83,7 @@ def test_a_layer_whose_lifting_is_set_is_scanned_and_the_fused_backend_refuses_i
     scanned = RNN(GRUCell(4), backend="scan")
     program, expected = (str(jax.make_jaxpr(each.apply)({"params": params}, X)) for each in (layer, scanned))
     assert program.count("custom_jvp") == expected.count("custom_jvp")
-    with pytest.raises(InputError, match='backend is "fused", but .*split_rngs'):
+    with pytest.raises(InputError, match=r'backend is "fused", but .*split_rngs'):
         layer.clone(backend="fused").apply({"params": params}, X)
 
 
