@@ -73,7 +73,7 @@ def _check_config(workdir: Path, config: Mapping[str, object]) -> None:
     if saved.exists():
         found = read_json(saved)
         require(isinstance(found, dict), f"{saved} is no config of rnn_jax; give a new or empty folder")
-        different = changes(completed(found), json.loads(json.dumps(config)))
+        different = changes(completed(found), completed(json.loads(json.dumps(config))))
         require(
             not different,
             f"{workdir} holds a run with another config ({'; '.join(different)}); "

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.core import FrozenDict
+from flax.core import freeze
 
 from rnn_jax.layers.cells import is_stepped
 from rnn_jax.layers.masking import keep_valid
@@ -22,10 +22,10 @@ class Lifting(NamedTuple):
     The names are those of the attributes of `RNN`.
     """
 
-    variable_axes: Mapping[Any, Any] = FrozenDict({"intermediates": 0})
+    variable_axes: Mapping[Any, Any] = freeze({"intermediates": 0})
     variable_broadcast: Any = "params"
     variable_carry: Any = False
-    split_rngs: Mapping[Any, bool] = FrozenDict({"params": False})
+    split_rngs: Mapping[Any, bool] = freeze({"params": False})
 
 
 PLAIN = Lifting()

@@ -161,8 +161,7 @@ def build_classifier(
     """Returns a classifier from the keys of `config.model`.
 
     The compute type `dtype` is "float32" or "bfloat16". Up to `dropout` the others are attributes of
-    `TextClassifier`; `encoder` are the keys in `EncoderSettings`. The rate `weight_drop` is checked here and
-    changes training alone: give it to `make_classifier_loss` too.
+    `TextClassifier`; `encoder` are the keys in `EncoderSettings`. `weight_drop` is of `make_classifier_loss`.
 
     Raises:
       InputError: an unknown name, a size below 1, a rate outside [0, 1), or an option that cannot be used.
@@ -179,13 +178,12 @@ def build_classifier(
     require(num_classes > 1, f"num_classes is {num_classes}; classification needs at least 2")
     require(embedding_dim > 0, f"model.embedding_dim is {embedding_dim}; give at least 1")
     choose("model.pooling", pooling, POOLINGS)
-    check_rate("model.word_dropout", word_dropout)
-    check_rate("model.embedding_dropout", embedding_dropout)
-    check_rate("model.dropout", dropout)
+    rates = word_dropout, embedding_dropout, dropout
+    for name, rate in zip(("word_dropout", "embedding_dropout", "dropout"), rates, strict=True):
+        check_rate(f"model.{name}", rate)
     check_rate("model.weight_drop", weight_drop)
     compute_dtype = choose("model.dtype", dtype, DTYPES)
     layers = build_encoder(dtype=compute_dtype, **encoder)
-    rates = word_dropout, embedding_dropout, dropout
     return TextClassifier(vocab_size, embedding_dim, num_classes, layers, pooling, *rates, compute_dtype)
 
 

@@ -174,18 +174,12 @@ def make_classifier_loss(
     def loss_fn(
         params: Params, carry: Carry, batch: Batch, key: jax.Array, perturbation: jax.Array | None = None
     ) -> tuple[jax.Array, tuple[Metrics, jax.Array, Carry]]:
-        changed = {} if perturbation is None else {"perturbation": perturbation}
+        changed: dict[str, Any] = {} if perturbation is None else {"perturbation": perturbation}
         if weight_drop:
             key, weights = jax.random.split(key)
             params = drop_weights(params, weights, weight_drop)
-        logits = apply_fn(
-            {"params": params},
-            batch.token_ids,
-            batch.lengths,
-            deterministic=False,
-            rngs={"dropout": key},
-            **changed,
-        )
+        changed |= {"deterministic": False, "rngs": {"dropout": key}}
+        logits = apply_fn({"params": params}, batch.token_ids, batch.lengths, **changed)
         metrics = batch_metrics(logits, batch, smoothing)
         return metrics.loss, (metrics, jnp.asarray(batch.weights).sum(), carry)
 
