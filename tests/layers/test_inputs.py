@@ -13,7 +13,7 @@ from rnn_jax import RNN, Bidirectional, GRUCell, LanguageModel, LSTMCell, Stacke
 from rnn_jax.errors import InputError
 from rnn_jax.layers import LSTMCarry, Pooling
 from rnn_jax.layers.inputs import row_lengths
-from tests.helpers.cases import LAYERS, SIZE, a_batch, bidirectional, parameters, quick_jit, rnn, slow_but
+from tests.helpers.cases import LAYERS, SIZE, a_batch, bidirectional, parameters, rnn, slow_but
 from tests.helpers.oracle import assert_trees_close, random_like
 
 X, UNITS = a_batch(batch=2), 4
@@ -39,7 +39,7 @@ def test_no_rows_or_no_steps_give_no_outputs_the_initial_carry_and_no_gradient(n
         carry, outputs = layer.apply({"params": params}, x, [7] * len(x), initial)
         return sum((leaf**2).sum() for leaf in jax.tree.leaves((carry, outputs))), (carry, outputs)
 
-    run = quick_jit(jax.value_and_grad(total, argnums=(0, 1, 2), has_aux=True))
+    run = jax.jit(jax.value_and_grad(total, argnums=(0, 1, 2), has_aux=True))
     (_, (carry, outputs)), (of_params, of_x, of_carry) = run(params, x, initial)
     assert outputs.shape[:2] == shape[:2]
     assert_trees_close(carry, initial, rtol=0, atol=0)
@@ -53,12 +53,12 @@ def test_a_length_outside_of_the_text_is_clamped_in_layers_and_pooling(kind):
     model = TextClassifier(9, SIZE, 3, RNN(GRUCell(2)), kind)
     ids = np.array([[5, 2, 7], [1, 3, 4]])
     params = random_like(jax.eval_shape(model.init, jax.random.key(0), ids)["params"])
-    run = quick_jit(model.apply)
+    run = jax.jit(model.apply)
     expected = run({"params": params}, ids, np.array([3, 0]))
     again = run({"params": params}, ids, np.array([200, -9]))
     np.testing.assert_array_equal(again, expected)
     final, outputs = np.ones((2, 3), np.float32), np.ones((2, 4, 3), np.float32)
-    pool = quick_jit(partial(Pooling(kind).init_with_output, jax.random.key(0), final, outputs))
+    pool = jax.jit(partial(Pooling(kind).init_with_output, jax.random.key(0), final, outputs))
     np.testing.assert_array_equal(pool(np.array([99, -2]))[0], pool(np.array([4, 0]))[0])
 
 

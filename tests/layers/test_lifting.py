@@ -10,7 +10,7 @@ from flax import nnx
 from rnn_jax import RNN, LSTMCell, Stacked
 from rnn_jax.errors import InputError
 from rnn_jax.layers import GRUCell
-from tests.helpers.cases import a_batch, parameters, quick_jit
+from tests.helpers.cases import a_batch, parameters
 from tests.helpers.oracle import assert_trees_close
 
 X = a_batch(batch=3, time=4)
@@ -52,7 +52,7 @@ def test_a_cell_with_dropout_batch_norm_and_sow_runs_as_in_flax():
     mutable = ["batch_stats", "intermediates"]
     variables = {name: variables[name] for name in ("params", "batch_stats")}
     run, flax = (
-        quick_jit(lambda v, layer=layer: layer.apply(v, X, rngs=KEYS, mutable=mutable))
+        jax.jit(lambda v, layer=layer: layer.apply(v, X, rngs=KEYS, mutable=mutable))
         for layer in (ours, theirs)
     )
     (carry, outputs), state = run(variables)
@@ -96,7 +96,7 @@ def test_remat_of_a_layer_with_dropout_needs_static_argnums_and_the_error_says_s
         def total(variables):
             return (layer.apply(variables, X, None, None, False, rngs=rngs)[1] ** 2).sum()
 
-        return quick_jit(jax.grad(total))(variables)
+        return jax.jit(jax.grad(total))(variables)
 
     assert_trees_close(gradient(nn.remat(RNN, static_argnums=(4,))(**options)), gradient(plain))
     with pytest.raises(InputError, match=r"deterministic is traced.*nn.remat\(RNN, static_argnums=\(4,\)\)"):

@@ -14,7 +14,7 @@ from jax import export
 
 from rnn_jax import RNN, GRUCell, LSTMCell
 from rnn_jax.distributed.host import DEVICE_COUNT_FLAG
-from tests.helpers.cases import LENGTHS, a_batch, parameters, quick_jit
+from tests.helpers.cases import LENGTHS, a_batch, parameters
 from tests.helpers.oracle import assert_trees_close
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +24,7 @@ from functools import partial
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 from rnn_jax import RNN, Bidirectional, GRUCell, LSTMCell
-from tests.helpers.cases import a_batch, parameters, quick_jit
+from tests.helpers.cases import a_batch, parameters
 from tests.helpers.oracle import assert_trees_close
 
 lengths, x = np.array([22, 0, 5, 7]), a_batch(batch=4, time=22)
@@ -57,19 +57,19 @@ def on(mesh, array, *spec):
 for layer, tolerance in (case for backend in ("fused", "scan") for case in layers(backend)):
     close = partial(assert_trees_close, rtol=tolerance, atol=tolerance)
     params = parameters(layer)
-    expected = quick_jit(partial(gradients, layer))(params, x, lengths)
+    expected = jax.jit(partial(gradients, layer))(params, x, lengths)
     split = on(explicit, x, "rows")
-    result = quick_jit(partial(gradients, layer))(params, split, lengths)
+    result = jax.jit(partial(gradients, layer))(params, split, lengths)
     close(result, expected)
     assert jax.typeof(result[1][1]).sharding.spec[0] == "rows"
     with jax.set_mesh(explicit):
         units = jax.tree.map(lambda leaf: on(explicit, leaf, *[None] * (leaf.ndim - 1), "units"), params)
-        result = quick_jit(partial(gradients, layer))(units, split, on(explicit, lengths, "rows"))
+        result = jax.jit(partial(gradients, layer))(units, split, on(explicit, lengths, "rows"))
         close(result, expected)
         assert all(jax.typeof(leaf).sharding.spec[-1] == "units" for leaf in jax.tree.leaves(result[1][0]))
     specs = (P(), P("rows"), P("rows")), (P(), (P(), P("rows")))
     mapped = jax.shard_map(partial(sharded, layer), mesh=shards, in_specs=specs[0], out_specs=specs[1])
-    close(quick_jit(mapped)(params, x, lengths), expected)
+    close(jax.jit(mapped)(params, x, lengths), expected)
 """
 
 
@@ -100,8 +100,8 @@ def test_a_boxed_initialiser_keeps_its_box_and_the_layer_runs_as_without_it(box)
         params["cell"],
         is_leaf=is_box,
     )
-    expected = quick_jit(RNN(LSTMCell(4)).apply)({"params": params}, x, LENGTHS)
-    assert_trees_close(quick_jit(layer.apply)({"params": {"cell": full}}, x, LENGTHS), expected)
+    expected = jax.jit(RNN(LSTMCell(4)).apply)({"params": params}, x, LENGTHS)
+    assert_trees_close(jax.jit(layer.apply)({"params": {"cell": full}}, x, LENGTHS), expected)
 
 
 def is_box(leaf):
@@ -127,9 +127,9 @@ def test_values_and_gradients_pass_the_checks_of_nans_and_of_types(backend):
     def total(params):
         return sum((leaf**2).sum() for leaf in jax.tree.leaves(layer.apply({"params": params}, x, LENGTHS)))
 
-    expected = quick_jit(jax.value_and_grad(total))(params)
+    expected = jax.jit(jax.value_and_grad(total))(params)
     with jax.debug_nans(True), jax.enable_checks(True):
-        assert_trees_close(quick_jit(jax.value_and_grad(total))(params), expected)
+        assert_trees_close(jax.jit(jax.value_and_grad(total))(params), expected)
 
 
 def test_a_rank_that_is_promoted_is_refused_in_this_suite():

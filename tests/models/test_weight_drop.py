@@ -11,7 +11,6 @@ from rnn_jax.errors import InputError
 from rnn_jax.models import build_classifier, make_classifier_loss
 from rnn_jax.models.weight_drop import drop_weights
 from rnn_jax.settings import ADDED, classifier_settings, completed
-from tests.helpers.cases import quick_jit
 from tests.helpers.oracle import assert_trees_close, random_like
 
 MODEL, KEY = TextClassifier(9, 3, 2, RNN(LSTMCell(4)), dropout=0.5), jax.random.key(3)
@@ -25,7 +24,7 @@ def parameters():
 
 def gradient(rate):
     loss = make_classifier_loss(MODEL.apply, weight_drop=rate)
-    run = quick_jit(jax.value_and_grad(lambda params: loss(params, (), BATCH, KEY)[0]))
+    run = jax.jit(jax.value_and_grad(lambda params: loss(params, (), BATCH, KEY)[0]))
     return run(parameters())
 
 
@@ -42,7 +41,7 @@ def test_the_loss_is_that_of_parameters_dropped_once():
 
 def test_without_weight_drop_the_loss_is_the_plain_one_bit_for_bit():
     loss = make_classifier_loss(MODEL.apply)
-    expected = quick_jit(jax.value_and_grad(lambda params: loss(params, (), BATCH, KEY)[0]))(parameters())
+    expected = jax.jit(jax.value_and_grad(lambda params: loss(params, (), BATCH, KEY)[0]))(parameters())
     assert_trees_close(gradient(0.0), expected, rtol=0, atol=0)
 
 
