@@ -46,6 +46,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.slow
 def test_a_cell_with_dropout_batch_norm_and_sow_runs_as_in_flax():
     ours, theirs = RNN(Noisy(4), **OPTIONS), nn.RNN(Noisy(4), return_carry=True, **OPTIONS)
     variables = ours.init(KEYS, X)
@@ -87,6 +88,7 @@ def test_a_layer_whose_lifting_is_set_is_scanned_and_the_fused_backend_refuses_i
         layer.clone(backend="fused").apply({"params": params}, X)
 
 
+@pytest.mark.slow
 def test_remat_of_a_layer_with_dropout_needs_static_argnums_and_the_error_says_so():
     options = {"cell": LSTMCell(4), "recurrent_dropout": 0.5}
     plain = RNN(**options)
@@ -103,6 +105,7 @@ def test_remat_of_a_layer_with_dropout_needs_static_argnums_and_the_error_says_s
         gradient(nn.remat(RNN)(**options))
 
 
+@pytest.mark.slow
 def test_a_layer_runs_in_nnx():
     layer = nnx.bridge.ToNNX(RNN(LSTMCell(4)), rngs=nnx.Rngs(0)).lazy_init(X)
     carry, outputs = layer(X)

@@ -76,7 +76,8 @@ for layer, tolerance in (case for backend in ("fused", "scan") for case in layer
 @pytest.mark.slow
 def test_values_and_gradients_on_four_devices_are_those_of_one():
     """The batch split over Explicit axes, the units too under set_mesh, and in shard_map with check_vma."""
-    settings = {"XLA_FLAGS": f"{DEVICE_COUNT_FLAG}=4", "PYTHONPATH": str(ROOT)}
+    flags = f"{os.environ.get('XLA_FLAGS', '')} {DEVICE_COUNT_FLAG}=4"
+    settings = {"XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", ON_FOUR_DEVICES], check=True, cwd=ROOT, env=os.environ | settings)
 
 
@@ -108,7 +109,8 @@ def is_box(leaf):
     return isinstance(leaf, nn.meta.AxisMetadata)
 
 
-@pytest.mark.parametrize("cell", [LSTMCell, pytest.param(GRUCell, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", [LSTMCell, GRUCell])
 def test_an_exported_layer_is_saved_and_read_with_its_carry(cell):
     layer, x = RNN(cell(4)), a_batch()
     variables = {"params": parameters(layer)}
@@ -118,6 +120,7 @@ def test_an_exported_layer_is_saved_and_read_with_its_carry(cell):
     assert type(carry) is type(layer.apply(variables, x, LENGTHS)[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["fused", "scan"])
 def test_values_and_gradients_pass_the_checks_of_nans_and_of_types(backend):
     layer, x = RNN(LSTMCell(4), backend=backend), np.array(a_batch())

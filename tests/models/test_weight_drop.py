@@ -28,6 +28,7 @@ def gradient(rate):
     return run(parameters())
 
 
+@pytest.mark.slow
 def test_the_loss_is_that_of_parameters_dropped_once():
     rest, weights = jax.random.split(KEY)
     dropped = drop_weights(parameters(), weights, 0.5)
