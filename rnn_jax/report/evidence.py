@@ -118,7 +118,7 @@ def calibration(evidence: Evidence) -> tuple[Curve, float]:
 
 
 def accuracy_by_length(evidence: Evidence) -> list[tuple[str, float, int]]:
-    """Returns words "from-to", accuracy and number of texts, in up to eight groups of about equal size."""
+    """Returns number of words "from-to", accuracy and number of texts, in up to eight groups of about equal size."""
     right = evidence.probabilities.argmax(axis=1) == evidence.labels
     edges = np.unique(np.quantile(evidence.lengths, np.linspace(0, 1, 9), method="nearest"))
     groups = np.searchsorted(edges[1:-1], evidence.lengths, side="left")
@@ -126,7 +126,9 @@ def accuracy_by_length(evidence: Evidence) -> list[tuple[str, float, int]]:
     for group in np.unique(groups):
         rows = groups == group
         first, last = evidence.lengths[rows].min(), evidence.lengths[rows].max()
-        found.append((f"{first}-{last}", float(right[rows].mean()), int(rows.sum())))
+        found.append(
+            (f"{first}-{last}" if first < last else f"{first}", float(right[rows].mean()), int(rows.sum()))
+        )
     return found
 
 

@@ -33,7 +33,7 @@ def test_groups_of_length_hold_every_text_once():
     found = accuracy_by_length(evidence_of([0] * 20, [[0.9, 0.1]] * 10 + [[0.1, 0.9]] * 10))
     assert sum(count for _, _, count in found) == 20
     assert (found[0][1], found[-1][1]) == (1.0, 0.0)
-    assert accuracy_by_length(evidence_of([0, 0], [[0.9, 0.1]] * 2, [4, 4])) == [("4-4", 1.0, 2)]
+    assert accuracy_by_length(evidence_of([0, 0], [[0.9, 0.1]] * 2, [4, 4])) == [("4", 1.0, 2)]
 
 
 @pytest.mark.parametrize(("classes", "curves"), [(2, 1), (3, 3), (9, 1)])
