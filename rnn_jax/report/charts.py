@@ -7,7 +7,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 440, 300
-LEFT, RIGHT, TOP, BOTTOM = 56, 12, 12, 46
+LEFT, RIGHT, TOP, BOTTOM = 64, 12, 12, 46
 MOST_POINTS, COLOURS = 200, 8
 Range: TypeAlias = tuple[float, float]
 

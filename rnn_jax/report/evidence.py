@@ -118,7 +118,7 @@ def calibration(evidence: Evidence) -> tuple[Curve, float]:
 
 
 def accuracy_by_length(evidence: Evidence) -> list[tuple[str, float, int]]:
-    """Returns number of words "from-to", accuracy and number of texts, in up to eight groups of about equal size."""
+    """Returns the words "from-to", accuracy and texts of up to eight groups of about equal size."""
     right = evidence.probabilities.argmax(axis=1) == evidence.labels
     edges = np.unique(np.quantile(evidence.lengths, np.linspace(0, 1, 9), method="nearest"))
     groups = np.searchsorted(edges[1:-1], evidence.lengths, side="left")

@@ -104,6 +104,7 @@ def test_a_source_that_changed_is_not_shown_as_the_one_that_was_tested(run):
     assert "the source has changed: its test split has 21 texts" in page
 
 
+@pytest.mark.slow
 def test_many_classes_become_a_list_of_the_commonest_mistakes(tmp_path):
     names = tuple(f"class{n}" for n in range(40))
     make_run(tmp_path / "run", names=names, values=tuple(range(40)), accuracies=(0.5,))
