@@ -69,6 +69,10 @@ def add_evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--label-column", default="label", help="the column of the labels")
 
 
+def add_report(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--workdir", required=True, help="the folder of a finished run")
+
+
 def add_export(command: argparse.ArgumentParser) -> None:
     _add_run(command)
     command.add_argument("--out", required=True, type=Path, help="the file to write, a zip archive")
@@ -256,6 +260,13 @@ def sample(options: argparse.Namespace) -> None:
     print(writer.write(options.prompt, **settings))
 
 
+def report(options: argparse.Namespace) -> None:
+    """Writes report.html, a page about a finished classifier that needs no network, into its folder."""
+    from rnn_jax.report import write_html
+
+    print(write_html(options.workdir))
+
+
 def _texts(options: argparse.Namespace) -> list[str]:
     """Returns the texts of the command line, else of --input, else the lines of standard input."""
     require(not (options.texts and options.input), "give texts or --input, not both")
@@ -292,6 +303,7 @@ COMMANDS = {
     export: add_export,
     vectors: add_vectors,
     sample: add_sample,
+    report: add_report,
 }
 
 

@@ -16,6 +16,7 @@ ORDER = [
     {"layers", "distributed"},
     {"models", "data", "vectors", "convert", "checkpoints"},
     {"training", "inference"},
+    {"report"},
     {"cli"},
 ]
 WINGS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
