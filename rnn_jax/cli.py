@@ -213,7 +213,7 @@ def predict(options: argparse.Namespace) -> None:
 
 
 def print_tags(prediction: TagPrediction, texts: Sequence[str], kind: str) -> None:
-    """Prints each word and its tag as CoNLL, a line a word and an empty line after each text; or JSON lines."""
+    """Prints a line for each word and its tag, and an empty line after each text: CoNLL. Or JSON lines."""
     for text, words, tags, p in zip(texts, *prediction, strict=True):
         if kind == "jsonl":
             print(json.dumps({"text": text, "words": words, "tags": tags, "probabilities": p.tolist()}))
