@@ -11,6 +11,7 @@ from rnn_jax.data import TagBatch
 from rnn_jax.data.tokenizer import UNK
 from rnn_jax.errors import InputError
 from rnn_jax.layers import CRF
+from rnn_jax.layers.dropout import BATCH_AXIS
 from rnn_jax.models import build_tagger, make_tagger_loss, make_tagger_measure
 from rnn_jax.models.tagger import tag_scores
 from rnn_jax.settings import tagger_settings
@@ -153,3 +154,22 @@ def test_the_scores_of_each_tag_are_those_of_scikit_learn():
     scores = tag_scores(confusion, names)
     for key, values in zip(("precision", "recall", "f1", "support"), expected, strict=True):
         np.testing.assert_allclose([scores[name][key] for name in names], values)
+
+
+@pytest.mark.slow
+def test_the_parts_of_a_split_batch_add_up_to_the_batch_with_dropout_on():
+    """As devices split it: `vmap` numbers the parts as the mesh does."""
+    model, key = tiny(word_dropout=0.3, embedding_dropout=0.5, dropout=0.5, output="crf"), jax.random.key(2)
+    halves = jax.tree.map(lambda leaf: np.stack([leaf, leaf[::-1]]), a_batch())
+    whole = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), halves)
+    params = quick_jit(model.init)(jax.random.key(0), *whole[:3])["params"]
+    loss_fn = make_tagger_loss(model)
+
+    @quick_jit
+    def totals(params):
+        parts = jax.vmap(lambda batch: loss_fn(params, (), batch, key)[0], axis_name=BATCH_AXIS)(halves)
+        return parts.sum(), loss_fn(params, (), whole, key)[0]
+
+    parts, together = totals(params)
+    assert float(parts) == pytest.approx(float(together), rel=1e-5)
+    assert float(together) != pytest.approx(2 * float(loss_fn(params, (), a_batch(), key)[0]), rel=1e-5)
