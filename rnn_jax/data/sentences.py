@@ -141,32 +141,39 @@ def read_conll(path: Path, word_column: str = "", tag_column: str = "") -> list[
     """
     lines = _text(path).split("\n")
     names = CONLLU if _suffix(path) == ".conllu" else _global_columns(lines)
-    ids = names.index("id") if "id" in names else None
-    width = len(names) or _width(lines)
     word_at = _column(path, word_column or ("form" if "form" in names else "0"), names)
     tag_at = _column(path, tag_column or ("upos" if "upos" in names else "-1"), names)
     sentences, words, tags = [], list[str](), list[str]()
-    for number, line in enumerate([*lines, ""], 1):
-        fields = _fields(line)
-        if not fields:
-            if words:
-                sentences.append(Sentence(words, tags))
-            words, tags = [], []
-        elif not _is_comment(line, fields, names, width) and fields[0] != DOCUMENT:
+    for number, fields in _rows_of_words(path, [*lines, ""], names):
+        if fields:
+            words.append(_field(path, number, fields, word_at))
+            tags.append(_field(path, number, fields, tag_at))
             require(
-                len(fields) == width or not names,
-                f"{path}, line {number}: it has {len(fields)} columns, not {width}: {line[:80]!r}",
+                not names or tags[-1] != NO_TAG,
+                f"{path}, line {number}: the word {words[-1]!r} has no tag ({NO_TAG}) in its column; "
+                "choose another column, or leave out the sentences that are not annotated",
             )
-            if ids is None or not NO_WORD.fullmatch(fields[ids]):
-                words.append(_field(path, number, fields, word_at))
-                tags.append(_field(path, number, fields, tag_at))
-                require(
-                    not names or tags[-1] != NO_TAG,
-                    f"{path}, line {number}: the word {words[-1]!r} has no tag ({NO_TAG}) in its column; "
-                    "choose another column, or leave out the sentences that are not annotated",
-                )
+        elif words:
+            sentences.append(Sentence(words, tags))
+            words, tags = [], []
     require(bool(sentences), f"{path} holds no sentences")
     return sentences
+
+
+def _rows_of_words(path: Path, lines: Sequence[str], names: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """Yields the number and the columns of each line of a word, and of each empty line, without columns."""
+    ids = names.index("id") if "id" in names else None
+    width = len(names) or _width(lines)
+    for number, line in enumerate(lines, 1):
+        fields = _fields(line)
+        if fields and (_is_comment(line, fields, names, width) or fields[0] == DOCUMENT):
+            continue
+        require(
+            not fields or not names or len(fields) == width,
+            f"{path}, line {number}: it has {len(fields)} columns, not {width}: {line[:80]!r}",
+        )
+        if not fields or ids is None or not NO_WORD.fullmatch(fields[ids]):
+            yield number, fields
 
 
 def _text(path: Path) -> str:
@@ -237,7 +244,10 @@ def _read_table(source: str, word_column: str, tag_column: str) -> Tagged:
     tag_column = tag_column or _usual(source, first.column_names, TAG_COLUMNS, "tag_column")
     own_names = _tag_names(source, first, tag_column)
     return Tagged(
-        {name: list(_rows(part, name, word_column, tag_column, own_names)) for name, part in parts.items()},
+        {
+            name: list(_rows_of_lists(part, name, word_column, tag_column, own_names))
+            for name, part in parts.items()
+        },
         own_names,
         (),
     )
@@ -277,7 +287,7 @@ def _parquet_tag_names(path: Path, column: str) -> list[str] | None:
     return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
 
 
-def _rows(
+def _rows_of_lists(
     data: "datasets.Dataset", split: str, word_column: str, tag_column: str, names: Sequence[str]
 ) -> Iterator[Sentence]:
     rows = zip(column_of(data, word_column, split), column_of(data, tag_column, split), strict=True)

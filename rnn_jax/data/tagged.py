@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnn_jax.data.batches import WHOLE, Batch, Batches, bucket_lengths
-from rnn_jax.data.sentences import Sentence, read_tagged
+from rnn_jax.data.sentences import Sentence, Tagged, read_tagged
 from rnn_jax.data.sources import HELD_OUT
 from rnn_jax.data.splits import hold_out
 from rnn_jax.data.tokenizer import SPECIAL_WORDS, UNK, Tokenizer
@@ -287,47 +287,51 @@ def load_tagged(
 ) -> TaggedData:
     """Reads tagged sentences, cuts the splits that are missing, and lays all out in padded batches.
 
-    A sentence of more than `text.max_length` words is read in pieces of that length, so that no word is
-    without a tag.
+    A sentence of more than `text.max_length` words comes in pieces of that length: every word has its tag.
 
     Args:
       data: `config.data`: source, word_column and tag_column of `read_tagged`; validation_share, test_share
         and split_seed, as in `load_corpus`.
       text: `config.text`: vocab_size and lowercase as in `train_spelling`, letters (its width), max_length.
       batch_size, buckets: B, and the number of padded lengths.
-      more_words: as in `train_spelling`.
-      share: the rows of each batch that are wanted, as in `Batches`.
+      more_words, share: as in `train_spelling`, and as in `Batches`.
 
     Raises:
       InputError: as `read_tagged` and `train_spelling`; no split "train", or a share that leaves none.
     """
     found = read_tagged(data["source"], data["word_column"], data["tag_column"])
-    notes = [f"passed over: {', '.join(found.passed_over)}"] if found.passed_over else []
     shares = {name: data[f"{name}_share"] for name in HELD_OUT}
     splits = _with_held_out(found.splits, data["source"], shares, data["split_seed"])
-    used = {name: {tag for row in rows for tag in row.tags} for name, rows in splits.items()}
-    tag_names = found.tag_names or tuple(sorted(set().union(*used.values())))
+    tag_names, notes = _tags_and_notes(found, splits)
     require(len(tag_names) > 1, f"{data['source']!r} has the tags {list(tag_names)}; a tagger needs two")
-    if unseen := sorted(set().union(*used.values()) - used["train"]):
-        notes.append(f"no sentence to train on has the tags {', '.join(unseen[:20])}")
     most, position = text["max_length"], {tag: index for index, tag in enumerate(tag_names)}
-    words_of = {
+    words = {
         name: [piece for row in rows for piece in pieces(row.words, most)] for name, rows in splits.items()
     }
-    tags_of = {
+    tags = {
         name: [piece for row in rows for piece in pieces([position[tag] for tag in row.tags], most)]
         for name, rows in splits.items()
     }
-    options = text["vocab_size"], text["lowercase"], text["letters"], more_words
-    spelling = train_spelling(words_of["train"], *options)
-    lengths = bucket_lengths([len(words) for words in words_of["train"]], most, buckets)
-    batches = {
-        name: TagBatches(words_of[name], tags_of[name], spelling, lengths, batch_size, share)
-        for name in splits
-    }
-    return TaggedData(
-        **batches, spelling=spelling, tag_names=tag_names, test_sentences=splits["test"], notes=tuple(notes)
+    spelling = train_spelling(
+        words["train"], text["vocab_size"], text["lowercase"], text["letters"], more_words
     )
+    layout = spelling, bucket_lengths([len(row) for row in words["train"]], most, buckets), batch_size, share
+    batches = {name: TagBatches(words[name], tags[name], *layout) for name in splits}
+    return TaggedData(
+        **batches, spelling=spelling, tag_names=tag_names, test_sentences=splits["test"], notes=notes
+    )
+
+
+def _tags_and_notes(
+    found: Tagged, splits: Mapping[str, list[Sentence]]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Returns all tags, and lines on what was passed over and on tags that training never sees."""
+    used = {name: {tag for row in rows for tag in row.tags} for name, rows in splits.items()}
+    every = sorted(set().union(*used.values()))
+    unseen = [tag for tag in every if tag not in used["train"]]
+    notes = [f"passed over: {', '.join(found.passed_over)}"] if found.passed_over else []
+    notes += [f"no sentence to train on has the tags {', '.join(unseen[:20])}"] if unseen else []
+    return found.tag_names or tuple(every), tuple(notes)
 
 
 def pieces(row: list[Any], most: int) -> list[list[Any]]:

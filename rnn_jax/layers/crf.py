@@ -160,7 +160,6 @@ def viterbi(
 
     The arguments are those of `path_score`. Of equal scores the lower tag is taken, from the last step back.
 
-    >>> import jax.numpy as jnp
     >>> from rnn_jax.layers.crf import viterbi
     >>> scores, zeros = jnp.array([[[1.0, 0.0], [0.0, 2.0]]]), jnp.zeros(2)
     >>> [value.tolist() for value in viterbi(scores, jnp.array([2]), zeros, zeros, 10 * jnp.eye(2))]

@@ -181,38 +181,39 @@ def build_tagger(
     Raises:
       InputError: an unknown name, a size below 1, a rate outside [0, 1), or an option that cannot be used.
 
-    >>> from rnn_jax.models import build_tagger
-    >>> keys = {"embedding_dim": 4, "letter_dim": 3, "letter_hidden": 2, "output": "crf", "dtype": "float32"}
-    >>> keys |= {"cell": "lstm", "hidden": 8, "layers": 1, "bidirectional": True, "merge": "concat"}
-    >>> keys |= {"residual": False, "layer_norm": False}
-    >>> rates = ["word_dropout", "embedding_dropout", "recurrent_dropout", "layer_dropout", "dropout"]
-    >>> type(build_tagger(100, 30, 17, **keys, **dict.fromkeys(rates, 0.0)).letter_encoder).__name__
+    >>> from rnn_jax.settings import tagger_settings
+    >>> type(build_tagger(100, 30, 17, **tagger_settings().model).letter_encoder).__name__
     'Bidirectional'
     """
     require(num_tags > 1, f"num_tags is {num_tags}; a tagger needs at least 2")
     for name, size in (("embedding_dim", embedding_dim), ("letter_dim", letter_dim)):
         require(size > 0, f"model.{name} is {size}; give at least 1")
-    require(letter_hidden >= 0, f"model.letter_hidden is {letter_hidden}; give 0 for no letters")
     choose("model.output", output, OUTPUTS)
     rates = word_dropout, embedding_dropout, dropout
     for name, rate in zip(("word_dropout", "embedding_dropout", "dropout"), rates, strict=True):
         check_rate(f"model.{name}", rate)
     compute_dtype = choose("model.dtype", dtype, DTYPES)
     words = build_encoder(dtype=compute_dtype, **encoder)
-    one = {"layers": 1, "layer_dropout": 0.0, "recurrent_dropout": 0.0, "residual": False}
-    spelling = {**encoder, **one, "hidden": letter_hidden, "bidirectional": True, "merge_at": "layer"}
-    return WordTagger(
-        vocab_size,
-        embedding_dim,
-        num_tags,
-        words,
-        letter_count,
-        letter_dim,
-        build_encoder(dtype=compute_dtype, **spelling) if letter_hidden else None,  # type: ignore[arg-type]
-        output,
-        *rates,
-        compute_dtype,
-    )
+    spelling = build_letter_encoder(letter_hidden, compute_dtype, encoder)
+    read = words, letter_count, letter_dim, spelling
+    return WordTagger(vocab_size, embedding_dim, num_tags, *read, output, *rates, compute_dtype)
+
+
+def build_letter_encoder(hidden: int, dtype: jnp.dtype, words: EncoderSettings) -> "Layer | None":
+    """Returns one bidirectional layer of the cell that reads the words; None for 0 units."""
+    require(hidden >= 0, f"model.letter_hidden is {hidden}; give 0 to read no letters")
+    one: EncoderSettings = {
+        "cell": words["cell"],
+        "hidden": hidden,
+        "layers": 1,
+        "bidirectional": True,
+        "merge": words["merge"],
+        "residual": False,
+        "layer_norm": words["layer_norm"],
+        "recurrent_dropout": 0.0,
+        "layer_dropout": 0.0,
+    }
+    return build_encoder(dtype=dtype, **one) if hidden else None
 
 
 class TagMetrics(NamedTuple):
