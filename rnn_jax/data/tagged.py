@@ -304,19 +304,11 @@ def load_tagged(
     splits = _with_held_out(found.splits, data["source"], shares, data["split_seed"])
     tag_names, notes = _tags_and_notes(found, splits)
     require(len(tag_names) > 1, f"{data['source']!r} has the tags {list(tag_names)}; a tagger needs two")
-    most, position = text["max_length"], {tag: index for index, tag in enumerate(tag_names)}
-    words = {
-        name: [piece for row in rows for piece in pieces(row.words, most)] for name, rows in splits.items()
-    }
-    tags = {
-        name: [piece for row in rows for piece in pieces([position[tag] for tag in row.tags], most)]
-        for name, rows in splits.items()
-    }
-    spelling = train_spelling(
-        words["train"], text["vocab_size"], text["lowercase"], text["letters"], more_words
-    )
-    layout = spelling, bucket_lengths([len(row) for row in words["train"]], most, buckets), batch_size, share
-    batches = {name: TagBatches(words[name], tags[name], *layout) for name in splits}
+    cut = {name: words_and_numbers(rows, tag_names, text["max_length"]) for name, rows in splits.items()}
+    words = cut["train"][0]
+    spelling = train_spelling(words, text["vocab_size"], text["lowercase"], text["letters"], more_words)
+    lengths = bucket_lengths([len(row) for row in words], text["max_length"], buckets)
+    batches = {name: TagBatches(*rows, spelling, lengths, batch_size, share) for name, rows in cut.items()}
     return TaggedData(
         **batches, spelling=spelling, tag_names=tag_names, test_sentences=splits["test"], notes=notes
     )
@@ -332,6 +324,20 @@ def _tags_and_notes(
     notes = [f"passed over: {', '.join(found.passed_over)}"] if found.passed_over else []
     notes += [f"no sentence to train on has the tags {', '.join(unseen[:20])}"] if unseen else []
     return found.tag_names or tuple(every), tuple(notes)
+
+
+def words_and_numbers(
+    sentences: Sequence[Sentence], tag_names: Sequence[str], most: int
+) -> tuple[list[list[str]], list[list[int]]]:
+    """Returns the words and the positions of their tags, cut into pieces of at most `most` words.
+
+    >>> words_and_numbers([Sentence(["Dogs", "bark"], ["NOUN", "VERB"])], ["VERB", "NOUN"], 1)
+    ([['Dogs'], ['bark']], [[1], [0]])
+    """
+    position = {tag: index for index, tag in enumerate(tag_names)}
+    words = [piece for row in sentences for piece in pieces(row.words, most)]
+    tags = [piece for row in sentences for piece in pieces([position[tag] for tag in row.tags], most)]
+    return words, tags
 
 
 def pieces(row: list[Any], most: int) -> list[list[Any]]:

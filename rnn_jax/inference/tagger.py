@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from rnn_jax.checkpoints.restore import read_config, read_settings, restored
 from rnn_jax.checkpoints.workdir import CONFIG, TAG, TASK, TOKENIZER
 from rnn_jax.data.sentences import Sentence, span_scheme
-from rnn_jax.data.tagged import Spelling, TagBatch, TagBatches, pieces
+from rnn_jax.data.tagged import Spelling, TagBatch, TagBatches, pieces, words_and_numbers
 from rnn_jax.data.tokenizer import Tokenizer
 from rnn_jax.errors import InputError, require
 from rnn_jax.files import path_of
@@ -121,13 +121,10 @@ class Tagger:
           InputError: no sentences, or a tag that the training data did not have.
         """
         require(len(sentences) > 0, "there are no sentences to evaluate on")
-        position = {tag: index for index, tag in enumerate(self.tag_names)}
-        unknown = sorted({tag for row in sentences for tag in row.tags} - position.keys())
+        unknown = sorted({tag for row in sentences for tag in row.tags}.difference(self.tag_names))
         require(not unknown, f"the sentences have tags that the run does not know: {', '.join(unknown[:20])}")
-        most = self.buckets[-1]
-        words = [piece for row in sentences for piece in pieces(row.words, most)]
-        tags = [piece for row in sentences for piece in pieces([position[tag] for tag in row.tags], most)]
-        parts = [self._measure(self.params, (), batch)[0] for batch in self._batches(words, tags)]
+        cut = words_and_numbers(sentences, self.tag_names, self.buckets[-1])
+        parts = [self._measure(self.params, (), batch)[0] for batch in self._batches(*cut)]
         metrics = TagMetrics(*(np.sum(field, axis=0, dtype=float) for field in zip(*parts, strict=True)))
         results = {**metrics.summary(), "tags": tag_scores(metrics.confusion, self.tag_names)}
         if scheme := span_scheme(self.tag_names):
