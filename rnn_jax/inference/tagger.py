@@ -1,6 +1,7 @@
 """A trained tagger in use: `load_tagger(workdir)` gives an object that tags words of sentences and texts."""
 
 import importlib.util
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -189,7 +190,9 @@ def span_scores(
 
     strict = {"mode": "strict", "scheme": BILOU} if scheme == "BILOU" else {}
     rows = [list(row) for row in true], [list(row) for row in found]
-    report = classification_report(*rows, output_dict=True, zero_division=0, **strict)
+    with warnings.catch_warnings():  # it takes a mean over no kinds where there are no spans
+        warnings.simplefilter("ignore", RuntimeWarning)
+        report = classification_report(*rows, output_dict=True, zero_division=0, **strict)
     names = {"micro avg": "micro"} | {name: name for name in report if not name.endswith(" avg")}
     keys = {"precision": "precision", "recall": "recall", "f1-score": "f1", "support": "support"}
     return {
