@@ -25,7 +25,7 @@ TABLE = """Make this table again: `python -m benchmarks.tagging --source FOLDER`
 
 | seeds | test, % | validation, % | parameters | minutes | words/s | words/s of one core's time | cores |
 |---|---|---|---|---|---|---|---|
-| {seeds} | **{test}** | {validation} | {parameters} | {minutes:.1f} | {speed:,.0f} | {cpu:,.0f} | {cores} |"""
+| {seeds} | **{test}** | {validation} | {parameters} | {minutes} | {speed:,.0f} | {cpu:,.0f} | {cores} |"""
 
 
 def measure(config, seed, workdir):
@@ -56,7 +56,7 @@ def table(runs):
         test=spread([run["accuracy"] for run in runs]),
         validation=spread([run["validation"] for run in runs]),
         parameters=f"{runs[0]['parameters']:,}",
-        minutes=mean(lambda run: sum(run["seconds"].values())) / 60,
+        minutes=f"{mean(lambda run: sum(run['seconds'].values())) / 60:.1f}",
         speed=mean(lambda run: run["words_per_second"]),
         cpu=mean(lambda run: run["words_per_cpu_second"]),
         cores=cores_of(runs),
