@@ -12,8 +12,8 @@ from rnn_jax.errors import InputError
 from rnn_jax.layers import CRF
 from tests.helpers.cases import quick_jit
 
-ROWS, TIME, TAGS = 5, 4, 3
-LENGTHS = np.array([4, 0, 1, 3, 2])
+ROWS, TIME, TAGS = 10, 4, 3
+LENGTHS = np.array([4, 0, 1, 3, 2, 1, 2, 3, 1, 2])
 CRF_OF = CRF(TAGS)
 
 
@@ -24,7 +24,7 @@ def random(seed, *shape):
 @pytest.fixture(scope="module")
 def case():
     """Returns the parameters, the scores and the tags of a batch."""
-    params = {"start": random(0, TAGS), "end": random(1, TAGS), "transitions": random(2, TAGS, TAGS)}
+    params = {"start": random(0, TAGS), "end": random(1, TAGS), "transitions": 2 * random(2, TAGS, TAGS)}
     tags = np.random.default_rng(4).integers(TAGS, size=(ROWS, TIME))
     return params, random(3, ROWS, TIME, TAGS), tags
 
@@ -125,7 +125,7 @@ def test_no_steps_and_no_rows_have_the_empty_path(case, shape):
 
 
 def test_scores_of_another_number_of_tags_are_refused(case):
-    with pytest.raises(InputError, match=r"\(5, 4, 3\); a CRF of 7 tags"):
+    with pytest.raises(InputError, match=r"\(10, 4, 3\); a CRF of 7 tags"):
         CRF(7).init(jax.random.key(0), *case[1:])
 
 
