@@ -24,7 +24,8 @@ def random(seed, *shape):
 @pytest.fixture(scope="module")
 def case():
     """Returns the parameters, the scores and the tags of a batch."""
-    params = {"start": random(0, TAGS), "end": random(1, TAGS), "transitions": 2 * random(2, TAGS, TAGS)}
+    transitions = random(2, TAGS, TAGS) - 3 * np.eye(TAGS, dtype=np.float32)  # a tag rarely stays
+    params = {"start": random(0, TAGS), "end": random(1, TAGS), "transitions": transitions}
     tags = np.random.default_rng(4).integers(TAGS, size=(ROWS, TIME))
     return params, random(3, ROWS, TIME, TAGS), tags
 
