@@ -48,6 +48,9 @@ class Tagged(NamedTuple):
       splits: the sentences of each split by its name.
       tag_names: the names of the tags as a dataset on the hub lists them; () where the source has no list.
       passed_over: files of a folder that were not read.
+
+    >>> Tagged({"train": [Sentence(["Run"], ["VERB"])]}, ("NOUN", "VERB"), ()).splits["train"][0].tags
+    ['VERB']
     """
 
     splits: dict[str, list[Sentence]]

@@ -27,6 +27,11 @@ class TagBatch(NamedTuple):
       letters: int32[B, T, W], the letters of each word, NO_LETTER after its last.
       tags: int32[B, T], from 0 to C - 1; 0 at padding.
       rows: int32[B], positions of the sentences in their split, -1 for none.
+
+    >>> ids = np.array([[5, 2, 0]], np.int32)
+    >>> batch = TagBatch(ids, np.array([2]), letters=ids[:, :, None], tags=0 * ids, rows=np.array([0]))
+    >>> batch.letters.shape
+    (1, 3, 1)
     """
 
     token_ids: np.ndarray
@@ -212,6 +217,17 @@ class TaggedData(NamedTuple):
       tag_names: the C tags, by position.
       test_sentences: what `test` is made of.
       notes: lines for the log on what was passed over, or is not as one would expect.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> path = Path(tempfile.mkdtemp(), "all.conll")
+    >>> _ = path.write_text("".join(f"Dog{n} NOUN\\nbarks VERB\\n\\n" for n in range(10)))
+    >>> source = {"source": str(path), "word_column": "", "tag_column": "", "split_seed": 0}
+    >>> shares = {"validation_share": 0.2, "test_share": 0.2}
+    >>> text = {"vocab_size": 50, "lowercase": True, "letters": 6, "max_length": 16}
+    >>> data = load_tagged(source | shares, text, batch_size=4, buckets=1)
+    >>> data.tag_names, data.train.predictions, data.test.shapes
+    (('NOUN', 'VERB'), 12, [(4, 16)])
     """
 
     train: TagBatches
@@ -285,7 +301,7 @@ def load_tagged(
     more_words: Sequence[str] = (),
     share: slice = WHOLE,
 ) -> TaggedData:
-    """Reads tagged sentences, cuts the splits that are missing, and lays all out in padded batches.
+    """Reads tagged sentences, cuts missing splits, and lays all out in padded batches; example: `TaggedData`.
 
     A sentence of more than `text.max_length` words comes in pieces of that length: every word has its tag.
 
