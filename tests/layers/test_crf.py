@@ -10,7 +10,6 @@ import pytest
 
 from rnn_jax.errors import InputError
 from rnn_jax.layers import CRF
-from tests.helpers.cases import quick_jit
 
 ROWS, TIME, TAGS = 10, 4, 3
 LENGTHS = np.array([4, 0, 1, 3, 2, 1, 2, 3, 1, 2])
@@ -57,19 +56,17 @@ def summed(params, scores, tags):
     return CRF_OF.apply({"params": params}, scores, tags, LENGTHS).sum()
 
 
-log_likelihood = quick_jit(
-    lambda params, scores, tags: CRF_OF.apply({"params": params}, scores, tags, LENGTHS)
-)
-gradient = quick_jit(jax.grad(summed, (0, 1)))
+log_likelihood = jax.jit(lambda params, scores, tags: CRF_OF.apply({"params": params}, scores, tags, LENGTHS))
+gradient = jax.jit(jax.grad(summed, (0, 1)))
 
 
 @cache
 def using(method):
-    return quick_jit(lambda params, scores: CRF_OF.apply({"params": params}, scores, LENGTHS, method=method))
+    return jax.jit(lambda params, scores: CRF_OF.apply({"params": params}, scores, LENGTHS, method=method))
 
 
 def test_the_log_likelihood_and_its_gradients_are_those_of_all_paths(case):
-    expected = quick_jit(jax.value_and_grad(enumerated, (0, 1)))(*case)
+    expected = jax.jit(jax.value_and_grad(enumerated, (0, 1)))(*case)
     found = log_likelihood(*case).sum(), gradient(*case)
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, 1e-4, 1e-5), found, expected)
 

@@ -15,7 +15,6 @@ from rnn_jax.layers.dropout import BATCH_AXIS
 from rnn_jax.models import build_tagger, make_tagger_loss, make_tagger_measure
 from rnn_jax.models.tagger import tag_scores
 from rnn_jax.settings import tagger_settings
-from tests.helpers.cases import quick_jit
 
 VOCAB, LETTERS, TAGS = 20, 9, 4
 LENGTHS = np.array([5, 0, 3])
@@ -46,21 +45,21 @@ def a_batch(time=5, width=4, padding=0):
 @pytest.fixture(scope="module", params=["softmax", "crf"])
 def case(request):
     model, batch = tiny(output=request.param), a_batch()
-    params = quick_jit(model.init)(jax.random.key(0), *batch[:3])["params"]
+    params = jax.jit(model.init)(jax.random.key(0), *batch[:3])["params"]
     loss_fn, measure = make_tagger_loss(model), make_tagger_measure(model)
 
     def loss(params, batch):
         total, (metrics, count, _) = loss_fn(params, (), batch, jax.random.key(1))
         return total, (metrics.confusion, count)
 
-    outcome = quick_jit(jax.value_and_grad(loss, has_aux=True))
-    scores = quick_jit(lambda params, batch: model.apply({"params": params}, *batch[:3]))
+    outcome = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    scores = jax.jit(lambda params, batch: model.apply({"params": params}, *batch[:3]))
     return SimpleNamespace(
         model=model,
         params=jax.tree.map(lambda leaf: 2 * leaf, params),
         outcome=outcome,
         scores=scores,
-        measure=quick_jit(lambda params, batch: measure(params, (), batch)[0]),
+        measure=jax.jit(lambda params, batch: measure(params, (), batch)[0]),
     )
 
 
@@ -117,7 +116,7 @@ def test_a_model_that_reads_letters_needs_them(case):
 @pytest.mark.slow
 def test_word_dropout_reads_words_as_the_unknown_one_in_training_alone():
     model, batch = tiny(word_dropout=0.999999, letter_hidden=0), a_batch()
-    variables = quick_jit(model.init)(jax.random.key(0), batch.token_ids)
+    variables = jax.jit(model.init)(jax.random.key(0), batch.token_ids)
     read = (batch.token_ids, batch.lengths)
     hidden = model.apply(variables, *read, deterministic=False, rngs={"dropout": jax.random.key(1)})
     unknown = model.apply(variables, jnp.full_like(batch.token_ids, UNK), batch.lengths)
@@ -162,10 +161,10 @@ def test_the_parts_of_a_split_batch_add_up_to_the_batch_with_dropout_on():
     model, key = tiny(word_dropout=0.3, embedding_dropout=0.5, dropout=0.5, output="crf"), jax.random.key(2)
     halves = jax.tree.map(lambda leaf: np.stack([leaf, leaf[::-1]]), a_batch())
     whole = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), halves)
-    params = quick_jit(model.init)(jax.random.key(0), *whole[:3])["params"]
+    params = jax.jit(model.init)(jax.random.key(0), *whole[:3])["params"]
     loss_fn = make_tagger_loss(model)
 
-    @quick_jit
+    @jax.jit
     def totals(params):
         parts = jax.vmap(lambda batch: loss_fn(params, (), batch, key)[0], axis_name=BATCH_AXIS)(halves)
         return parts.sum(), loss_fn(params, (), whole, key)[0]
