@@ -71,6 +71,14 @@ def test_gzipped_files_are_read(tmp_path):
         read(path)
 
 
+def test_a_gzipped_file_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("rnn_jax.data.sentences.most_bytes", lambda path: 1000)
+    path = tmp_path / "a.conll.gz"
+    path.write_bytes(gzip.compress(b"a X\n" * 1000))
+    with pytest.raises(InputError, match="expands to over 1,000 bytes"):
+        read(path)
+
+
 def test_columns_are_chosen_by_name_and_by_number(tmp_path):
     path = written(tmp_path / "a.conllu", CONLLU)
     assert read(path, tag_column="xpos")[0].tags == ["PRP", "VBD", "RB", "VB", "."]
