@@ -1,7 +1,8 @@
 """Parts of speech: a bidirectional LSTM over words and their letters. Settings: rnn_jax/settings.py.
 
 Command:  python train_loop.py --config configs/tagger.py --config.data.source=FOLDER
-Cost, result: docs/tagging.md
+Cost:     about 5 minutes on 2 busy cores, for the 204,577 words of the English Web Treebank
+Result:   95.8 % of its test words, mean of 3 seeds (docs/tagging.md)
 """
 
 from ml_collections import ConfigDict
