@@ -111,12 +111,20 @@ def path_score(
     tags_BT = jnp.where(valid_BT, tags_BT, 0)  # padding may hold numbers that are no tags
     if not time:
         return jnp.zeros(scores_BTC.shape[:1], scores_BTC.dtype)
-    own_BT = jnp.take_along_axis(scores_BTC, tags_BT[:, :, None], axis=2)[:, :, 0]
-    moves_BT = transitions_CC[tags_BT[:, :-1], tags_BT[:, 1:]]
-    last_B = jnp.take_along_axis(tags_BT, jnp.maximum(lengths - 1, 0)[:, None], axis=1)[:, 0]
-    ends_B = jnp.where(lengths > 0, start_C[tags_BT[:, 0]] + end_C[last_B], 0)
-    steps_B = jnp.where(valid_BT, own_BT, 0).sum(axis=1)
-    return ends_B + steps_B + jnp.where(valid_BT[:, 1:], moves_BT, 0).sum(axis=1)
+    # Sums over marks of the tags, and not gathers: their gradients are products, where gathers' are scatters.
+    marks_BTC = jax.nn.one_hot(tags_BT, scores_BTC.shape[2], dtype=scores_BTC.dtype)
+    marks_BTC = jnp.where(valid_BT[:, :, None], marks_BTC, 0)
+    first_BC, last_BC = (
+        marks_BTC[:, 0],
+        jnp.where(_is_last(lengths, time)[:, :, None], marks_BTC, 0).sum(axis=1),
+    )
+    moves_B = jnp.einsum("bti,ij,btj->b", marks_BTC[:, :-1], transitions_CC, marks_BTC[:, 1:])
+    return (scores_BTC * marks_BTC).sum(axis=(1, 2)) + moves_B + first_BC @ start_C + last_BC @ end_C
+
+
+def _is_last(lengths: jax.Array, time: int) -> jax.Array:
+    """Returns bool[B, T], True at the last valid step of each row."""
+    return jnp.arange(time)[None] == lengths[:, None] - 1
 
 
 def log_partition(

@@ -1,6 +1,9 @@
 """The linear chain: equal to the enumeration of all paths and to pytorch-crf; padding reaches nothing."""
 
 import itertools
+import os
+import subprocess
+import sys
 from functools import cache
 
 import jax
@@ -8,8 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rnn_jax.distributed.host import FUSION
 from rnn_jax.errors import InputError
 from rnn_jax.layers import CRF
+from tests.helpers.pages import ROOT
 
 ROWS, TIME, TAGS = 10, 4, 3
 LENGTHS = np.array([4, 0, 1, 3, 2, 1, 2, 3, 1, 2])
@@ -147,3 +152,20 @@ def test_values_gradients_and_paths_are_those_of_pytorch_crf(case):
     found = using("decode")(params, scores)
     paths = [row[:length].tolist() for row, length in zip(found, LENGTHS, strict=True) if length]
     assert paths == peer.decode(own, mask=mask)
+
+
+AS_TRAINING_COMPILES = """
+import jax, jax.numpy as jnp
+from rnn_jax.layers import CRF
+crf, scores, tags, lengths = CRF(17), jnp.ones((16, 16, 17)), jnp.ones((16, 16), int), jnp.arange(16)
+variables = crf.init(jax.random.key(0), scores, tags, lengths)
+loss = lambda variables, scores: -crf.apply(variables, scores, tags, lengths).sum()
+jax.jit(jax.grad(loss, (0, 1)))(variables, scores)
+"""
+
+
+@pytest.mark.slow
+def test_the_gradient_compiles_with_the_flags_that_training_sets():
+    """A process of its own: with gathers in the place of products XLA's compiler ended the process."""
+    environment = os.environ | {"XLA_FLAGS": FUSION}
+    subprocess.run([sys.executable, "-c", AS_TRAINING_COMPILES], check=True, env=environment, cwd=ROOT)
