@@ -228,7 +228,7 @@ TAGGER: dict[str, Any] = {
 }
 
 TAGGER_LEAST = {  # the smallest value of each setting that has one
-    **{key: least for key, least in CLASSIFIER_LEAST.items() if key != "text.train_length"},
+    **{key: least for key, least in CLASSIFIER_LEAST.items() if key in flatten_dict(TAGGER, sep=".")},
     "text.vector_words": 0,
     "text.letters": 2,
     "model.letter_hidden": 0,
