@@ -6,7 +6,15 @@ V vocabulary, C classes, L layers. `gates_BG = x_BE @ w_EG` reads as a sentence.
 
 from typing import TYPE_CHECKING
 
-from rnn_jax.inference import Prediction, Predictor, Writer, export_classifier, load, load_language_model
+from rnn_jax.inference import (
+    Prediction,
+    Predictor,
+    Tagger,
+    Writer,
+    export_classifier,
+    load,
+    load_language_model,
+)
 from rnn_jax.layers import RNN, Bidirectional, GRUCell, LSTMCarry, LSTMCell, Pooling, SimpleCell, Stacked
 from rnn_jax.models import LanguageModel, TextClassifier
 from rnn_jax.settings import recipe
@@ -26,6 +34,7 @@ __all__ = [
     "Predictor",
     "SimpleCell",
     "Stacked",
+    "Tagger",
     "TextClassifier",
     "Writer",
     "export_classifier",

@@ -13,12 +13,16 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from rnn_jax.data.sentences import read_tagged
 from rnn_jax.data.sources import column_of, read_source, read_texts, texts_of
 from rnn_jax.data.tables import EmptySourceError
 from rnn_jax.data.tokenizer import Tokenizer
 from rnn_jax.errors import InputError, require
 from rnn_jax.inference.export import PLATFORMS, export_classifier
-from rnn_jax.inference.predictor import Prediction, load
+from rnn_jax.inference.loading import load
+from rnn_jax.inference.predictor import Prediction
+from rnn_jax.inference.predictor import load as load_classifier
+from rnn_jax.inference.tagger import Tagger, TagPrediction
 from rnn_jax.inference.writer import load_language_model
 from rnn_jax.vectors.readers import check_output, write_vectors
 from rnn_jax.vectors.word2vec import load_gensim, train_vectors
@@ -197,6 +201,9 @@ def predict(options: argparse.Namespace) -> None:
     """Prints a label and its probability for each text."""
     texts = _texts(options)
     predictor = load(options.workdir, options.which, options.fallback)
+    if isinstance(predictor, Tagger):
+        print_tags(predictor.predict(texts), texts, options.format)
+        return
     prediction = predictor.predict(texts)
     if options.format == "jsonl":
         for line in json_lines(texts, prediction, predictor.label_names):
@@ -209,13 +216,50 @@ def predict(options: argparse.Namespace) -> None:
         print("rnn-jax: there are no texts, so there is nothing to predict", file=sys.stderr)
 
 
+def print_tags(prediction: TagPrediction, texts: Sequence[str], kind: str) -> None:
+    """Prints a line for each word and its tag, and an empty line after each text: CoNLL. Or JSON lines."""
+    for text, words, tags, p in zip(texts, *prediction, strict=True):
+        if kind == "jsonl":
+            print(json.dumps({"text": text, "words": words, "tags": tags, "probabilities": p.tolist()}))
+        else:
+            print("".join(f"{word}\t{tag}\n" for word, tag in zip(words, tags, strict=True)))
+
+
+def evaluate_tags(tagger: Tagger, options: argparse.Namespace) -> None:
+    """Prints the accuracy of words, and the results of each tag and kind of span, on tagged sentences."""
+    usual = {"text": tagger.config.data.word_column, "label": tagger.config.data.tag_column}
+    columns = [usual.get(column, column) for column in (options.column, options.label_column)]
+    parts = read_tagged(options.data, *columns).splits
+    split = options.split or ("test" if "test" in parts else next(iter(parts)))
+    require(split in parts, f"--split is {split!r}; {options.data} has {', '.join(parts)}")
+    results = tagger.evaluate(parts[split])
+    if options.format == "jsonl":
+        print(json.dumps({"split": split, **results}))
+        return
+    print("{}: {words:,} words  accuracy {accuracy:.2%}  loss {loss:.4f}".format(split, **results))
+    for kind in ("tags", "spans"):
+        rows = [
+            (
+                one_line(name),
+                *(f"{row[key]:.2%}" for key in ("precision", "recall", "f1")),
+                f"{row['support']:,}",
+            )
+            for name, row in results.get(kind, {}).items()
+        ]
+        if rows:
+            print_table([kind, "precision", "recall", "F1", "support"], rows)
+
+
 def evaluate(options: argparse.Namespace) -> None:
     """Prints accuracy, loss and confusion counts on labelled data."""
+    predictor = load(options.workdir, options.which, options.fallback)
+    if isinstance(predictor, Tagger):
+        evaluate_tags(predictor, options)
+        return
     parts = read_source(options.data)
     default = "test" if "test" in parts else next(iter(parts))
     split = options.split or default
     require(split in parts, f"--split is {split!r}; {options.data} has {', '.join(parts)}")
-    predictor = load(options.workdir, options.which, options.fallback)
     texts = texts_of(parts[split], options.column, split)
     values = column_of(parts[split], options.label_column, split)
     require(len(texts) > 0, f"split {split!r} of {options.data} holds no rows to evaluate on")
@@ -233,7 +277,7 @@ def evaluate(options: argparse.Namespace) -> None:
 
 def export(options: argparse.Namespace) -> None:
     """Writes a classifier into one file that JAX runs without this library."""
-    predictor = load(options.workdir, options.which, options.fallback)
+    predictor = load_classifier(options.workdir, options.which, options.fallback)
     export_classifier(predictor, options.out)
     size, step = options.out.stat().st_size, predictor.step
     print(f"{options.out}: step {step}, {size:,} bytes, for {', '.join(PLATFORMS)}; docs/export.md uses it")

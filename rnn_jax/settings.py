@@ -178,10 +178,67 @@ LANGUAGE_MODEL_LEAST = {  # the smallest value of each setting that has one
     "data.validation_share": 1e-6,
 }
 
+TAGGER: dict[str, Any] = {
+    "task": "tag",
+    "seed": 0,  # of the initial weights, the order of the data and dropout
+    "devices": 0,  # of each process, to split batches over; 0 is all, on a CPU as many as pay
+    "data": {
+        # A folder or file of CoNLL or CoNLL-U (also .gz), of JSON lines or Parquet whose columns hold lists,
+        # or a dataset's name on the hub
+        "source": "",
+        # The name or number of a column; "" is form and upos of CoNLL-U, the first and the last column of
+        # other CoNLL, and of a table those with a usual name, such as tokens and tags
+        "word_column": "",
+        "tag_column": "",
+        "validation_share": 0.1,  # of the training sentences, where the source has no validation split
+        "test_share": 0.1,  # likewise
+        "split_seed": 0,
+    },
+    "text": {
+        "vocab_size": 30_000,  # padding and the unknown word included
+        "vector_words": 0,  # so many of the first, most frequent, words of embedding.vectors are known too
+        "lowercase": True,  # of the words that are looked up; letters keep their case
+        "letters": 16,  # of a word; of a longer one the first half and the last
+        "max_length": 128,  # words; a longer sentence is read in pieces
+    },
+    "batch": {"size": 32, "buckets": 6},  # buckets: padded lengths, and so compilations
+    "model": {
+        "embedding_dim": 100,
+        "letter_dim": 32,
+        "letter_hidden": 32,  # units that read letters, in each direction; 0 reads none
+        "cell": "lstm",  # "simple", "lstm" or "gru"
+        "hidden": 128,
+        "layers": 1,
+        "bidirectional": True,
+        "merge": "concat",  # of the two directions: "concat", "sum", "mul" or "ave"
+        "merge_at": "layer",  # or "top": two whole stacks, merged once
+        "residual": False,  # add a layer's input to its output where the widths are equal
+        "layer_norm": False,  # inside the LSTM
+        "output": "softmax",  # each word's tag alone, or "crf", those of a sentence together
+        "word_dropout": 0.05,  # of words, read as the unknown word
+        "embedding_dropout": 0.3,  # on a word's vector and that of its letters, one mask a sentence
+        "recurrent_dropout": 0.0,  # on the hidden state, one mask a sentence
+        "layer_dropout": 0.0,  # between layers, one mask a sentence
+        "dropout": 0.3,  # before the last dense layer, one mask a sentence
+        "dtype": "float32",  # of the computation: "float32" or "bfloat16"
+    },
+    "embedding": CLASSIFIER["embedding"],
+    "optimizer": CLASSIFIER["optimizer"],
+    "train": LANGUAGE_MODEL["train"] | {"epochs": 10, "evaluate_every": 1.0},
+    "log": CLASSIFIER["log"],
+}
+
+TAGGER_LEAST = {  # the smallest value of each setting that has one
+    **{key: least for key, least in CLASSIFIER_LEAST.items() if key in flatten_dict(TAGGER, sep=".")},
+    "text.vector_words": 0,
+    "text.letters": 2,
+    "model.letter_hidden": 0,
+}
+
 
 # Settings that later versions added, by task, each with the value that stands for what runs did before: a
 # config.json that lacks them is read as if it had them, so that its run can be used and resumed.
-ADDED: dict[str, dict[str, object]] = {"classify": {"model.weight_drop": 0.0}, "language": {}}
+ADDED: dict[str, dict[str, object]] = {"classify": {"model.weight_drop": 0.0}, "language": {}, "tag": {}}
 
 
 def completed(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -220,6 +277,17 @@ def language_model_settings() -> ConfigDict:
     True
     """
     return ConfigDict(LANGUAGE_MODEL)
+
+
+def tagger_settings() -> ConfigDict:
+    """Returns the settings of a tagger, the defaults of TAGGER, for a recipe to change.
+
+    >>> config = tagger_settings()
+    >>> config.model.output = "crf"
+    >>> config.text.letters
+    16
+    """
+    return ConfigDict(TAGGER)
 
 
 def recipe(name: str) -> ConfigDict:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from rnn_jax.checkpoints.checkpoints import Checkpoints
-from rnn_jax.checkpoints.workdir import CLASSIFY, CONFIG, LANGUAGE, Json, check_run, read_json
+from rnn_jax.checkpoints.workdir import CLASSIFY, CONFIG, LANGUAGE, TAG, Json, check_run, read_json
 from rnn_jax.errors import InputError, choose, require
 from rnn_jax.settings import completed, flatten
 from rnn_jax.trees import Params, leaves_by_path
@@ -19,6 +19,8 @@ USES = {  # what a run of each kind is, and how it is used
     CLASSIFY: "a classifier: use rnn_jax.load, rnn-jax predict, rnn-jax evaluate and rnn-jax export",
     LANGUAGE: "a language model, which has no labels: use rnn_jax.load_language_model and rnn-jax sample, or "
     "start a classifier from it with config.embedding.from_workdir; rnn-jax export takes classifiers alone",
+    TAG: "a tagger of words: use rnn_jax.load, rnn-jax predict and rnn-jax evaluate; rnn-jax export takes "
+    "classifiers alone",
 }
 
 # Sizes in a config: a hostile one could fill the memory before it is compared with the parameters.
@@ -26,6 +28,8 @@ LARGEST_SIZES = {
     "model.embedding_dim": 2**20,
     "model.hidden": 2**20,
     "model.layers": 2**8,
+    "model.letter_dim": 2**20,
+    "text.letters": 2**10,
     "text.max_length": 2**20,
     "batch.size": 2**16,
 }

@@ -19,7 +19,7 @@ from rnn_jax.settings import changes, completed
 
 Json: TypeAlias = Any  # what json.loads returns: it is checked before it is used
 
-CLASSIFY, LANGUAGE = "classify", "language"  # the kinds of runs: config.task
+CLASSIFY, LANGUAGE, TAG = "classify", "language", "tag"  # the kinds of runs: config.task
 CONFIG, TOKENIZER, TASK, METRICS, RESULTS = (
     "config.json",
     "tokenizer.json",

@@ -65,6 +65,16 @@ class Tokenizer:
         return cls(_backend(backend.get_vocab(), lowercase, strip_html))
 
     @classmethod
+    def of_words(cls, words: Iterable[str], lowercase: bool) -> "Tokenizer":
+        """Returns a tokeniser whose ids 2, 3, ... are those of `words`, each once and none a special word.
+
+        >>> Tokenizer.of_words(["film", "a"], lowercase=True).encode(["A film"])[0].tolist()
+        [3, 2]
+        """
+        vocabulary = {word: index for index, word in enumerate([*SPECIAL_WORDS, *words])}
+        return cls(_backend(vocabulary, lowercase, strip_html=False))
+
+    @classmethod
     def load(cls, path: Path) -> "Tokenizer":
         """Returns the tokeniser saved at `path`. Raises InputError where there is none."""
         try:

@@ -7,7 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from rnn_jax.checkpoints.checkpoints import out_of_patience
-from rnn_jax.checkpoints.workdir import CLASSIFY, LANGUAGE, save_task
+from rnn_jax.checkpoints.workdir import CLASSIFY, LANGUAGE, TAG, save_task
 from rnn_jax.data.encoding import default_cache
 from rnn_jax.data.pipeline import RunData
 from rnn_jax.distributed.broadcast import in_turn, on_process_zero, require_same, say
@@ -20,11 +20,12 @@ from rnn_jax.training.logger import Meter, Stopwatch, check_tensorboard
 from rnn_jax.training.regularisers import exchange
 from rnn_jax.training.report import measurements, write_report
 from rnn_jax.training.run_folder import SharedRun
+from rnn_jax.training.tagging import TAGGING
 from rnn_jax.training.tasks import Results, Task
 from rnn_jax.training.trainer import build_run, compile_ahead, results_of
 
 # By config.task, such as TASKS["language"]; a task of one's own is added here.
-TASKS: dict[str, Task] = {CLASSIFY: CLASSIFICATION, LANGUAGE: LANGUAGE_MODELLING}
+TASKS: dict[str, Task] = {CLASSIFY: CLASSIFICATION, LANGUAGE: LANGUAGE_MODELLING, TAG: TAGGING}
 
 
 def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> Results:

@@ -10,7 +10,7 @@ import pytest
 import rnn_jax
 from tests.helpers.jobs import BAD, GOOD
 from tests.helpers.pages import python_blocks
-from tests.helpers.runs import make_run
+from tests.helpers.runs import make_run, make_tagger_run
 
 
 def write_csv(path, count=120):
@@ -72,6 +72,15 @@ def test_predict(folder):
     names = run_page("docs/predict.md")
     first = 1 / (1 + np.exp(-float(names["logits"][0, 0])))
     assert names["probabilities"][0, 1] == pytest.approx(first, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_tagging(folder):
+    make_tagger_run(folder / "runs" / "tagger", [["She", "did", "record"]], ["NOUN", "VERB"])
+    names = run_page("docs/tagging.md")
+    assert [len(tags) for tags in names["found"].tags] == [7, 7]
+    assert names["found"].words[1] == ["A", "text", "is", "split", "into", "words", "."]
+    assert rnn_jax.training.check_config(names["config"])
 
 
 @pytest.mark.slow
