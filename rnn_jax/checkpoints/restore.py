@@ -71,6 +71,31 @@ def read_config(workdir: Path, task: str, needed: Sequence[str]) -> ConfigDict:
         raise InputError(f"{workdir / CONFIG} has a name that no setting has: {error}") from error
 
 
+def settings_of_run(workdir: Path) -> ConfigDict:
+    """Returns the settings of a run of any task, for a new run like it: lists are tuples again.
+
+    Raises:
+      InputError: the folder is that of no run, or its config cannot be read.
+
+    >>> import tempfile
+    >>> workdir = Path(tempfile.mkdtemp())
+    >>> (workdir / "checkpoints").mkdir()
+    >>> _ = (workdir / "config.json").write_text('{"train": {"freeze": [["encoder", 1]]}}')
+    >>> settings_of_run(workdir).train.freeze
+    (('encoder', 1),)
+    """
+    check_run("workdir", workdir)
+    found = read_json(workdir / CONFIG)
+    require(isinstance(found, dict), f"{workdir / CONFIG} is no config of rnn_jax")
+    return ConfigDict(_with_tuples(completed({"task": CLASSIFY, **found})))
+
+
+def _with_tuples(value: Json) -> Json:
+    if isinstance(value, dict):
+        return {name: _with_tuples(each) for name, each in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+
+
 def restored(workdir: Path, model: nn.Module, which: str | int, fallback: bool) -> tuple[Params, int]:
     """Returns the parameters of a checkpoint, on the default device, and its step.
 

@@ -77,7 +77,9 @@ def _check_config(workdir: Path, config: Mapping[str, object]) -> None:
         require(
             not different,
             f"{workdir} holds a run with another config ({'; '.join(different)}); "
-            "give those values to resume it, or another --workdir to start a new run",
+            "give those values to resume it, or another --workdir for a new run; a new run that starts from "
+            f"this one's parameters: rnn-jax train --from {workdir} --workdir NEW, or rnn_jax.fit(..., "
+            f"start={str(workdir)!r})",
         )
         return
     empty = not workdir.exists() or (
@@ -139,16 +141,21 @@ def save_task(workdir: Path, tokenizer: Tokenizer, begun: bool = False, **task: 
       InputError: the run has `begun` with another task: the rest of it would be trained on other data.
     """
     if begun and (workdir / TASK).exists():
-        found = read_json(workdir / TASK)
-        require(isinstance(found, dict), f"{workdir / TASK} is no task of rnn_jax; give another --workdir")
-        changed = "; ".join(changes(found, json.loads(json.dumps(task))))
-        require(
-            not changed,
-            f"the run in {workdir} began with other data, or with another version of rnn_jax ({changed}); "
-            "give it the texts and labels that it began with, or another --workdir",
-        )
+        check_task(workdir, task)
     write_text(workdir / TOKENIZER, tokenizer.to_json())
     write_json(workdir / TASK, task)
+
+
+def check_task(workdir: Path, task: Mapping[str, object]) -> None:
+    """Raises InputError unless the run in a folder has this task: its labels, buckets and digest of data."""
+    found = read_json(workdir / TASK)
+    require(isinstance(found, dict), f"{workdir / TASK} is no task of rnn_jax; give another --workdir")
+    changed = "; ".join(changes(found, json.loads(json.dumps(task))))
+    require(
+        not changed,
+        f"the run in {workdir} began with other data, or with another version of rnn_jax ({changed}); "
+        "give it the texts and labels that it began with, or another --workdir",
+    )
 
 
 def write_json(path: Path, value: object) -> None:

@@ -71,7 +71,7 @@ class Data(NamedTuple):
     """A classifier's data, as `load_data` returns it.
 
     Attributes:
-      train, validation, test: the batches of each split.
+      train, validation, test: the batches of each split. Without a test split, `test` is `validation`.
       tokenizer: what turned the texts into word ids.
       corpus: the splits as texts and labels.
       texts: returns the texts that the vocabulary was chosen from; a larger corpus is read again.
@@ -112,6 +112,11 @@ class Data(NamedTuple):
         """int[V]: how often each word occurs in the training texts, as they are cut."""
         return np.bincount(np.concatenate(self.train.examples), minlength=self.tokenizer.vocab_size)
 
+    @property
+    def tested(self) -> bool:
+        """Whether there is a test split."""
+        return self.test is not self.validation
+
     def digest(self) -> str:
         """Returns a digest that is equal where the texts, the labels and the vocabulary are equal."""
         arrays = [
@@ -123,8 +128,9 @@ class Data(NamedTuple):
     def describe(self) -> str:
         """Returns two lines for the log."""
         train, validation, test = (len(split.examples) for split in (self.train, self.validation, self.test))
+        tested = f"{test:,} test" if self.tested else "no test, so that validation is measured at the end"
         return (
-            f"texts: {train:,} train, {validation:,} validation, {test:,} test "
+            f"texts: {train:,} train, {validation:,} validation, {tested} "
             f"({self.corpus.dropped:,} dropped that stood in two); labels: {', '.join(self.label_names)}; "
             f"vocabulary: {self.tokenizer.vocab_size:,}\n"
             f"shapes [batch, time]: {self.train.shapes}; padding waste {self.train.padding_waste:.1%}"
@@ -215,6 +221,8 @@ def load_data(
     batches = {
         name: Batches(rows[name], split.labels, lengths, batch_size, share) for name, split in splits.items()
     }
+    if loaded.test is loaded.validation:
+        batches["test"] = batches["validation"]
     return Data(**batches, tokenizer=tokenizer, corpus=loaded, texts=texts)
 
 

