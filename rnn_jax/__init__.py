@@ -13,7 +13,6 @@ from rnn_jax.models import LanguageModel, TextClassifier
 from rnn_jax.settings import recipe
 
 if TYPE_CHECKING:
-    from rnn_jax import sklearn as sklearn
     from rnn_jax.fitting import fit
     from rnn_jax.training import train_and_evaluate
 

@@ -117,7 +117,7 @@ def _config(recipe: Any, start: Any, validation: Any, settings: Mapping[str, Any
 
 def _run_of(start: Any) -> Path:
     """Returns the folder of the run that `start` names; its best checkpoint has to be what is meant."""
-    folder = start.workdir if isinstance(start, Predictor) else start
+    folder: Any = start.workdir if isinstance(start, Predictor) else start
     require(isinstance(folder, str | Path), f"start is {start!r}; give a model, or the folder of a run")
     folder = path_of(folder).resolve()
     check_run("start", folder)

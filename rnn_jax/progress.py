@@ -62,18 +62,26 @@ class Bar:
     False
     """
 
-    def __init__(self, total: int | None, done: int = 0, after: float = 0.0, file: TextIO | None = None):
+    def __init__(
+        self,
+        total: int | None,
+        done: int = 0,
+        after: float = 0.0,
+        file: TextIO | None = None,
+        show: bool = True,
+    ):
         """Takes how much there is to do, None if that is not known, and how much is done.
 
         Args:
           total, done: counts of anything, such as steps or texts.
           after: seconds in which nothing is drawn: short work needs no bar.
           file: the terminal; None is standard output.
+          show: False draws nothing.
         """
         console = Console(file=file or sys.stdout)
         # Rich would need ipywidgets in a notebook; here the notebook shows the same table as HTML.
         self.notebook = Console().is_jupyter
-        self.live = not _quiet.get() and (self.notebook or console.is_terminal)
+        self.live = show and not _quiet.get() and (self.notebook or console.is_terminal)
         self.progress = Progress(
             *_columns(total), console=console, disable=self.notebook or not self.live, transient=after > 0
         )
@@ -93,6 +101,11 @@ class Bar:
     def update(self, done: int, status: str = "") -> None:
         """Draws that so much is done, with a few words beside it."""
         self.progress.update(self.task, completed=done, status=status)
+        self._draw()
+
+    def advance(self, more: int) -> None:
+        """Draws that so much more is done."""
+        self.progress.advance(self.task, more)
         self._draw()
 
     def say(self, message: str) -> None:

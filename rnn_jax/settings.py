@@ -31,6 +31,7 @@ CLASSIFIER: dict[str, Any] = {
     "text": {
         "vocab_size": 10_000,  # padding and the unknown word included
         "vocabulary_source": "",  # a larger corpus to choose the words from; "" is the training split
+        "fill_vocabulary": False,  # with unused words, so that runs on other texts have programs in common
         "lowercase": True,
         "strip_html": True,  # <br /> becomes a space
         "max_length": 500,  # words
@@ -180,7 +181,12 @@ LANGUAGE_MODEL_LEAST = {  # the smallest value of each setting that has one
 
 # Settings that later versions added, by task, each with the value that stands for what runs did before: a
 # config.json that lacks them is read as if it had them, so that its run can be used and resumed.
-ADDED: dict[str, dict[str, object]] = {"classify": {}, "language": {}}
+ADDED: dict[str, dict[str, object]] = {
+    "classify": {
+        "text.fill_vocabulary": False,
+    },
+    "language": {},
+}
 
 
 def completed(config: Mapping[str, Any]) -> dict[str, Any]:

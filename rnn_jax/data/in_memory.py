@@ -43,7 +43,8 @@ def splits_of(
         splits = {"train": _split(texts, labels, columns)}
     if validation is not None:
         pair = isinstance(validation, tuple) and len(validation) == 2
-        splits["validation"] = _split(*(validation if pair else (validation, None)), columns)
+        own_texts, own_labels = validation if pair else (validation, None)
+        splits["validation"] = _split(own_texts, own_labels, columns)
     return splits
 
 
@@ -51,14 +52,17 @@ def texts_in(texts: Iterable[object]) -> Iterator[Any]:
     """Yields the texts; a missing one, None or NaN, is a text without words.
 
     Raises:
-      TypeError: `texts` is one string.
+      TypeError: `texts` is one string, or holds something that is not a string.
 
     >>> list(texts_in(["a film", None]))
     ['a film', '']
     """
     if isinstance(texts, str):
         raise TypeError(f"texts is one string, {texts[:40]!r}; give a list of strings")
-    return ("" if missing(text) else text for text in values_of(texts, "texts"))
+    for position, text in enumerate(values_of(texts, "texts")):
+        if not (isinstance(text, str) or missing(text)):
+            raise TypeError(f"text {position} is {text!r}, not a string; give one string for each text")
+        yield text if isinstance(text, str) else ""
 
 
 def values_of(values: Any, argument: str) -> Iterable[object]:
@@ -94,7 +98,7 @@ def _split(texts: Any, labels: Any, columns: tuple[str, str]) -> "datasets.Datas
         return _table({str(name): list(values_of(texts[name], str(name))) for name in texts.columns})
     if isinstance(texts, str | bytes):
         raise InputError(f"texts is one string, {texts[:SHOWN]!r}; give a list of strings")
-    rows = [] if texts is None else values_of(texts, "texts")
+    rows: Iterable[Any] = [] if texts is None else values_of(texts, "texts")
     if labels is None:
         (first, *_), rows = _peeked(rows)
         if isinstance(first, Mapping):
@@ -125,7 +129,7 @@ def _text(place: int, text: object) -> str | None:
     return str(text)  # numpy's strings are a class of their own
 
 
-def _table(columns: dict[str, list[Any]]) -> "datasets.Dataset":
+def _table(columns: Mapping[str, list[Any]]) -> "datasets.Dataset":
     import datasets
     import pyarrow
 

@@ -83,7 +83,7 @@ class Data(NamedTuple):
     >>> names = {"source": str(folder / "reviews.csv"), "text_column": "text", "label_column": "label"}
     >>> corpus = names | {"label_names": (), "validation_share": 0.1, "test_share": 0.1, "split_seed": 0}
     >>> text = {"vocab_size": 50, "lowercase": True, "strip_html": True, "vocabulary_source": ""}
-    >>> text |= {"max_length": 16, "train_length": 0, "truncate": "tail"}
+    >>> text |= {"max_length": 16, "train_length": 0, "truncate": "tail", "fill_vocabulary": False}
     >>> data = load_data(corpus, text, batch_size=8, buckets=1, cache=folder)
     >>> data.train.steps_per_epoch, data.train.shapes, data.label_names
     (4, [(8, 16)], ('0', '1'))
@@ -195,8 +195,9 @@ def load_data(
     Args:
       corpus: `config.data`, the arguments of `load_corpus`.
       text: `config.text`: the arguments of `Tokenizer.train`; max_length and truncate, as `truncate` takes
-        them; train_length, the most words of a text to train on, 0 for max_length; and vocabulary_source,
-        the source to choose the words from, "" for the training split.
+        them; train_length, the most words of a text to train on, 0 for max_length; vocabulary_source, the
+        source to choose the words from, "" for the training split; and fill_vocabulary, whether the
+        vocabulary gets words that no text has, so that there are vocab_size.
       batch_size, buckets: B, and the number of padded lengths of texts to train on; longer ones get two more.
       cache: the folder that keeps the encoded texts for the next run.
       share: the rows of each batch that are wanted, as in `Batches`.
@@ -217,6 +218,8 @@ def load_data(
         **{name: text[name] for name in ("vocab_size", "lowercase", "strip_html")},
         cache=cache,
     )
+    if text["fill_vocabulary"]:
+        tokenizer = tokenizer.filled(text["vocab_size"])
     rows, lengths = cut_and_padded(encoded, text, buckets)
     batches = {
         name: Batches(rows[name], split.labels, lengths, batch_size, share) for name, split in splits.items()

@@ -93,7 +93,7 @@ def test_no_texts_give_no_predictions(predictor):
 
 
 @pytest.mark.parametrize(
-    ("texts", "message"), [("great", "one string"), ([1], "text 0 is 1"), (["a", None], "text 1")]
+    ("texts", "message"), [("great", "one string"), ([1], "text 0 is 1"), (["a", b"b"], "text 1 is b'b'")]
 )
 def test_what_is_no_list_of_strings_is_a_type_error(predictor, texts, message):
     with pytest.raises(TypeError, match=message):
@@ -144,9 +144,9 @@ def test_evaluation_needs_texts_and_a_label_for_each(predictor):
         predictor.evaluate(TEXTS, [1])
 
 
-@pytest.mark.parametrize("labels", [[0, 1, 2, 0, 1], [0, 1, -1, 0, 1], [0.5] * 5, ["negative"] * 5])
-def test_labels_that_are_no_positions_are_refused(predictor, labels):
-    with pytest.raises(InputError, match=r"are no positions in label_names, 0 to 1"):
+@pytest.mark.parametrize("labels", [[0, 1, 2, 0, 1], [0, 1, -1, 0, 1], [0.5] * 5, ["good"] * 5, [[0]] * 5])
+def test_labels_that_the_model_does_not_know_are_refused(predictor, labels):
+    with pytest.raises(InputError, match=r"none of those that the model knows: 'negative', 'positive', 0, 1"):
         predictor.evaluate(TEXTS, labels)
 
 
