@@ -1,8 +1,10 @@
 """`rnn_jax.fit`: texts and labels that a program has in memory become a trained model."""
 
+import importlib
 import shutil
 import signal
 import tempfile
+import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -75,11 +77,12 @@ def fit(
     rnn_jax.errors.InputError: 'model.hiden' is no setting of task 'classify'. Did you mean 'model.hidden'?
     """
     config = _config(recipe, start, validation, settings)
+    _import_datasets()
     source = _source(texts, labels, validation, config)
     if source is not None:
         config.data.source = IN_MEMORY
         if isinstance(recipe, str | None) and "data.test_share" not in settings and start is None:
-            config.data.update({name: 0.0 for name in ("test_share",) if name in config.data})
+            config.data.update({"test_share": 0.0} if "test_share" in config.data else {})
     check_config(config)
     loader = choose("config.task", config.task, LOADERS)
     require(
@@ -113,6 +116,13 @@ def _config(recipe: Any, start: Any, validation: Any, settings: Mapping[str, Any
     if isinstance(validation, int | float):
         config.data.validation_share = float(validation)
     return config
+
+
+def _import_datasets() -> None:
+    """Imports `datasets` without the warning of its progress bars, which are off, in notebooks."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        importlib.import_module("datasets")
 
 
 def _run_of(start: Any) -> Path:

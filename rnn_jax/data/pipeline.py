@@ -5,6 +5,7 @@ the protocol RunData, so that training knows no kind of data.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -196,8 +197,7 @@ def load_data(
       corpus: `config.data`, the arguments of `load_corpus`.
       text: `config.text`: the arguments of `Tokenizer.train`; max_length and truncate, as `truncate` takes
         them; train_length, the most words of a text to train on, 0 for max_length; vocabulary_source, the
-        source to choose the words from, "" for the training split; and fill_vocabulary, whether the
-        vocabulary gets words that no text has, so that there are vocab_size.
+        source to choose the words from, "" for the training split; fill_vocabulary, to add unused ones.
       batch_size, buckets: B, and the number of padded lengths of texts to train on; longer ones get two more.
       cache: the folder that keeps the encoded texts for the next run.
       share: the rows of each batch that are wanted, as in `Batches`.
@@ -206,26 +206,22 @@ def load_data(
       InputError: as `load_corpus`, `Tokenizer.train`, `truncate`, `bucket_lengths` and `Batches` do.
     """
     loaded = load_corpus(**corpus)
-    splits = {"train": loaded.train, "validation": loaded.validation, "test": loaded.test}
     larger = text["vocabulary_source"]
 
     def texts() -> list[str]:
         return read_texts(larger, corpus["text_column"]) if larger else loaded.train.texts
 
     tokenizer, encoded = encode_splits(
-        {name: split.texts for name, split in splits.items()},
+        {name: split.texts for name, split in loaded.splits.items()},
         texts(),
         **{name: text[name] for name in ("vocab_size", "lowercase", "strip_html")},
         cache=cache,
     )
-    if text["fill_vocabulary"]:
-        tokenizer = tokenizer.filled(text["vocab_size"])
+    tokenizer = tokenizer.filled(text["vocab_size"]) if text["fill_vocabulary"] else tokenizer
     rows, lengths = cut_and_padded(encoded, text, buckets)
-    batches = {
-        name: Batches(rows[name], split.labels, lengths, batch_size, share) for name, split in splits.items()
-    }
-    if loaded.test is loaded.validation:
-        batches["test"] = batches["validation"]
+    make = partial(Batches, buckets=lengths, batch_size=batch_size, share=share)
+    batches = {name: make(rows[name], split.labels) for name, split in loaded.splits.items()}
+    batches.setdefault("test", batches["validation"])
     return Data(**batches, tokenizer=tokenizer, corpus=loaded, texts=texts)
 
 

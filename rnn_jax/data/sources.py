@@ -8,7 +8,7 @@ import hashlib
 import importlib.util
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -36,15 +36,15 @@ SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 
 
 def read_source(source: Source) -> Splits:
-    """Returns a source's splits by name, unchanged; a single file is the split "train".
+    """Returns a source's splits by name; a single file is the split "train".
 
     The splits of a folder are named by its files or folders: `train-00000-of-00001.parquet`, `dev.csv` and
     `test/a.csv` are the splits train, validation and test, and any other file beside them is a split of its
     own name. Where no name tells a split, all files are the split "train".
 
     Args:
-      source: a name in NAMED_SOURCES; a file of CSV, JSON lines or Parquet; a folder of such files; or the
-        name of a dataset on the Hugging Face hub. Splits by name are returned as they are.
+      source: a name in NAMED_SOURCES; a file of CSV, JSON lines or Parquet, or a folder of them; the name of
+        a dataset on the Hugging Face hub; or splits by name, which are returned as they are.
 
     Raises:
       InputError: the source is not there or cannot be read; the message says what to give.
@@ -55,12 +55,11 @@ def read_source(source: Source) -> Splits:
     >>> read_source(str(path))["train"][0]
     {'text': 'A fine film.', 'label': 1}
     """
+    if not isinstance(source, str):
+        return dict(source)
     import datasets
 
     datasets.disable_progress_bars()
-    if isinstance(source, Mapping):
-        return dict(source)
-    require(source != IN_MEMORY, "the run's texts came from a program; give the same to rnn_jax.fit again")
     if source in NAMED_SOURCES:
         return NAMED_SOURCES[source]()
     path, names = path_of(source), ", ".join(map(repr, NAMED_SOURCES))
@@ -114,13 +113,17 @@ def texts_of(data: "datasets.Dataset", column: str, split: str) -> list[str]:
     return texts
 
 
-def column_of(data: "datasets.Dataset", column: str, split: str) -> list:
-    """Returns a column. Raises InputError, with the nearest name, where there is no column of that name."""
-    names = data.column_names
+def check_column(column: str, names: Sequence[str], place: str) -> None:
+    """Raises InputError, with the nearest name, where a table has no column of a name."""
     require(
         column in names,
-        f"split {split!r} has no column {column!r}; it has {', '.join(names)}.{nearest(column, names)}",
+        f"{place} has no column {column!r}; it has {', '.join(names)}.{nearest(column, names)}",
     )
+
+
+def column_of(data: "datasets.Dataset", column: str, split: str) -> list:
+    """Returns a column. Raises InputError, with the nearest name, where there is no column of that name."""
+    check_column(column, data.column_names, f"split {split!r}")
     chosen = data.select_columns([column])
     if type(data.features[column]).__name__ == "Json":  # `datasets` cannot read its large integers
         texts = chosen.with_format("arrow")[:][column].to_pylist()
@@ -183,6 +186,7 @@ def _own_name(parts: tuple[str, ...], places: set[tuple[str, ...]]) -> str:
 def _download(source: str) -> Splits:
     import datasets
 
+    require(source != IN_MEMORY, "the run's texts came from a program; give the same ones to rnn_jax.fit")
     try:
         return dict(datasets.load_dataset(source))
     except Exception as error:  # datasets raises a different class for each of a dozen causes

@@ -52,6 +52,12 @@ class Corpus(NamedTuple):
     label_values: tuple[int | str | bool, ...]
     dropped: int
 
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits by name; no "test" where that is the validation split."""
+        splits = {"train": self.train, "validation": self.validation}
+        return splits if self.test is self.validation else splits | {"test": self.test}
+
 
 def load_corpus(
     source: Source,

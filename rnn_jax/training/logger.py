@@ -40,6 +40,7 @@ class Journal:
 
     def __enter__(self) -> "Journal":
         self.bar.__enter__()
+        self.say(f"steps {self.start_step} to {self.total_steps}")
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -34,7 +34,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path, source: "Source 
     Args:
       config: the settings, such as `rnn_jax.recipe("bilstm")`; rnn_jax/settings.py explains each.
       workdir: the run's folder: new, empty, or that of a run with the same settings, which then goes on.
-      source: splits by name, in place of what `config.data.source` names; `rnn_jax.fit` makes them.
+      source: splits by name, in place of what `config.data.source` names.
 
     Raises:
       InputError: a setting, the data or the workdir cannot be used; raised before any training.
@@ -63,7 +63,6 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path, source: "Source 
         start = step = int(state.step)
         clock.add(evaluations[-1].get("seconds", {}) if evaluations else {})
         with shared.journal(run.plan.total, start, config.log.tensorboard) as journal:
-            journal.say(f"steps {start} to {run.plan.total}")
             with clock("compile"):
                 journal.say(compile_ahead(run, state, data))
             meter = Meter(journal, config.log.every, run.plan.rate, shared.newest)

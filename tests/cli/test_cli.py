@@ -209,8 +209,10 @@ def test_bad_input_ends_with_one_line(workdir, capsys, tmp_path):
     )
     assert ".txt" in refused(capsys, "predict", "--workdir", workdir, "--input", tmp_path / "notes.txt")
     assert "not the folder of a run" in refused(capsys, "predict", "--workdir", tmp_path, "a film")
-    (tmp_path / "null.jsonl").write_text('{"text": "a"}\n{"text": null}\n')
-    assert "row 1" in refused(capsys, "predict", "--workdir", workdir, "--input", tmp_path / "null.jsonl")
+    (tmp_path / "one.jsonl").write_text('{"text": "a"}\n{"text": 1}\n')
+    assert "row 1 has text = 1" in refused(
+        capsys, "predict", "--workdir", workdir, "--input", tmp_path / "one.jsonl"
+    )
 
 
 SCRIPT = str(Path(sys.executable).with_name("rnn-jax"))
@@ -291,7 +293,7 @@ def test_settings_of_vectors_reach_the_training(tmp_path, monkeypatch):
         seen.update(settings)
         return ["a"], np.ones((1, 2))
 
-    monkeypatch.setattr("rnn_jax.cli.train_vectors", train_vectors)
+    monkeypatch.setattr("rnn_jax.cli.commands.train_vectors", train_vectors)
     arguments = ["vectors", "--data", unlabelled(tmp_path / "data"), "--out", str(tmp_path / "v.txt")]
     main(arguments)
     assert seen == {"dim": 128, "window": 5, "epochs": 8, "min_count": 5, "seed": 0, "workers": 1}
@@ -303,7 +305,7 @@ def test_settings_of_vectors_reach_the_training(tmp_path, monkeypatch):
 def test_vectors_that_cannot_be_made_or_written_are_refused_before_the_work(tmp_path, capsys, monkeypatch):
     data = unlabelled(tmp_path / "data")
     (tmp_path / "file").write_text("in the way")
-    monkeypatch.setattr("rnn_jax.cli.read_texts", lambda *_: pytest.fail("read the texts"))
+    monkeypatch.setattr("rnn_jax.cli.commands.read_texts", lambda *_: pytest.fail("read the texts"))
     for out, message in ((tmp_path / "file" / "v.txt", "cannot be written"), (tmp_path / "v.bin", ".bin")):
         assert message in refused(capsys, "vectors", "--data", data, "--out", out)
     monkeypatch.setitem(sys.modules, "gensim.models", None)
