@@ -14,7 +14,14 @@ from ml_collections import ConfigDict
 
 from rnn_jax.checkpoints.checkpoints import FOLDER, Checkpoints
 from rnn_jax.checkpoints.restore import settings_of_run
-from rnn_jax.checkpoints.workdir import CLASSIFY, LANGUAGE, RESULTS, check_run, check_task
+from rnn_jax.checkpoints.workdir import (
+    CLASSIFY,
+    LANGUAGE,
+    RESULTS,
+    check_run,
+    check_task,
+    is_saved_model,
+)
 from rnn_jax.data.in_memory import splits_of
 from rnn_jax.data.sources import IN_MEMORY, Source
 from rnn_jax.distributed.preemption import Interrupted
@@ -131,7 +138,7 @@ def _run_of(start: Any) -> Path:
     require(isinstance(folder, str | Path), f"start is {start!r}; give a model, or the folder of a run")
     folder = path_of(folder).resolve()
     check_run("start", folder)
-    if isinstance(start, Predictor):
+    if isinstance(start, Predictor) and not is_saved_model(folder):
         with Checkpoints(folder) as checkpoints:
             best = checkpoints.steps("best", fallback=False)[0]
         require(

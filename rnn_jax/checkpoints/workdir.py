@@ -27,6 +27,7 @@ CONFIG, TOKENIZER, TASK, METRICS, RESULTS = (
     "metrics.jsonl",
     "results.json",
 )
+PARAMS = "model.safetensors"  # of a saved model, a folder without checkpoints: rnn_jax.inference.model_folder
 EFFECTIVE = os.access in os.supports_effective_ids  # whether os.access can ask as opening a file does
 LOCK = "lock"  # held by the process that trains; the file stays in the folder
 
@@ -43,11 +44,17 @@ def fresh_workdir(name: str) -> Path:
 
 
 def check_run(argument: str, workdir: Path) -> None:
-    """Raises InputError unless the folder, given as `argument`, is that of a run."""
+    """Raises InputError unless the folder, given as `argument`, is that of a run or of a saved model."""
     require(
-        (workdir / CONFIG).is_file() and (workdir / FOLDER).is_dir(),
-        f"{argument} is {str(workdir)!r}, which is not the folder of a run: it needs {CONFIG} and {FOLDER}/",
+        (workdir / CONFIG).is_file() and ((workdir / FOLDER).is_dir() or is_saved_model(workdir)),
+        f"{argument} is {str(workdir)!r}, which is not the folder of a run: it needs {CONFIG} and {FOLDER}/, "
+        f"or {PARAMS} where a model was saved",
     )
+
+
+def is_saved_model(folder: Path) -> bool:
+    """Returns whether a folder holds what `model.save` writes: one model, and no checkpoints."""
+    return (folder / PARAMS).is_file() and not (folder / FOLDER).is_dir()
 
 
 def check_workdir(workdir: Path, config: Mapping[str, object]) -> None:
@@ -69,6 +76,11 @@ def check_workdir(workdir: Path, config: Mapping[str, object]) -> None:
 
 
 def _check_config(workdir: Path, config: Mapping[str, object]) -> None:
+    require(
+        not is_saved_model(workdir),
+        f"{workdir} holds a saved model, not a run; give another --workdir, "
+        f"and --from {workdir} to start from the model",
+    )
     saved = workdir / CONFIG
     if saved.exists():
         found = read_json(saved)

@@ -18,6 +18,12 @@ SAMPLE_SETTINGS: dict[str, tuple[Any, str]] = {
     "top_k": (40, "draw from so many of the likeliest words; 0 draws from all"),
     "seed": (0, "of the draws"),
 }
+SERVE_SETTINGS: dict[str, tuple[Any, str]] = {
+    "body_bytes": (2**20, "the largest body of a request"),
+    "texts": (256, "the most texts of a request"),
+    "characters": (20_000, "the longest text"),
+    "seconds": (10.0, "the longest that a request takes"),
+}
 
 EXAMPLES = {  # by command
     "train": """examples:
@@ -45,6 +51,18 @@ that is empty or missing is a text without words. Files of any size are read and
   rnn-jax vectors --data reviews.csv --out vectors.txt --dim 64""",
     "sample": """example:
   rnn-jax sample --workdir runs/lm --prompt "the film" --words 20 --temperature 0.7""",
+    "serve": """examples:
+  rnn-jax serve --workdir runs/a
+  rnn-jax serve --workdir hf://ada/reviews --port 9000
+  curl -H 'content-type: application/json' -d '{"text": "a moving film"}' localhost:8000/predict
+
+Open http://127.0.0.1:8000 for a page to try it. --host 0.0.0.0 lets other machines in: anyone who reaches the
+port may ask. SIGTERM and Ctrl-C stop it after the requests that are under way are answered.""",
+    "push": """examples:
+  rnn-jax push --workdir runs/a ada/reviews --license mit --language en
+  rnn-jax push --workdir runs/a ada/reviews --private
+
+Needs a token of the Hugging Face hub that may write: run `hf auth login`, or set HF_TOKEN.""",
 }
 
 
@@ -119,8 +137,28 @@ def add_sample(command: argparse.ArgumentParser) -> None:
     _add_settings(command, SAMPLE_SETTINGS)
 
 
+def add_serve(command: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `rnn-jax serve`."""
+    _add_run(command)
+    command.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1)")
+    command.add_argument("--port", default=8000, type=int, help="0 takes a free one (default: 8000)")
+    _add_settings(command, SERVE_SETTINGS)
+
+
+def add_push(command: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `rnn-jax push`."""
+    _add_run(command)
+    command.add_argument("repository", help="user/name on the Hugging Face hub")
+    command.add_argument("--private", action="store_true", help="make a new repository private")
+    command.add_argument("--license", default="", help="for the model card, such as mit")
+    command.add_argument("--language", default="", help="of the texts, such as en")
+    command.add_argument("--dataset", default="", help="the hub's name of the data, user/name")
+
+
 def _add_run(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--workdir", required=True, help="the folder of a trained run")
+    command.add_argument(
+        "--workdir", required=True, help="the folder of a trained run or saved model, or hf://user/name"
+    )
     command.add_argument("--which", default="best", type=_which, help="best, last, or a step (default: best)")
     command.add_argument("--fallback", action="store_true", help="take another checkpoint if it is damaged")
 

@@ -10,7 +10,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from rnn_jax.cli.arguments import SAMPLE_SETTINGS, VECTOR_SETTINGS
+from rnn_jax.checkpoints.restore import settings_of_run
+from rnn_jax.checkpoints.workdir import LANGUAGE
+from rnn_jax.cli.arguments import SAMPLE_SETTINGS, SERVE_SETTINGS, VECTOR_SETTINGS
 from rnn_jax.cli.row_files import check_out, rows_into
 from rnn_jax.data.in_memory import missing
 from rnn_jax.data.row_streams import Row, Rows, stream_rows
@@ -19,6 +21,8 @@ from rnn_jax.data.tables import EmptySourceError
 from rnn_jax.data.tokenizer import Tokenizer
 from rnn_jax.errors import InputError, require
 from rnn_jax.inference.export import PLATFORMS, export_classifier
+from rnn_jax.inference.hub import local_folder, push_model
+from rnn_jax.inference.model_card import About
 from rnn_jax.inference.predictor import Prediction, Predictor, load
 from rnn_jax.inference.writer import load_language_model
 from rnn_jax.vectors.readers import check_output, write_vectors
@@ -177,6 +181,25 @@ def sample(options: argparse.Namespace) -> None:
     writer = load_language_model(options.workdir, options.which, options.fallback)
     settings = {name: getattr(options, name) for name in SAMPLE_SETTINGS}
     print(writer.write(options.prompt, **settings))
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Answers requests over HTTP, and shows a page to try a classifier."""
+    from rnn_jax.serving import Limits, serve_model
+
+    limits = Limits(**{name: getattr(options, name) for name in SERVE_SETTINGS})
+    serve_model(
+        lambda: load(options.workdir, options.which, options.fallback), options.host, options.port, limits
+    )
+
+
+def push(options: argparse.Namespace) -> None:
+    """Puts a trained model on the Hugging Face hub."""
+    folder = local_folder(options.workdir)
+    about = About(options.license, options.language, options.dataset).check()
+    loader = load_language_model if settings_of_run(folder).task == LANGUAGE else load
+    model = loader(folder, options.which, options.fallback)
+    print(f"{push_model(model, options.repository, about, options.private)} is step {model.step}")
 
 
 def _rows(options: argparse.Namespace) -> Rows:

@@ -24,6 +24,8 @@ COMMANDS: dict[Command, Callable[[argparse.ArgumentParser], None]] = {
     commands.export: arguments.add_export,
     commands.vectors: arguments.add_vectors,
     commands.sample: arguments.add_sample,
+    commands.serve: arguments.add_serve,
+    commands.push: arguments.add_push,
 }
 DESCRIPTION = """Recurrent networks for text: train one, and use it.
 

@@ -19,8 +19,10 @@ from rnn_jax.data.in_memory import texts_in, values_of
 from rnn_jax.data.splits import positions
 from rnn_jax.data.tokenizer import Tokenizer, truncate
 from rnn_jax.errors import InputError, choose, require
-from rnn_jax.files import path_of
 from rnn_jax.inference.attribution import Attribution, attribute_words
+from rnn_jax.inference.hub import local_folder
+from rnn_jax.inference.model_card import About
+from rnn_jax.inference.model_folder import save_model
 from rnn_jax.inference.stream import Steps, Stream, make_steps
 from rnn_jax.models.classifier import TextClassifier, build_classifier
 from rnn_jax.models.losses import Metrics, batch_metrics, class_log_probabilities
@@ -70,7 +72,8 @@ class Predictor:
       label_values: what stood for each class in the label column of the training data.
       buckets: the lengths that texts are padded to.
       step: the training step of the checkpoint.
-      workdir: the folder of the run.
+      workdir: the folder of the run, or of the saved model.
+      task: what task.json holds of it: the labels and the buckets.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class Predictor:
         """Takes what `load` reads; the attributes have the same names."""
         self.config, self.model, self.params = config, model, params
         self.tokenizer, self.step, self.workdir = tokenizer, step, workdir
+        self.task = task
         self.label_names: tuple[str, ...] = tuple(map(str, task["label_names"]))
         self.label_values: list[int | str | bool] = task["label_values"]
         self.buckets: tuple[int, ...] = tuple(task["buckets"])
@@ -187,6 +191,20 @@ class Predictor:
         read = [words[index] for index in kept]
         return Attribution(read, np.asarray(scores)[: len(kept)], label, float(value), float(baseline))
 
+    def save(self, folder: str | Path, *, license: str = "", language: str = "", dataset: str = "") -> None:
+        """Writes a folder that `load` reads, whole or not at all; docs/serving.md says what is in it.
+
+        Args:
+          folder: a new or empty folder, or one that holds a saved model, which is replaced.
+          license, language, dataset: what the model card says, as in `About` of rnn_jax.inference.
+
+        Raises:
+          InputError: the folder holds something else or cannot be written, or no line of text was given.
+
+        >>> load("runs/bilstm").save("bilstm", license="mit", language="en")  # doctest: +SKIP
+        """
+        save_model(self, folder, About(license, language, dataset).check())
+
     def label_positions(self, values: Sequence[object]) -> np.ndarray:
         """Returns int32 positions in `label_names` for the values of a label column.
 
@@ -256,10 +274,11 @@ def _jitted(model: TextClassifier) -> Any:
 
 
 def load(workdir: str | Path, which: str | int = "best", fallback: bool = False) -> Predictor:
-    """Returns the classifier that a run saved, on the default device.
+    """Returns a trained classifier, on the default device.
 
     Args:
-      workdir: the run's folder.
+      workdir: the run's folder, one that `Predictor.save` wrote, or one on the Hugging Face hub:
+        "hf://user/name" or "hf://user/name@revision".
       which: "best" (on validation), "last", or the step of a checkpoint.
       fallback: where the wanted checkpoint cannot be read, take the newest one that can.
 
@@ -272,7 +291,7 @@ def load(workdir: str | Path, which: str | int = "best", fallback: bool = False)
     ...
     rnn_jax.errors.InputError: workdir is 'runs/none', which is not the folder of a run: ...
     """
-    workdir = path_of(workdir)
+    workdir = local_folder(workdir)
     config = read_config(workdir, CLASSIFY, CLASSIFIER_KEYS)
     tokenizer, task = Tokenizer.load(workdir / TOKENIZER), read_task(workdir / TASK, config)
     try:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from rnn_jax.checkpoints.checkpoints import Checkpoints
+from rnn_jax.checkpoints.restore import best_params
 from rnn_jax.checkpoints.workdir import TASK, TOKENIZER, check_run, read_json
 from rnn_jax.data.encoding import fingerprint
 from rnn_jax.data.tokenizer import SPECIAL_WORDS, Tokenizer
@@ -247,9 +247,7 @@ class _Earlier(NamedTuple):
 def _earlier(workdir: Path) -> _Earlier:
     """Returns what there is to take of an earlier run."""
     check_run("config.embedding.from_workdir", workdir)
-    with Checkpoints(workdir) as checkpoints:
-        best = checkpoints.steps("best", fallback=False)[0]
-        found = flatten_dict(checkpoints.restore_params(best), sep="/")
+    found = flatten_dict(best_params(workdir), sep="/")
     # The oldest runs of language models have no task.json.
     task = read_json(workdir / TASK) if (workdir / TASK).exists() else {}
     return _Earlier(found, Tokenizer.load(workdir / TOKENIZER).words, list(task.get("label_names", ())))
