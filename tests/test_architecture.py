@@ -17,7 +17,7 @@ ORDER = [
     {"models", "data", "vectors", "convert", "checkpoints"},
     {"training", "inference"},
     {"fitting"},
-    {"sklearn"},
+    {"sklearn", "serving"},
     {"cli"},
 ]
 WINGS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))

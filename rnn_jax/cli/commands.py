@@ -187,10 +187,9 @@ def serve(options: argparse.Namespace) -> None:
     """Answers requests over HTTP, and shows a page to try a classifier."""
     from rnn_jax.serving import Limits, serve_model
 
-    limits = Limits(**{name: getattr(options, name) for name in SERVE_SETTINGS})
-    serve_model(
-        lambda: load(options.workdir, options.which, options.fallback), options.host, options.port, limits
-    )
+    limits = Limits(**{name: getattr(options, name) for name in SERVE_SETTINGS}).check()
+    predictor = load(options.workdir, options.which, options.fallback)
+    serve_model(predictor, options.host, options.port, limits)
 
 
 def push(options: argparse.Namespace) -> None:
