@@ -92,7 +92,7 @@ def predict_rows(options: argparse.Namespace) -> None:
     check_out(options.out)
     names, rows, schema = _rows(options)
     taken = sorted({PREDICTED, PROBABILITY} & {*names})
-    require(not taken, f"--input has the column {taken[:1]}, which --out would add; rename it")
+    require(not taken, f"--input has the columns {taken}, which --out would add; rename them")
     predictor = load(options.workdir, options.which, options.fallback)
     count = 0
     with rows_into(options.out, [*names, PREDICTED, PROBABILITY], schema) as write:
