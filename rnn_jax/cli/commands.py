@@ -13,8 +13,8 @@ from rich.table import Table
 from rnn_jax.cli.arguments import SAMPLE_SETTINGS, VECTOR_SETTINGS
 from rnn_jax.cli.row_files import check_out, rows_into
 from rnn_jax.data.in_memory import missing
-from rnn_jax.data.row_streams import Row, Rows, stream_rows
-from rnn_jax.data.sources import check_column, column_of, read_source, read_texts, texts_of
+from rnn_jax.data.row_streams import Row, Rows, check_column, stream_rows
+from rnn_jax.data.sources import column_of, read_source, read_texts, texts_of
 from rnn_jax.data.tables import EmptySourceError
 from rnn_jax.data.tokenizer import Tokenizer
 from rnn_jax.errors import InputError, require
