@@ -23,7 +23,7 @@ from rnn_jax.checkpoints.workdir import (
     is_saved_model,
 )
 from rnn_jax.data.in_memory import splits_of
-from rnn_jax.data.sources import IN_MEMORY, Source
+from rnn_jax.data.sources import IN_MEMORY, Splits
 from rnn_jax.distributed.preemption import Interrupted
 from rnn_jax.errors import choose, require
 from rnn_jax.files import path_of
@@ -87,9 +87,8 @@ def fit(
     _import_datasets()
     source = _source(texts, labels, validation, config)
     if source is not None:
-        config.data.source = IN_MEMORY
-        if isinstance(recipe, str | None) and "data.test_share" not in settings and start is None:
-            config.data.update({"test_share": 0.0} if "test_share" in config.data else {})
+        whole = start is not None or isinstance(recipe, ConfigDict)  # settings that are used as they are
+        _fit_data(config, source, whole or "data.test_share" in settings, "data.label_names" in settings)
     check_config(config)
     loader = choose("config.task", config.task, LOADERS)
     require(
@@ -149,7 +148,7 @@ def _run_of(start: Any) -> Path:
     return folder
 
 
-def _source(texts: Any, labels: Any, validation: Any, config: ConfigDict) -> "Source | None":
+def _source(texts: Any, labels: Any, validation: Any, config: ConfigDict) -> "Splits | None":
     """Returns the splits by name, or None where `texts` is the name of a source, which goes to the config."""
     own = None if validation is None or isinstance(validation, int | float) else validation
     if isinstance(texts, str | Path) and labels is None:
@@ -159,7 +158,19 @@ def _source(texts: Any, labels: Any, validation: Any, config: ConfigDict) -> "So
     return splits_of(texts, labels, own, config.data.text_column, config.data.get("label_column", "label"))
 
 
-def _train(config: ConfigDict, folder: Path, source: "Source | None", note: str) -> None:
+def _fit_data(config: ConfigDict, source: Splits, keep_share: bool, keep_names: bool) -> None:
+    """Puts into the settings what texts in memory need in place of what a recipe or an earlier run had."""
+    data = config.data
+    data.source = IN_MEMORY
+    if "test_share" in data and not keep_share:
+        data.test_share = 0.0
+    if data.get("label_names") and not keep_names and data.label_column in source["train"].column_names:
+        labels = source["train"][data.label_column]
+        if len(set(map(str, labels))) != len(data.label_names):  # an earlier run's, of other labels
+            data.label_names = ()
+
+
+def _train(config: ConfigDict, folder: Path, source: "Splits | None", note: str) -> None:
     tell(f"workdir: {folder}{note}")
     finished = (folder / RESULTS).exists()
     results = train_and_evaluate(config, folder, source)

@@ -125,7 +125,8 @@ class RNNClassifier(ClassifierMixin, _TextEstimator):
 
     def predict(self, X: Iterable[Any]) -> np.ndarray:
         """Returns n labels, each one of `classes_`."""
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        best = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[best]
 
     def predict_proba(self, X: Iterable[Any]) -> np.ndarray:
         """Returns float32[n, C], the probability of each of `classes_`."""

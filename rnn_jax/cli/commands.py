@@ -15,8 +15,8 @@ from rnn_jax.checkpoints.workdir import LANGUAGE
 from rnn_jax.cli.arguments import SAMPLE_SETTINGS, SERVE_SETTINGS, VECTOR_SETTINGS
 from rnn_jax.cli.row_files import check_out, rows_into
 from rnn_jax.data.in_memory import missing
-from rnn_jax.data.row_streams import Row, Rows, stream_rows
-from rnn_jax.data.sources import check_column, column_of, read_source, read_texts, texts_of
+from rnn_jax.data.row_streams import Row, Rows, check_column, stream_rows
+from rnn_jax.data.sources import column_of, read_source, read_texts, texts_of
 from rnn_jax.data.tables import EmptySourceError
 from rnn_jax.data.tokenizer import Tokenizer
 from rnn_jax.errors import InputError, require
@@ -96,7 +96,7 @@ def predict_rows(options: argparse.Namespace) -> None:
     check_out(options.out)
     names, rows, schema = _rows(options)
     taken = sorted({PREDICTED, PROBABILITY} & {*names})
-    require(not taken, f"--input has the column {taken[:1]}, which --out would add; rename it")
+    require(not taken, f"--input has the columns {taken}, which --out would add; rename them")
     predictor = load(options.workdir, options.which, options.fallback)
     count = 0
     with rows_into(options.out, [*names, PREDICTED, PROBABILITY], schema) as write:

@@ -50,7 +50,14 @@ def _csv(file: BinaryIO, names: Sequence[str], schema: Any, delimiter: str = ","
     text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogatepass", newline="", write_through=True)
     writer = csv.DictWriter(text, names, delimiter=delimiter, lineterminator="\n")
     writer.writeheader()
-    yield writer.writerows
+
+    def write(rows: Sequence[Row]) -> None:
+        try:
+            writer.writerows(rows)
+        except ValueError as error:
+            raise InputError(f"--out cannot be CSV: {error}; give a .jsonl file") from error
+
+    yield write
     text.detach()
 
 

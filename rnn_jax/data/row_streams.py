@@ -8,13 +8,13 @@ import csv
 import itertools
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rnn_jax.data.sources import read_source
 from rnn_jax.data.tables import EmptySourceError, json_rows
-from rnn_jax.errors import require
+from rnn_jax.errors import nearest, require
 from rnn_jax.files import path_of, unreadable
 
 if TYPE_CHECKING:
@@ -65,6 +65,14 @@ def stream_rows(source: str) -> Rows:
     (_, data), *others = read_source(source).items()
     require(not others, f"{source} has several splits; name one file")
     return Rows(data.column_names, iter(data), data.features.arrow_schema)
+
+
+def check_column(column: str, names: Sequence[str], place: str) -> None:
+    """Raises InputError, with the nearest name, where a table has no column of a name."""
+    require(
+        column in names,
+        f"{place} has no column {column!r}; it has {', '.join(names)}.{nearest(column, names)}",
+    )
 
 
 def csv_rows(path: Path, delimiter: str = ",") -> Rows:

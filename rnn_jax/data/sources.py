@@ -8,7 +8,7 @@ import hashlib
 import importlib.util
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -113,17 +113,13 @@ def texts_of(data: "datasets.Dataset", column: str, split: str) -> list[str]:
     return texts
 
 
-def check_column(column: str, names: Sequence[str], place: str) -> None:
-    """Raises InputError, with the nearest name, where a table has no column of a name."""
-    require(
-        column in names,
-        f"{place} has no column {column!r}; it has {', '.join(names)}.{nearest(column, names)}",
-    )
-
-
 def column_of(data: "datasets.Dataset", column: str, split: str) -> list:
     """Returns a column. Raises InputError, with the nearest name, where there is no column of that name."""
-    check_column(column, data.column_names, f"split {split!r}")
+    names = data.column_names
+    require(
+        column in names,
+        f"split {split!r} has no column {column!r}; it has {', '.join(names)}.{nearest(column, names)}",
+    )
     chosen = data.select_columns([column])
     if type(data.features[column]).__name__ == "Json":  # `datasets` cannot read its large integers
         texts = chosen.with_format("arrow")[:][column].to_pylist()

@@ -8,6 +8,7 @@ from rnn_jax.serving.limits import JSON_TYPE, Limits
 
 Schema = dict[str, Any]
 NUMBER: Schema = {"type": "number"}
+HEALTH = {"200": "It does.", "503": "It stops."}
 REFUSALS = {
     "400": "The body is not JSON in UTF-8.",
     "408": "The body did not come in time.",
@@ -20,6 +21,25 @@ REFUSALS = {
 
 def openapi(limits: Limits, label_names: Sequence[str]) -> dict[str, Any]:
     """Returns the description of a classifier's server."""
+    texts, predictions = (
+        {"oneOf": [_named(one), _named(many)]}
+        for one, many in (("Text", "Texts"), ("Prediction", "Predictions"))
+    )
+    question, explanation = _named("Question"), _named("Explanation")
+    health = {status: _content(text, _named("Health")) for status, text in HEALTH.items()}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "A classifier of rnn_jax", "version": _version()},
+        "paths": {
+            "/predict": {"post": _post("The labels of one text or of several", texts, predictions)},
+            "/explain": {"post": _post("What each word of a text adds to a label", question, explanation)},
+            "/health": {"get": {"summary": "Whether the server answers", "responses": health}},
+        },
+        "components": {"schemas": _schemas(limits, label_names)},
+    }
+
+
+def _schemas(limits: Limits, label_names: Sequence[str]) -> Schema:
     text: Schema = {"type": "string", "maxLength": limits.characters}
     label: Schema = {"type": "string", "enum": list(label_names)}
     prediction = {
@@ -28,49 +48,22 @@ def openapi(limits: Limits, label_names: Sequence[str]) -> dict[str, Any]:
         "probabilities": {"type": "object", "additionalProperties": NUMBER, "description": "of every label"},
     }
     piece = _object({"text": {"type": "string"}, "score": {"type": ["number", "null"]}})
-    schemas = {
+    explanation = {
+        **prediction,
+        "explained": label,
+        "value": NUMBER | {"description": "the logit of the explained label"},
+        "baseline": NUMBER | {"description": "the logit where the vector of every word is zero"},
+        "pieces": {"type": "array", "items": piece, "description": "the whole text, in its order"},
+    }
+    return {
         "Text": _object({"text": text}),
         "Texts": _object({"texts": {"type": "array", "items": text, "maxItems": limits.texts}}),
         "Question": _object({"text": text, "label": label}, required=["text"]),
         "Prediction": _object(prediction),
         "Predictions": _object({"predictions": {"type": "array", "items": _named("Prediction")}}),
-        "Explanation": _object(
-            {
-                **prediction,
-                "explained": label,
-                "value": NUMBER | {"description": "the logit of the explained label"},
-                "baseline": NUMBER | {"description": "the logit of a text without content"},
-                "pieces": {"type": "array", "items": piece, "description": "the whole text, in its order"},
-            }
-        ),
+        "Explanation": _object(explanation),
         "Error": _object({"error": {"type": "string"}}),
         "Health": {"type": "object", "required": ["status"], "properties": {"status": {"type": "string"}}},
-    }
-    texts, predictions = (
-        {"oneOf": [_named(one), _named(many)]}
-        for one, many in (("Text", "Texts"), ("Prediction", "Predictions"))
-    )
-    return {
-        "openapi": "3.1.0",
-        "info": {"title": "A classifier of rnn_jax", "version": _version()},
-        "paths": {
-            "/predict": {"post": _post("The labels of one text or of several", texts, predictions)},
-            "/explain": {
-                "post": _post(
-                    "What each word of a text adds to a label", _named("Question"), _named("Explanation")
-                )
-            },
-            "/health": {
-                "get": {
-                    "summary": "Whether the server answers",
-                    "responses": {
-                        "200": _content("It does.", _named("Health")),
-                        "503": _content("It stops.", _named("Health")),
-                    },
-                }
-            },
-        },
-        "components": {"schemas": schemas},
     }
 
 

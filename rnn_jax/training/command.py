@@ -88,6 +88,7 @@ def chosen_config(options: argparse.Namespace) -> tuple[str, ConfigDict]:
     Raises:
       InputError: no settings are named, or they cannot be read.
     """
+    _check_overrides(options.overrides)
     if options.recipe or options.config:
         path = recipe_path(options.recipe) if options.recipe else Path(options.config)
         if not options.start:

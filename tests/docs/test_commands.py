@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from rnn_jax import cli
-from rnn_jax.settings import recipe_path
-from rnn_jax.training.command import read_config_file
+from rnn_jax.settings import recipe, recipe_path
+from rnn_jax.training.command import read_config_file, with_overrides
 from tests.helpers.pages import DOCS, HISTORY, PAGES, ROOT, commands
 
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
@@ -21,6 +21,9 @@ FILES = re.compile(r"(?:rnn_jax|configs|tests|benchmarks|docs)/(?!NAME)[\w/]*\.(
 def check_training(words):
     """Fails unless the arguments of a training command exist, and its settings take their values."""
     options, overrides = cli.parser().parse_known_args(["train", *words])
+    if options.start and not (options.config or options.recipe):
+        with_overrides(recipe("lstm"), overrides)
+        return
     own = options.config and (Path(options.config).parent == Path() or Path(options.config).stem == "NAME")
     path = options.config or recipe_path(options.recipe)
     read_config_file(recipe_path("lstm") if own else ROOT / path, overrides)

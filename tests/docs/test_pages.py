@@ -81,6 +81,14 @@ def test_own_data(folder):
     assert results == json.loads((folder / "runs/mine/results.json").read_text())
 
 
+@pytest.mark.slow
+def test_python():
+    names = run_page("docs/python.md")
+    assert names["model"].label_names == ("bad", "good")
+    assert names["more"].config.embedding.from_workdir == str(names["model"].workdir)
+    assert names["scores"].shape == (2,)
+
+
 @pytest.fixture
 def checked_only(monkeypatch):
     """Training that checks its settings and does no more: `test_own_data` trains."""

@@ -1,8 +1,7 @@
 """A server under load: 32 clients ask for some seconds, and again while it is told to stop.
 
 Run `python -m tests.stress.load`; needs the extra `serve`. It prints requests per second and the times that
-clients waited, of a bidirectional LSTM as `configs/bilstm.py` has it with random weights, on this machine
-alone. Every request that the server has read has to be answered, and rightly.
+clients waited, of a bidirectional LSTM with random weights; server and clients share this machine. Every request that the server has read has to be answered, and rightly.
 """
 
 import contextlib
@@ -121,9 +120,8 @@ def _ask(connection: http.client.HTTPConnection, text: str, label: str, load: Lo
         load.turned_away.append(repr(error))
         return False
     try:
-        connection.request(
-            "POST", "/predict", json.dumps({"text": text}), {"content-type": "application/json"}
-        )
+        body, headers = json.dumps({"text": text}), {"content-type": "application/json"}
+        connection.request("POST", "/predict", body, headers)
         answer = connection.getresponse()
         found = json.loads(answer.read())
     except (OSError, http.client.HTTPException) as error:
@@ -163,13 +161,14 @@ def main(seconds: float = 10.0, words: int = 256, hidden: int = 64) -> None:
             middle, late = np.percentile(np.array(load.seconds) * 1000, [50, 99])
             print(
                 f"{CLIENTS} clients, texts of 1 to {words} words, {hidden} hidden units: "
-                f"{len(load.seconds) / took:,.0f} requests/s, half within {middle:.0f} ms, 99 % within {late:.0f} ms"
+                f"{len(load.seconds) / took:,.0f} requests/s, half within {middle:.0f} ms, "
+                f"99 % within {late:.0f} ms"
             )
             stop, answered, received = stop_under_load(process, port, texts, labels, seconds / 2)
             seen = len(load.seconds) + len(stop.seconds)
             print(
-                f"stopped under load: the server read {received:,} requests and answered {answered:,}; clients "
-                f"got {seen:,} answers, {len(stop.turned_away)} were refused a connection, "
+                f"stopped under load: the server read {received:,} requests and answered {answered:,}; "
+                f"clients got {seen:,} answers, {len(stop.turned_away)} were refused a connection, "
                 f"{len(stop.cut)} were cut before the server had read them"
             )
             assert received == answered == seen, "a request is lost"
