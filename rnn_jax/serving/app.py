@@ -133,7 +133,7 @@ class App:
         await self.app(scope, receive, counted)
 
 
-def makeapp_of(predictor: Predictor, limits: Limits | None = None) -> App:
+def make_app(predictor: Predictor, limits: Limits | None = None) -> App:
     """Returns the ASGI application of a classifier, for any server that speaks ASGI.
 
     GET / is a page, POST /predict and POST /explain answer in JSON, GET /health and GET /openapi.json tell

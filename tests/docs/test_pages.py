@@ -75,6 +75,14 @@ def test_predict(folder):
 
 
 @pytest.mark.slow
+def test_serving(folder):
+    make_run(folder / "runs" / "smoke")
+    names = run_page("docs/serving.md")
+    predicted = names["again"].predict(["a fine film", "dull"])
+    assert [answer["label"] for answer in names["answer"]["predictions"]] == predicted.labels
+
+
+@pytest.mark.slow
 def test_own_data(folder):
     results = run_page("docs/own_data.md")["results"]
     assert (results["examples"], results["label_names"]) == (12, ["0", "1"])

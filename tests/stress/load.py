@@ -1,7 +1,8 @@
 """A server under load: 32 clients ask for some seconds, and again while it is told to stop.
 
 Run `python -m tests.stress.load`; needs the extra `serve`. It prints requests per second and the times that
-clients waited, of a bidirectional LSTM with random weights; server and clients share this machine. Every request that the server has read has to be answered, and rightly.
+clients waited, of a bidirectional LSTM with random weights; server and clients share this machine.
+Every request that the server has read has to be answered, and rightly.
 """
 
 import contextlib
@@ -136,7 +137,7 @@ def _ask(connection: http.client.HTTPConnection, text: str, label: str, load: Lo
 def stop_under_load(
     process: "subprocess.Popen[str]", port: int, texts: list[str], labels: list[str], seconds: float
 ) -> tuple[Load, int, int]:
-    """Sends SIGTERM in the middle. Returns what clients saw, and the server's count of answers and requests."""
+    """Sends SIGTERM in the middle. Returns what clients saw, and how much was answered and read."""
     timer = threading.Timer(seconds / 2, process.send_signal, [signal.SIGTERM])
     timer.start()
     load = put_under_load(port, texts, labels, seconds)
