@@ -1,6 +1,7 @@
 """The server: it listens when all is compiled, and its stop answers what it has accepted."""
 
 import asyncio
+import contextlib
 import signal
 import socket
 import sys
@@ -57,21 +58,25 @@ def serve_model(
       InputError: an address that cannot be listened on, or a limit that is not above 0.
     """
     limits = (limits or Limits()).check()
-    bound = _bind(host, port)
-    service = Service(Answers(predictor), limits)
-    print(f"compiling {len(service.answers.shapes)} shapes ...", end=" ", flush=True)
-    start = time.perf_counter()
-    service.answers.compile()
-    print(f"{time.perf_counter() - start:.0f} s", flush=True)
-    # Uvicorn raises the signal again when it has stopped; a stop that was asked for is no failure.
+    with _bind(host, port) as bound:
+        service = Service(Answers(predictor), limits)
+        print(f"compiling {len(service.answers.shapes)} shapes ...", end=" ", flush=True)
+        start = time.perf_counter()
+        service.answers.compile()
+        print(f"{time.perf_counter() - start:.0f} s", flush=True)
+        _run(_Server(_config(service), service), bound)
+    print(f"stopped: {service.answered:,} of {service.received:,} requests answered", file=sys.stderr)
+
+
+def _run(server: uvicorn.Server, bound: socket.socket) -> None:
+    """Runs a server until a signal stops it; Uvicorn raises that again, but a stop is no failure."""
     names = (signal.SIGTERM, signal.SIGINT)
     before = {name: signal.signal(name, lambda *_: None) for name in names}
     try:
-        _Server(_config(service), service).run([bound])
+        server.run([bound])
     finally:
         for name, handler in before.items():
             signal.signal(name, handler)
-    print(f"stopped: {service.answered:,} of {service.received:,} requests answered", file=sys.stderr)
 
 
 def _config(service: Service) -> uvicorn.Config:
@@ -93,9 +98,11 @@ def _bind(host: str, port: int) -> socket.socket:
     require(0 <= port < 2**16, f"port is {port}; give a number from 0 to 65535")
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        bound = socket.socket(family)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
+        with contextlib.ExitStack() as on_failure:
+            bound = on_failure.enter_context(socket.socket(family))
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(address)
+            on_failure.pop_all()
     except OSError as error:
         raise InputError(
             f"cannot listen on host {host!r}, port {port}: {error.strerror or error}; "

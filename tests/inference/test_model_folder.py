@@ -1,15 +1,19 @@
 """A saved model is the model: to the bit, from a folder of plain files, whole or not at all."""
 
+import functools
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 import yaml
 
 import rnn_jax
+from rnn_jax.checkpoints.restore import best_params
 from rnn_jax.checkpoints.workdir import check_workdir
 from rnn_jax.errors import InputError
+from rnn_jax.training.initialisation import transferred
 from tests.helpers.runs import TEXTS, make_language_run, make_run
 
 RESULTS = {
@@ -179,3 +183,24 @@ def test_no_run_is_trained_into_a_saved_model(saved):
     config = json.loads((saved / "config.json").read_text())
     with pytest.raises(InputError, match=r"holds a saved model, not a run; .*--from"):
         check_workdir(saved, config)
+
+
+def test_training_starts_from_a_saved_model_as_from_its_run(once, run):
+    found, expected = best_params(once), best_params(run)
+    pairs = zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True)
+    assert all(np.asarray(ours).tobytes() == np.asarray(theirs).tobytes() for ours, theirs in pairs)
+    words = rnn_jax.load(once).tokenizer.words
+    params, lines = transferred(jax.tree.map(np.zeros_like, expected), words, once, ("embedding",), ())
+    np.testing.assert_array_equal(params["embedding"]["embedding"], expected["embedding"]["embedding"])
+    assert lines
+
+
+@pytest.mark.slow
+def test_fit_starts_from_a_saved_model(once, tmp_path):
+    texts, labels = [f"{text} {number}" for number in range(4) for text in TEXTS], ["0110", "x"] * 10
+    settings = {"train.epochs": 1, "batch.size": 4, "optimizer.learning_rate": 1e-12}
+    start = rnn_jax.load(once)
+    model = rnn_jax.fit(texts, labels, start=start, workdir=tmp_path / "w", progress=False, **settings)
+    kernel = ("encoder", "cell", "hn", "kernel")
+    ours, theirs = (functools.reduce(dict.get, kernel, params) for params in (model.params, start.params))
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
