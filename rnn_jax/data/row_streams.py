@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rnn_jax.data.sources import read_source
 from rnn_jax.data.tables import EmptySourceError, json_rows
-from rnn_jax.errors import nearest, require
+from rnn_jax.errors import InputError, nearest, require
 from rnn_jax.files import path_of, unreadable
 
 if TYPE_CHECKING:
@@ -125,15 +125,24 @@ def _objects(path: Path) -> Iterator[Row]:
             for number, line in enumerate(file, start=1):
                 if not line.strip():
                     continue
-                row = json.loads(line)
+                row = json.loads(line, object_pairs_hook=_named_once)
                 require(
                     isinstance(row, dict),
                     f"{str(path)!r}: line {number} is no object; give rows like "
                     '{"text": "...", "label": 1}',
                 )
                 yield row
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except InputError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
         raise unreadable(path, error) from error
+
+
+def _named_once(pairs: list[tuple[str, Any]]) -> Row:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        raise ValueError(f"an object names a field twice: {[name for name, _ in pairs][:10]}")
+    return row
 
 
 def parquet_rows(path: Path) -> Rows:

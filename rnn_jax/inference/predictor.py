@@ -267,10 +267,19 @@ def _model(config: ConfigDict, tokenizer: Tokenizer, label_names: Sequence[str])
     return build_classifier(tokenizer.vocab_size, len(label_names), **config.model)
 
 
-@functools.lru_cache(maxsize=64)
 def _jitted(model: TextClassifier) -> Any:
     """Returns a model's jitted `apply`, the same for equal models, so that these are compiled once."""
+    try:
+        return _shared(model)
+    except TypeError:  # a stack has a list of layers, and a list has no hash
+        return _jit(model)
+
+
+def _jit(model: TextClassifier) -> Any:
     return jax.jit(model.apply, static_argnames="deterministic")
+
+
+_shared = functools.lru_cache(maxsize=64)(_jit)
 
 
 def load(workdir: str | Path, which: str | int = "best", fallback: bool = False) -> Predictor:

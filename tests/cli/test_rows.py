@@ -137,6 +137,7 @@ def spy_rows(rows_into, read, written):
     [
         ("in.csv", "text\nfirst\n" + "more\n" * 5000 + "a,b\n"),
         ("in.jsonl", '{"text": "first"}\n' + '{"text": "more"}\n' * 5000 + "{\n"),
+        ("in.jsonl", '{"text": "first"}\n' + '{"text": "more"}\n' * 5000 + '{"text": "a", "text": "b"}\n'),
     ],
 )
 def test_a_file_is_not_read_before_its_rows_are_asked_for(tmp_path, name, text):

@@ -25,7 +25,7 @@ def load(source, **changes):
         "test_share": 0.2,
         "split_seed": 0,
     }
-    return load_corpus(str(source), **{**arguments, **changes})
+    return load_corpus(source if isinstance(source, dict) else str(source), **{**arguments, **changes})
 
 
 def save(folder, features=None, **splits):
