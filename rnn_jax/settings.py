@@ -25,12 +25,13 @@ CLASSIFIER: dict[str, Any] = {
         "label_column": "label",
         "label_names": (),  # one name a label; () takes the dataset's own
         "validation_share": 0.1,  # of the training split, where the source has no validation split
-        "test_share": 0.1,  # likewise
+        "test_share": 0.1,  # likewise; 0 cuts none, and validation is measured at the end
         "split_seed": 0,
     },
     "text": {
         "vocab_size": 10_000,  # padding and the unknown word included
         "vocabulary_source": "",  # a larger corpus to choose the words from; "" is the training split
+        "fill_vocabulary": False,  # with unused words, so that runs on other texts have programs in common
         "lowercase": True,
         "strip_html": True,  # <br /> becomes a space
         "max_length": 500,  # words
@@ -109,7 +110,7 @@ CLASSIFIER_LEAST = {  # the smallest value of each setting that has one
     "log.every": 1,
     "devices": 0,
     "data.validation_share": 1e-6,
-    "data.test_share": 1e-6,
+    "data.test_share": 0,
 }
 
 LANGUAGE_MODEL: dict[str, Any] = {
@@ -238,7 +239,11 @@ TAGGER_LEAST = {  # the smallest value of each setting that has one
 
 # Settings that later versions added, by task, each with the value that stands for what runs did before: a
 # config.json that lacks them is read as if it had them, so that its run can be used and resumed.
-ADDED: dict[str, dict[str, object]] = {"classify": {"model.weight_drop": 0.0}, "language": {}, "tag": {}}
+ADDED: dict[str, dict[str, object]] = {
+    "classify": {"model.weight_drop": 0.0, "text.fill_vocabulary": False},
+    "language": {},
+    "tag": {},
+}
 
 
 def completed(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -317,6 +322,58 @@ def recipe_path(name: str) -> Path:
     installed = Path(__file__).with_name("recipes")  # `setup.py` puts the files of configs/ there
     folder = installed if installed.is_dir() else Path(__file__).parents[1] / "configs"
     return choose("recipe", name, {file.stem: file for file in sorted(folder.glob("*.py"))})
+
+
+def recipe_settings(recipe_or_settings: str | ConfigDict) -> ConfigDict:
+    """Returns the settings of a recipe, or a copy of settings.
+
+    Raises:
+      InputError: no recipe has this name, or what is given is neither.
+
+    >>> recipe_settings(recipe("bilstm")).model.bidirectional
+    True
+    """
+    if isinstance(recipe_or_settings, ConfigDict):
+        return ConfigDict(recipe_or_settings.to_dict())
+    if not isinstance(recipe_or_settings, str):
+        raise InputError(
+            f"recipe is a {type(recipe_or_settings).__name__}; give the name of a recipe, or a ConfigDict"
+        )
+    return recipe(recipe_or_settings)
+
+
+def changed(config: ConfigDict, values: Mapping[str, Any], reference: Mapping[str, Any]) -> ConfigDict:
+    """Returns the settings with other values, given by dotted key; `reference` has all settings of the task.
+
+    The types of the values are not looked at: `check_settings` does that.
+
+    Raises:
+      InputError: a key is no setting; the message has the nearest.
+
+    >>> changed(recipe("smoke"), {"model.hidden": 64, "seed": 1}, CLASSIFIER).model.hidden
+    64
+    """
+    known, settings = flatten(reference), config.to_dict()
+    for key, value in values.items():
+        if key not in known:
+            raise InputError(f"{key!r} is no setting of task {config.task!r}.{nearest(key, known)}")
+        *sections, name = key.split(".")
+        place = settings
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[name] = value.item() if getattr(value, "shape", None) == () else value  # of numpy
+    return ConfigDict(settings)
+
+
+def starting_from(config: ConfigDict, workdir: Path) -> ConfigDict:
+    """Returns the settings of a run that takes all it can of the parameters of another run.
+
+    >>> starting_from(recipe("smoke"), Path("runs/a")).embedding.from_workdir
+    'runs/a'
+    """
+    config = ConfigDict(config.to_dict())
+    config.embedding.update({"vectors": "", "from_workdir": str(workdir), "take": ("*",)})
+    return config
 
 
 def flatten(settings: Mapping[str, object]) -> dict[str, Any]:

@@ -94,6 +94,16 @@ class Tokenizer:
         """Returns the tokeniser in the JSON format of the `tokenizers` library."""
         return self.backend.to_str(pretty=True)
 
+    def filled(self, vocab_size: int) -> "Tokenizer":
+        """Returns this tokeniser with words that no text has, so that there are `vocab_size` ids.
+
+        >>> Tokenizer.train(["a film"], 100, lowercase=True, strip_html=False).filled(6).words
+        ['[PAD]', '[UNK]', 'a', 'film', '[UNUSED 4]', '[UNUSED 5]']
+        """
+        vocabulary, options = _vocabulary(self.to_json())
+        unused = {f"[UNUSED {index}]": index for index in range(len(vocabulary), vocab_size)}
+        return Tokenizer(_backend(vocabulary | unused, **options))
+
     @property
     def vocab_size(self) -> int:
         """The number of ids, PAD and UNK included."""

@@ -83,11 +83,26 @@ def test_tagging(folder):
     assert rnn_jax.training.check_config(names["config"])
 
 
+def test_serving(folder):
+    make_run(folder / "runs" / "smoke")
+    names = run_page("docs/serving.md")
+    predicted = names["again"].predict(["a fine film", "dull"])
+    assert [answer["label"] for answer in names["answer"]["predictions"]] == predicted.labels
+
+
 @pytest.mark.slow
 def test_own_data(folder):
     results = run_page("docs/own_data.md")["results"]
     assert (results["examples"], results["label_names"]) == (12, ["0", "1"])
     assert results == json.loads((folder / "runs/mine/results.json").read_text())
+
+
+@pytest.mark.slow
+def test_python():
+    names = run_page("docs/python.md")
+    assert names["model"].label_names == ("bad", "good")
+    assert names["more"].config.embedding.from_workdir == str(names["model"].workdir)
+    assert names["scores"].shape == (2,)
 
 
 @pytest.fixture

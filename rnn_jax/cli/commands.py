@@ -1,129 +1,39 @@
-"""The command `rnn-jax`: train; predict, evaluate, export and write with trained runs; train word vectors."""
+"""What each command of `rnn-jax` does."""
 
 import argparse
 import json
-import os
 import sys
 import time
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NoReturn
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from rnn_jax.checkpoints.restore import settings_of_run
+from rnn_jax.checkpoints.workdir import LANGUAGE
+from rnn_jax.cli.arguments import SAMPLE_SETTINGS, SERVE_SETTINGS, VECTOR_SETTINGS
+from rnn_jax.cli.row_files import check_out, rows_into
+from rnn_jax.data.in_memory import missing
+from rnn_jax.data.row_streams import Row, Rows, check_column, stream_rows
 from rnn_jax.data.sentences import read_tagged
 from rnn_jax.data.sources import column_of, read_source, read_texts, texts_of
 from rnn_jax.data.tables import EmptySourceError
 from rnn_jax.data.tokenizer import Tokenizer
 from rnn_jax.errors import InputError, require
 from rnn_jax.inference.export import PLATFORMS, export_classifier
+from rnn_jax.inference.hub import local_folder, push_model
 from rnn_jax.inference.loading import load
-from rnn_jax.inference.predictor import Prediction
+from rnn_jax.inference.model_card import About
+from rnn_jax.inference.predictor import Prediction, Predictor
 from rnn_jax.inference.predictor import load as load_classifier
 from rnn_jax.inference.tagger import Tagger, TagPrediction
 from rnn_jax.inference.writer import load_language_model
 from rnn_jax.vectors.readers import check_output, write_vectors
 from rnn_jax.vectors.word2vec import load_gensim, train_vectors
 
-VECTOR_SETTINGS: dict[str, tuple[Any, str]] = {
-    "dim": (128, "numbers in a vector"),
-    "window": (5, "words on each side that count as context"),
-    "epochs": (8, "times that the texts are read"),
-    "min_count": (5, "uses that a word needs to get a vector"),
-    "seed": (0, "of all that is random"),
-    "workers": (1, "threads; with more than one, no two runs are equal"),
-}
-SAMPLE_SETTINGS: dict[str, tuple[Any, str]] = {
-    "words": (50, "words to add"),
-    "temperature": (0.8, "near 0 the likeliest words, above 1 unlikely ones oftener"),
-    "top_k": (40, "draw from so many of the likeliest words; 0 draws from all"),
-    "seed": (0, "of the draws"),
-}
-
-
-def _add_run(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--workdir", required=True, help="the folder of a trained run")
-    command.add_argument("--which", default="best", type=_which, help="best, last, or a step (default: best)")
-    command.add_argument("--fallback", action="store_true", help="take another checkpoint if it is damaged")
-
-
-def _add_column(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--column", default="text", help="the column of the texts (default: text)")
-
-
-def _add_format(command: argparse.ArgumentParser) -> None:
-    _add_column(command)
-    command.add_argument("--format", default="table", choices=("table", "jsonl"))
-
-
-def add_predict(command: argparse.ArgumentParser) -> None:
-    _add_run(command)
-    _add_format(command)
-    command.add_argument("texts", nargs="*", help="texts; without them and --input, lines of stdin")
-    command.add_argument("--input", help="a CSV, JSON-lines or Parquet file")
-
-
-def add_evaluate(command: argparse.ArgumentParser) -> None:
-    _add_run(command)
-    _add_format(command)
-    command.add_argument("--data", required=True, help="a file or folder, or a dataset's name on the hub")
-    command.add_argument("--split", help="the split to evaluate on (default: test, else the first)")
-    command.add_argument("--label-column", default="label", help="the column of the labels")
-
-
-def add_report(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--workdir", required=True, help="the folder of a finished run")
-
-
-def add_export(command: argparse.ArgumentParser) -> None:
-    _add_run(command)
-    command.add_argument("--out", required=True, type=Path, help="the file to write, a zip archive")
-
-
-def add_vectors(command: argparse.ArgumentParser) -> None:
-    _add_column(command)
-    command.add_argument("--data", required=True, help="a file or folder, or a dataset's name on the hub")
-    command.add_argument("--out", required=True, type=Path, help="the .txt or .vec file to write")
-    _add_settings(command, VECTOR_SETTINGS)
-
-
-def add_sample(command: argparse.ArgumentParser) -> None:
-    _add_run(command)
-    command.add_argument("--prompt", required=True, help="the words to go on from")
-    _add_settings(command, SAMPLE_SETTINGS)
-
-
-def add_train(command: argparse.ArgumentParser) -> None:
-    command.allow_abbrev = False  # --config.model.hidden is no abbreviation
-    command.usage = (
-        "rnn-jax train (--config FILE | --recipe NAME) [--workdir W] [--config.SECTION.KEY=VALUE ...]"
-    )
-    chosen = command.add_mutually_exclusive_group(required=True)
-    chosen.add_argument("--config", help="a Python file with get_config(), which returns the settings")
-    chosen.add_argument("--recipe", help="a recipe that comes with the library, such as bilstm")
-    command.add_argument(
-        "--workdir", help="the run's folder; a run in it goes on (default: a new one in runs/)"
-    )
-    command.add_argument(
-        "--coordinator", help="host:port of process 0, the same for all; auto asks the cluster"
-    )
-    command.add_argument("--processes", type=int, help="the number of processes")
-    command.add_argument("--process", type=int, help="the number of this process, from 0")
-    command.add_argument(
-        "--verbosity", type=int, default=-1, help="absl's: -1 warnings, 0 what Orbax does, 1 all"
-    )
-
-
-def _add_settings(command: argparse.ArgumentParser, settings: dict[str, tuple[Any, str]]) -> None:
-    for name, (default, text) in settings.items():
-        option = f"--{name.replace('_', '-')}"
-        command.add_argument(option, default=default, type=type(default), help=f"{text} (default: {default})")
-
-
-def _which(value: str) -> str | int:
-    return int(value) if value.isdecimal() else value
+EVERY_WORD = 2**31 - 1  # no limit to a vocabulary
+PREDICTED, PROBABILITY = "predicted", "probability"  # the columns that a file of predictions has more
 
 
 def json_lines(texts: Sequence[str], prediction: Prediction, names: Sequence[str]) -> list[str]:
@@ -155,41 +65,6 @@ def one_line(text: str) -> str:
     return " ".join(shown.decode(encoding).split()) + ("..." if len(text) > 200 else "")
 
 
-EVERY_WORD = 2**31 - 1  # no limit to a vocabulary
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs one command; bad input ends it with one line and exit code 2, or 1 where it trains."""
-    parser = _parser()
-    options, overrides = parser.parse_known_args(arguments)
-    if options.run is train:
-        options.overrides = overrides
-    elif overrides:
-        parser.error(f"unrecognized arguments: {' '.join(overrides)}")
-    try:
-        options.run(options)
-        sys.stdout.flush()
-    except InputError as error:
-        _end(str(error))
-    except UnicodeEncodeError as error:
-        _end(f"standard output cannot show {error.object[error.start : error.end]!r}: {error}")
-    except BrokenPipeError:  # the reader of the output, such as head, has ended
-        _drop_output()
-        sys.exit(1)
-    except OSError as error:  # such as a full disk
-        _drop_output()
-        _end(str(error))
-
-
-def _end(message: str) -> NoReturn:
-    print(f"rnn-jax: {message}", file=sys.stderr)
-    sys.exit(2)
-
-
-def _drop_output() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def train(options: argparse.Namespace) -> None:
     """Trains a network from a config or a recipe, or goes on with a run."""
     from rnn_jax.training.command import run_command
@@ -198,22 +73,71 @@ def train(options: argparse.Namespace) -> None:
 
 
 def predict(options: argparse.Namespace) -> None:
-    """Prints a label and its probability for each text."""
-    texts = _texts(options)
+    """Prints a label and its probability for each text, or writes them beside the columns of a file."""
+    if options.out:
+        predict_rows(options)
+        return
+    rows = _rows(options).rows
     predictor = load(options.workdir, options.which, options.fallback)
     if isinstance(predictor, Tagger):
+        texts = [row.get(options.column) or "" for row in rows]
         print_tags(predictor.predict(texts), texts, options.format)
         return
-    prediction = predictor.predict(texts)
-    if options.format == "jsonl":
-        for line in json_lines(texts, prediction, predictor.label_names):
-            print(line)
-    elif texts:
+    count, shown = 0, list[tuple[str, ...]]()
+    for part, prediction in predicted(predictor, rows, options.column, progress=not sys.stdout.isatty()):
+        count += len(part)
+        texts = [row.get(options.column) or "" for row in part]
+        if options.format == "jsonl":
+            print("\n".join(json_lines(texts, prediction, predictor.label_names)))
+            continue
         best = prediction.probabilities.max(axis=1)
-        rows = zip(prediction.labels, (f"{p:.3f}" for p in best), texts, strict=True)
-        print_table(["label", "probability", "text"], [tuple(map(one_line, row)) for row in rows])
-    if not texts:
+        cells = zip(prediction.labels, (f"{p:.3f}" for p in best), texts, strict=True)
+        shown += [tuple(map(one_line, row)) for row in cells]
+    if shown:
+        print_table(["label", "probability", "text"], shown)
+    if not count:
         print("rnn-jax: there are no texts, so there is nothing to predict", file=sys.stderr)
+
+
+def predict_rows(options: argparse.Namespace) -> None:
+    """Writes the rows of --input, in their order, with what was predicted of each, into --out."""
+    check_out(options.out)
+    names, rows, schema = _rows(options)
+    taken = sorted({PREDICTED, PROBABILITY} & {*names})
+    require(not taken, f"--input has the columns {taken}, which --out would add; rename them")
+    predictor = load_classifier(options.workdir, options.which, options.fallback)
+    count = 0
+    with rows_into(options.out, [*names, PREDICTED, PROBABILITY], schema) as write:
+        for part, prediction in predicted(predictor, rows, options.column, progress=True):
+            best = prediction.probabilities.max(axis=1).tolist()
+            write(
+                [
+                    {**row, PREDICTED: label, PROBABILITY: p}
+                    for row, label, p in zip(part, prediction.labels, best, strict=True)
+                ]
+            )
+            count += len(part)
+    print(f"{options.out}: {count:,} rows")
+
+
+def predicted(
+    predictor: Predictor, rows: Iterable[Row], column: str, progress: bool
+) -> Iterator[tuple[list[Row], Prediction]]:
+    """Yields parts of the rows, each with the predictions of its texts; a missing text is an empty one."""
+    read: list[Row] = []
+
+    def texts() -> Iterator[str]:
+        for number, row in enumerate(rows):
+            text = row.get(column)
+            require(
+                isinstance(text, str) or missing(text), f"row {number} has {column} = {text!r}, not a text"
+            )
+            read.append(row)
+            yield text if isinstance(text, str) else ""
+
+    for prediction in predictor.predict_parts(texts(), progress):
+        yield list(read), prediction
+        read.clear()
 
 
 def print_tags(prediction: TagPrediction, texts: Sequence[str], kind: str) -> None:
@@ -304,52 +228,49 @@ def sample(options: argparse.Namespace) -> None:
     print(writer.write(options.prompt, **settings))
 
 
+def serve(options: argparse.Namespace) -> None:
+    """Answers requests over HTTP, and shows a page to try a classifier."""
+    from rnn_jax.serving import Limits, serve_model
+
+    limits = Limits(**{name: getattr(options, name) for name in SERVE_SETTINGS}).check()
+    predictor = load(options.workdir, options.which, options.fallback)
+    serve_model(predictor, options.host, options.port, limits)
+
+
+def push(options: argparse.Namespace) -> None:
+    """Puts a trained model on the Hugging Face hub."""
+    folder = local_folder(options.workdir)
+    about = About(options.license, options.language, options.dataset).check()
+    loader = load_language_model if settings_of_run(folder).task == LANGUAGE else load
+    model = loader(folder, options.which, options.fallback)
+    print(f"{push_model(model, options.repository, about, options.private)} is step {model.step}")
+
+
+def _rows(options: argparse.Namespace) -> Rows:
+    """Returns the rows of --input; texts of the command line or standard input are rows of one column."""
+    require(not (options.texts and options.input), "give texts or --input, not both")
+    if options.input:
+        try:
+            found = stream_rows(options.input)
+        except EmptySourceError:
+            return Rows([], iter([]))
+        check_column(options.column, found.names, f"{options.input!r}")
+        return found
+    lines = options.texts or _standard_input()
+    return Rows([options.column], ({options.column: text} for text in lines))
+
+
+def _standard_input() -> Iterator[str]:
+    require(sys.stdin is not None, "standard input is closed; give texts or --input")
+    try:
+        for line in sys.stdin:
+            yield line.rstrip("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"standard input is not {error.encoding}: {error}") from error
+
+
 def report(options: argparse.Namespace) -> None:
     """Writes report.html, a page about a finished classifier that needs no network, into its folder."""
     from rnn_jax.report import write_html
 
     print(write_html(options.workdir))
-
-
-def _texts(options: argparse.Namespace) -> list[str]:
-    """Returns the texts of the command line, else of --input, else the lines of standard input."""
-    require(not (options.texts and options.input), "give texts or --input, not both")
-    if options.texts:
-        return options.texts
-    if options.input:
-        try:
-            (split, data), *others = read_source(options.input).items()
-        except EmptySourceError:
-            return []
-        require(not others, f"--input {options.input} has several splits; name one file")
-        return texts_of(data, options.column, split)
-    require(sys.stdin is not None, "standard input is closed; give texts or --input")
-    try:
-        return [line.rstrip("\n") for line in sys.stdin]
-    except UnicodeDecodeError as error:
-        raise InputError(f"standard input is not {error.encoding}: {error}") from error
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="rnn-jax", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="command")
-    for function, add_arguments in COMMANDS.items():
-        command = commands.add_parser(function.__name__, help=function.__doc__)
-        command.set_defaults(run=function)
-        add_arguments(command)
-    return parser
-
-
-COMMANDS = {
-    train: add_train,
-    predict: add_predict,
-    evaluate: add_evaluate,
-    export: add_export,
-    vectors: add_vectors,
-    sample: add_sample,
-    report: add_report,
-}
-
-
-if __name__ == "__main__":
-    main()
