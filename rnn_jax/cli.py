@@ -203,12 +203,11 @@ def predict(options: argparse.Namespace) -> None:
     predictor = load(options.workdir, options.which, options.fallback)
     if isinstance(predictor, Tagger):
         print_tags(predictor.predict(texts), texts, options.format)
-        return
-    prediction = predictor.predict(texts)
-    if options.format == "jsonl":
-        for line in json_lines(texts, prediction, predictor.label_names):
+    elif options.format == "jsonl":
+        for line in json_lines(texts, predictor.predict(texts), predictor.label_names):
             print(line)
     elif texts:
+        prediction = predictor.predict(texts)
         best = prediction.probabilities.max(axis=1)
         rows = zip(prediction.labels, (f"{p:.3f}" for p in best), texts, strict=True)
         print_table(["label", "probability", "text"], [tuple(map(one_line, row)) for row in rows])
