@@ -187,9 +187,10 @@ def span_scores(
     Raises:
       InputError: seqeval is not installed.
 
-    >>> scores = span_scores([["B-PER", "I-PER", "O", "B-LOC"]], [["B-PER", "I-PER", "O", "O"]], "BIO")
-    >>> scores["micro"]["precision"], scores["micro"]["recall"], scores["PER"]["support"]
-    (1.0, 0.5, 1)
+    >>> true, found = [["B-PER", "I-PER", "O", "B-LOC"]], [["B-PER", "I-PER", "O", "O"]]
+    >>> scores = span_scores(true, found, "BIO")  # doctest: +SKIP
+    >>> scores["micro"]["precision"], scores["micro"]["recall"]  # doctest: +SKIP
+    (1.0, 0.5)
     """
     require_seqeval()
     from seqeval.metrics import classification_report
