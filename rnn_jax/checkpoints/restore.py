@@ -188,13 +188,17 @@ def read_task(path: Path, config: ConfigDict) -> ClassifierTask:
         plain and len(set(values)) == len(values) == len(names),
         f"{path}: label_values are not {len(names)} integers, strings or booleans, each once",
     )
+    check_buckets(path, buckets, config.text.max_length)
+    return {"label_names": names, "label_values": values, "buckets": buckets}
+
+
+def check_buckets(path: Path, buckets: Json, last: int) -> None:
+    """Raises InputError unless the buckets in a file are numbers of words that grow to `last`."""
     whole = isinstance(buckets, list) and all(type(size) is int and size > 0 for size in buckets)
-    last = config.text.max_length
     require(
         whole and bool(buckets) and buckets == sorted(set(buckets)) and buckets[-1] == last,
         f"{path}: buckets are not numbers of words that grow to config.text.max_length, {last}",
     )
-    return {"label_names": names, "label_values": values, "buckets": buckets}
 
 
 def _check_sizes(path: Path, settings: dict[str, Json]) -> None:

@@ -68,6 +68,11 @@ class Spelling:
         self._id_of |= dict.fromkeys(SPECIAL_WORDS, UNK)  # a word that reads "[PAD]" is no padding
         self._number_of = {letter: index for index, letter in enumerate(self.letters, UNKNOWN_LETTER + 1)}
 
+    @property
+    def letter_count(self) -> int:
+        """The number of numbers that letters have, NO_LETTER and UNKNOWN_LETTER included."""
+        return len(self.letters) + UNKNOWN_LETTER + 1
+
     def word_ids(self, words: Sequence[str]) -> np.ndarray:
         """Returns int32[words], UNK for words outside the vocabulary."""
         looked_up = map(str.lower, words) if self.lowercase else words

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.errors import require
+from rnn_jax.layers.inputs import row_lengths
 from rnn_jax.layers.masking import keep_valid, valid_steps, zero_padding
 
 
@@ -28,7 +29,7 @@ class CRF(nn.Module):
       kernel_init: the initialiser of `start` [C], `end` [C] and `transitions` [C, C], from tag and to tag.
 
     Raises:
-      InputError: scores are not [B, T, C].
+      InputError: scores are not [B, T, C], or lengths not int[B].
 
     References: Lafferty et al., ICML 2001; Lample et al., NAACL 2016. The layout is that of pytorch-crf:
     start_transitions, end_transitions and transitions are `start`, `end` and `transitions`.
@@ -58,7 +59,7 @@ class CRF(nn.Module):
         Args:
           scores: float[B, T, C], of each tag at each step, such as the logits of an encoder.
           tags: int[B, T], from 0 to C - 1; at padding any value.
-          lengths: int[B], the valid steps of each row, from 0 to T. None: all T.
+          lengths: int[B], the valid steps of each row, clamped to 0..T. None: all T.
         """
         scores, lengths = self._checked(scores, lengths)
         chain = self.start, self.end, self.transitions
@@ -79,8 +80,8 @@ class CRF(nn.Module):
             scores.ndim == 3 and scores.shape[-1] == self.tags,
             f"scores has shape {scores.shape}; a CRF of {self.tags} tags reads [batch, time, {self.tags}]",
         )
-        if lengths is None:
-            lengths = jnp.full(scores.shape[:1], scores.shape[1])
+        batch, time, _ = scores.shape
+        lengths = jnp.full(batch, time) if lengths is None else row_lengths(lengths, (batch,), time)
         return zero_padding(scores, lengths), lengths
 
 

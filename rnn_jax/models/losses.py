@@ -7,7 +7,7 @@ carry goes on to the next batch: it is the state of a language model, and `()` f
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -67,13 +67,35 @@ class Metrics(NamedTuple):
 
     def summary(self) -> dict[str, float]:
         """Returns the mean loss, the accuracy and the number of examples."""
-        count = float(np.sum(self.confusion))
-        hits = float(np.trace(np.asarray(self.confusion)))
-        return {
-            "loss": float(self.loss) / max(count, 1.0),
-            "accuracy": hits / max(count, 1.0),
-            "examples": int(count),
-        }
+        return confusion_means(self.loss, self.confusion, self.unit)
+
+
+def confusion_means(loss: jax.Array, confusion: jax.Array, unit: str) -> dict[str, float]:
+    """Returns the mean loss, the accuracy and, under `unit`, the number of what a confusion counts."""
+    count, hits = float(np.sum(confusion)), float(np.trace(np.asarray(confusion)))
+    return {"loss": float(loss) / max(count, 1.0), "accuracy": hits / max(count, 1.0), unit: int(count)}
+
+
+def class_scores(confusion: jax.Array | np.ndarray, names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Returns precision, recall, F1 and support of each class, 0 where nothing is divided by nothing.
+
+    Args:
+      confusion: [C, C], as in `Metrics`.
+      names: the C classes.
+
+    >>> scores = class_scores(np.array([[3.0, 1.0], [0.0, 0.0]]), ["NOUN", "VERB"])
+    >>> scores["NOUN"]["recall"], scores["VERB"]
+    (0.75, {'precision': 0.0, 'recall': 0.0, 'f1': 0.0, 'support': 0})
+    """
+    confusion = np.asarray(confusion, float)
+    hits, found, true = np.diag(confusion), confusion.sum(axis=0), confusion.sum(axis=1)
+    precision, recall = hits / np.maximum(found, 1), hits / np.maximum(true, 1)
+    f1 = 2 * hits / np.maximum(found + true, 1)
+    columns = precision.tolist(), recall.tolist(), f1.tolist(), true.astype(int).tolist()
+    rows = zip(names, *columns, strict=True)
+    return {
+        name: dict(zip(("precision", "recall", "f1", "support"), row, strict=True)) for name, *row in rows
+    }
 
 
 class LossFn(Protocol[BatchIn]):

@@ -1,24 +1,24 @@
 """The tagger of words: words and letters -> recurrent layers -> a score for each tag; and its builder."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, Unpack
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from rnn_jax.data.tagged import NO_LETTER, TagBatch
 from rnn_jax.data.tokenizer import UNK
 from rnn_jax.errors import check_rate, choose, require
 from rnn_jax.layers.cells import Carry
 from rnn_jax.layers.crf import CRF
-from rnn_jax.layers.dropout import Dropout
+from rnn_jax.layers.dropout import Dropout, drops
+from rnn_jax.layers.inputs import as_array, as_token_ids, row_lengths
 from rnn_jax.layers.masking import valid_steps
 from rnn_jax.layers.rnn import Layer
 from rnn_jax.models.classifier import DTYPES, EncoderSettings, build_encoder
-from rnn_jax.models.losses import LossFn, MeasureFn
+from rnn_jax.models.losses import LossFn, MeasureFn, confusion_means
 from rnn_jax.trees import Params
 
 OUTPUTS = {"softmax": "each word alone", "crf": "all words of a sentence together"}
@@ -93,7 +93,7 @@ class WordTagger(nn.Module):
         """Returns float32 scores [B, T, C].
 
         Args:
-          token_ids: int[B, T], each from 0 to V - 1.
+          token_ids: int[B, T], each from 0 to V - 1; a list of lists will do, here and of the others.
           lengths: int[B], the words of each row, the others being padding. None: all T.
           letters: int[B, T, W], the letters of each word, 0 after its last. A model that reads letters needs
             them; only `init` does not.
@@ -102,9 +102,10 @@ class WordTagger(nn.Module):
         Raises:
           InputError: the model reads letters and there are none, or they are of another shape.
         """
-        if lengths is None:
-            lengths = jnp.full(token_ids.shape[:1], token_ids.shape[1])
-        if self.word_dropout and not deterministic:
+        token_ids = as_token_ids(token_ids)
+        batch, time = token_ids.shape
+        lengths = jnp.full(batch, time) if lengths is None else row_lengths(lengths, (batch,), time)
+        if drops(self.word_dropout, deterministic):
             shown = self.hide_words(jnp.ones((*token_ids.shape, 1)), deterministic)[:, :, 0] > 0
             token_ids = jnp.where(shown, token_ids, UNK)
         x_BTE = self.embedding(token_ids)
@@ -123,7 +124,7 @@ class WordTagger(nn.Module):
         if letters is None and self.is_initializing():
             letters = jnp.zeros((*token_ids.shape, 1), jnp.int32)
         require(letters is not None, "letters is None, but the model reads them; give int[B, T, W]")
-        assert letters is not None
+        letters = as_array("letters", letters)
         require(
             letters.shape[:2] == token_ids.shape and letters.ndim == 3,
             f"letters has shape {letters.shape}, and token_ids {token_ids.shape}; give [B, T, W] letters",
@@ -239,34 +240,7 @@ class TagMetrics(NamedTuple):
 
     def summary(self) -> dict[str, float]:
         """Returns the loss a word, the accuracy of words and their number."""
-        count, hits = float(np.sum(self.confusion)), float(np.trace(np.asarray(self.confusion)))
-        return {
-            "loss": float(self.loss) / max(count, 1.0),
-            "accuracy": hits / max(count, 1.0),
-            "words": int(count),
-        }
-
-
-def tag_scores(confusion: jax.Array | np.ndarray, tag_names: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Returns precision, recall, F1 and support of each tag, 0 where nothing is divided by nothing.
-
-    Args:
-      confusion: [C, C], as in `TagMetrics`.
-      tag_names: the C tags.
-
-    >>> scores = tag_scores(np.array([[3.0, 1.0], [0.0, 0.0]]), ["NOUN", "VERB"])
-    >>> scores["NOUN"]["recall"], scores["VERB"]
-    (0.75, {'precision': 0.0, 'recall': 0.0, 'f1': 0.0, 'support': 0})
-    """
-    confusion = np.asarray(confusion, float)
-    hits, found, true = np.diag(confusion), confusion.sum(axis=0), confusion.sum(axis=1)
-    precision, recall = hits / np.maximum(found, 1), hits / np.maximum(true, 1)
-    f1 = 2 * hits / np.maximum(found + true, 1)
-    columns = precision.tolist(), recall.tolist(), f1.tolist(), true.astype(int).tolist()
-    rows = zip(tag_names, *columns, strict=True)
-    return {
-        name: dict(zip(("precision", "recall", "f1", "support"), row, strict=True)) for name, *row in rows
-    }
+        return confusion_means(self.loss, self.confusion, self.unit)
 
 
 def make_tagger_loss(model: WordTagger) -> LossFn[TagBatch]:

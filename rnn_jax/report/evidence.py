@@ -61,19 +61,6 @@ def _check_split(test: Split, names: Sequence[str], trained: Sequence[str], resu
         )
 
 
-def class_rows(confusion: np.ndarray, names: Sequence[str]) -> list[tuple[str, float, float, float, int]]:
-    """Returns name, precision, recall, F1 and number of texts of each class, from counts int[C, C].
-
-    >>> class_rows(np.array([[3, 1], [0, 4]]), ["dull", "fine"])[0]
-    ('dull', 1.0, 0.75, 0.8571428571428571, 4)
-    """
-    right, said, real = np.diag(confusion), confusion.sum(axis=0), confusion.sum(axis=1)
-    precision, recall = right / np.maximum(said, 1), right / np.maximum(real, 1)
-    f1 = 2 * right / np.maximum(said + real, 1)
-    columns = (precision.tolist(), recall.tolist(), f1.tolist(), real.tolist())
-    return list(zip(names, *columns, strict=True))
-
-
 def threshold_curves(evidence: Evidence, names: Sequence[str]) -> tuple[list[Curve], list[Curve]]:
     """Returns the ROC and the precision-recall curves, with their areas in the names.
 

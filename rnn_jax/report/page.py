@@ -11,12 +11,12 @@ from rnn_jax.checkpoints.workdir import CLASSIFY, METRICS, RESULTS
 from rnn_jax.errors import InputError, require
 from rnn_jax.files import path_of, read_text, replacing
 from rnn_jax.inference.predictor import Predictor, load
+from rnn_jax.models.losses import class_scores
 from rnn_jax.report.charts import Curve, bar_chart, line_chart
 from rnn_jax.report.evidence import (
     accuracy_by_length,
     calibration,
     certain_mistakes,
-    class_rows,
     read_evidence,
     threshold_curves,
 )
@@ -65,7 +65,7 @@ def _contents(workdir: Path, results: dict[str, Any], predictor: Predictor) -> d
         "machine": {key: results[key] for key in ("device", "processor") if key in results},
         "config": json.dumps(predictor.config.to_dict(), indent=2, ensure_ascii=False, default=str),
         "curves": learning_curves(workdir / METRICS),
-        "classes": class_rows(confusion, names),
+        "classes": class_scores(confusion, names),
         "matrix": confusion.tolist() if len(names) <= MOST_IN_MATRIX else None,
         "pairs": common_mistakes(confusion, names),
         "names": names,

@@ -12,12 +12,12 @@ from rnn_jax.distributed.broadcast import say
 from rnn_jax.distributed.data_parallel import batch_mesh, check_rows, own_rows
 from rnn_jax.errors import require
 from rnn_jax.inference.tagger import check_seqeval, load_tagger, span_scores
+from rnn_jax.models.losses import class_scores
 from rnn_jax.models.tagger import (
     TagMetrics,
     build_tagger,
     make_tagger_loss,
     make_tagger_measure,
-    tag_scores,
 )
 from rnn_jax.settings import TAGGER, TAGGER_LEAST
 from rnn_jax.training.initialisation import WORD2VEC
@@ -59,8 +59,8 @@ def load_tagger_data(config: ConfigDict, cache: Path) -> TaggedData:
 
 def tagger_network(config: ConfigDict, data: TaggedData) -> Network:
     """Returns the tagger of `config.model`, its loss and its measure."""
-    letters = len(data.spelling.letters) + 2
-    model = build_tagger(data.tokenizer.vocab_size, letters, len(data.tag_names), **config.model)
+    sizes = data.tokenizer.vocab_size, data.spelling.letter_count, len(data.tag_names)
+    model = build_tagger(*sizes, **config.model)
     loss, measure = make_tagger_loss(model), make_tagger_measure(model)
     return Network(model, loss, measure, regularisers=averaging(config))
 
@@ -77,7 +77,7 @@ def report_tagger(workdir: Path, test: TagMetrics, data: TaggedData) -> Results:
     """
     confusion = np.asarray(test.confusion)
     draw_confusion_matrix(workdir / CONFUSION_MATRIX, confusion, data.tag_names)
-    details: Results = {"tags": tag_scores(confusion, data.tag_names)}
+    details: Results = {"tags": class_scores(confusion, data.tag_names)}
     if scheme := span_scheme(data.tag_names):
         found = load_tagger(workdir).predict([row.words for row in data.test_sentences]).tags
         details["spans"] = span_scores([row.tags for row in data.test_sentences], found, scheme)

@@ -85,7 +85,7 @@ def make_tagger_run(workdir, sentences, tag_names, accuracies=(0.5, 0.9), **mode
     config.model.cell = "simple"
     config.model.update(model_changes)
     spelling = train_spelling(sentences, 50, config.text.lowercase, config.text.letters)
-    sizes = spelling.tokenizer.vocab_size, len(spelling.letters) + 2, len(tag_names)
+    sizes = spelling.tokenizer.vocab_size, spelling.letter_count, len(tag_names)
     init = init_of(build_tagger, sizes, tuple(config.model.items()))
     with open_workdir(workdir, config.to_dict()):
         save_task(workdir, spelling.tokenizer, tag_names=tag_names, letters=spelling.letters, buckets=(4, 8))

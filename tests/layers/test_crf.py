@@ -169,3 +169,14 @@ def test_the_gradient_compiles_with_the_flags_that_training_sets():
     """A process of its own: with gathers in the place of products XLA's compiler ended the process."""
     environment = os.environ | {"XLA_FLAGS": FUSION}
     subprocess.run([sys.executable, "-c", AS_TRAINING_COMPILES], check=True, env=environment, cwd=ROOT)
+
+
+def test_lengths_are_clamped_and_may_be_a_list():
+    rng = np.random.default_rng(0)
+    scores, tags = rng.normal(size=(2, 3, TAGS)).astype(np.float32), rng.integers(0, TAGS, (2, 3))
+    variables = CRF_OF.init(jax.random.key(0), scores, tags)
+    for lengths, clamped in (([9, 3], [3, 3]), ([-2, 1], [0, 1])):
+        found, expected = (
+            CRF_OF.apply(variables, scores, tags, each) for each in (lengths, np.array(clamped))
+        )
+        np.testing.assert_array_equal(found, expected)

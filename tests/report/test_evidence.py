@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_fscore_support
 
-from rnn_jax.report.evidence import Evidence, accuracy_by_length, calibration, class_rows, threshold_curves
+from rnn_jax.models.losses import class_scores
+from rnn_jax.report.evidence import Evidence, accuracy_by_length, calibration, threshold_curves
 
 
 def evidence_of(labels, probabilities, lengths=None):
@@ -16,8 +17,8 @@ def test_rows_of_the_classes_are_those_of_scikit_learn():
     confusion = np.array([[5, 2, 0], [1, 0, 3], [0, 0, 0]])
     pairs = [(r, c) for (r, c), count in np.ndenumerate(confusion) for _ in range(count)]
     wanted = precision_recall_fscore_support(*zip(*pairs, strict=True), labels=range(3), zero_division=0)
-    rows = class_rows(confusion, ["a", "b", "c"])
-    np.testing.assert_allclose([row[1:] for row in rows], np.transpose(wanted))
+    rows = class_scores(confusion, ["a", "b", "c"]).values()
+    np.testing.assert_allclose([list(row.values()) for row in rows], np.transpose(wanted))
 
 
 def test_calibration_error_counted_by_hand():
