@@ -233,7 +233,7 @@ def serve(options: argparse.Namespace) -> None:
     from rnn_jax.serving import Limits, serve_model
 
     limits = Limits(**{name: getattr(options, name) for name in SERVE_SETTINGS}).check()
-    predictor = load(options.workdir, options.which, options.fallback)
+    predictor = load_classifier(options.workdir, options.which, options.fallback)
     serve_model(predictor, options.host, options.port, limits)
 
 
@@ -241,7 +241,7 @@ def push(options: argparse.Namespace) -> None:
     """Puts a trained model on the Hugging Face hub."""
     folder = local_folder(options.workdir)
     about = About(options.license, options.language, options.dataset).check()
-    loader = load_language_model if settings_of_run(folder).task == LANGUAGE else load
+    loader = load_language_model if settings_of_run(folder).task == LANGUAGE else load_classifier
     model = loader(folder, options.which, options.fallback)
     print(f"{push_model(model, options.repository, about, options.private)} is step {model.step}")
 
