@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -20,6 +20,7 @@ from rnn_jax.inference.attribution import Attribution, attribute_words
 from rnn_jax.inference.stream import Steps, Stream, make_steps
 from rnn_jax.models.classifier import TextClassifier, build_classifier
 from rnn_jax.models.losses import Metrics, batch_metrics, class_log_probabilities
+from rnn_jax.models.scores import class_scores
 from rnn_jax.trees import Params
 
 CLASSIFIER_KEYS = ("model.cell", "text.max_length", "text.truncate", "batch.size")
@@ -39,6 +40,24 @@ class Prediction(NamedTuple):
 
     labels: list[str]
     probabilities: np.ndarray
+
+
+class Evaluation(NamedTuple):
+    """What `Predictor.evaluate` finds on n labelled texts.
+
+    Attributes:
+      loss: float32[], the summed cross-entropy, in nats.
+      confusion: float32[C, C]; `confusion[i, j]` counts the examples of label i that are predicted as j.
+      scores: as `rnn_jax.models.scores.class_scores` describes them.
+    """
+
+    loss: np.ndarray
+    confusion: np.ndarray
+    scores: dict[str, Any]
+
+    def summary(self) -> dict[str, float]:
+        """Returns the mean loss, the accuracy and the number of examples."""
+        return Metrics(self.loss, self.confusion).summary()  # type: ignore[arg-type]  # numpy's arrays
 
 
 class Predictor:
@@ -95,24 +114,40 @@ class Predictor:
             probabilities[batch.rows[:count]] = np.exp(class_log_probabilities(logits))[:count]
         return Prediction([self.label_names[index] for index in probabilities.argmax(axis=1)], probabilities)
 
-    def evaluate(self, texts: Sequence[str], labels: Sequence[int] | np.ndarray) -> Metrics:
-        """Returns the summed loss and the confusion counts; `.summary()` has the mean loss and the accuracy.
+    def evaluate(self, texts: Sequence[str], labels: Sequence[object] | np.ndarray) -> Evaluation:
+        """Returns the summed loss, the confusion counts and the scores, from one pass over the texts.
+
+        `.summary()` has the mean loss, the accuracy and the number of examples.
 
         Args:
           texts: n strings, at least one.
-          labels: int[n], positions in `label_names`; `label_positions` makes them of a label column.
+          labels: n positions in `label_names`, or n strings: names or values of the labels;
+            `label_positions` makes positions of any label column.
 
         Raises:
-          InputError: no texts, not one label for each, or a label that is no position.
+          InputError: no texts, not one label for each, or a label that is no position and no known name.
         """
+        named = [label for label in labels if isinstance(label, str)]
+        if named and len(named) == len(labels):
+            known = self.label_values if set(named) <= set(self.label_values) else self.label_names
+            labels = positions(named, known, "to evaluate on")
         classes = range(len(self.label_names))
         require(len(texts) > 0, "there are no texts to evaluate on")
         require(len(texts) == len(labels), f"there are {len(texts)} texts and {len(labels)} labels")
         wrong = [label for label in np.asarray(labels).tolist() if label not in classes]
         require(not wrong, f"labels {wrong[:20]} are no positions in label_names, 0 to {classes[-1]}")
         labels = np.asarray(labels, dtype=np.int32)
-        parts = [batch_metrics(logits, batch) for batch, logits in self._logits(texts, labels)]
-        return Metrics(*(np.sum(field, axis=0) for field in zip(*parts, strict=True)))
+        parts, probabilities = [], np.zeros((len(texts), len(classes)), np.float32)
+        for batch, logits in self._logits(texts, labels):
+            parts.append(batch_metrics(logits, batch))
+            count = int(batch.weights.sum())
+            probabilities[batch.rows[:count]] = np.exp(class_log_probabilities(logits))[:count]
+        sums = Metrics(*(np.sum(field, axis=0) for field in zip(*parts, strict=True)))
+        return Evaluation(
+            np.asarray(sums.loss),
+            np.asarray(sums.confusion),
+            class_scores(probabilities, labels, self.label_names),
+        )
 
     def stream(self) -> Stream:
         """Returns a new stream: `stream.feed(piece)` reads on and gives the probabilities after each word.

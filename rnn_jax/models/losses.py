@@ -145,7 +145,9 @@ def batch_metrics(logits: jax.Array, batch: Batch, smoothing: float = 0.0) -> Me
     return Metrics((losses_B * batch.weights).sum(), true_BC.T @ predicted_BC)
 
 
-def make_classifier_loss(apply_fn: Callable[..., jax.Array], smoothing: float = 0.0) -> LossFn[Batch]:
+def make_classifier_loss(
+    apply_fn: Callable[..., jax.Array], smoothing: float = 0.0, class_weights: np.ndarray | None = None
+) -> LossFn[Batch]:
     """Returns the loss of a classifier: the cross-entropy of `batch_metrics`, summed over the real examples.
 
     `loss_fn(..., perturbation=change)` adds float32[B, T, E] to the embedded words, as an adversary does. The
@@ -156,6 +158,9 @@ def make_classifier_loss(apply_fn: Callable[..., jax.Array], smoothing: float = 
         TextClassifier. It gets `deterministic=False`, the rng "dropout", and `perturbation` where there is
         one.
       smoothing: the share of each target that is spread evenly over all classes, from 0 to below 1.
+      class_weights: float[C] above 0, factors of the loss by label. The count is still the number of real
+        examples, as in Keras: divided by the sum of the factors, as in torch, most batches have no example
+        of a rare class and weigh too much. The metrics stay unweighted. None is 1 for all.
 
     >>> import jax, jax.numpy as jnp, numpy as np
     >>> from rnn_jax.data import Batches
@@ -180,6 +185,10 @@ def make_classifier_loss(apply_fn: Callable[..., jax.Array], smoothing: float = 
             **changed,
         )
         metrics = batch_metrics(logits, batch, smoothing)
+        if class_weights is not None:
+            weights = batch.weights * jnp.asarray(class_weights, jnp.float32)[batch.labels]
+            weighted = batch_metrics(logits, batch._replace(weights=weights), smoothing)
+            return weighted.loss, (metrics, jnp.asarray(batch.weights).sum(), carry)
         return metrics.loss, (metrics, jnp.asarray(batch.weights).sum(), carry)
 
     return loss_fn
