@@ -67,13 +67,9 @@ class Metrics(NamedTuple):
 
     def summary(self) -> dict[str, float]:
         """Returns the mean loss, the accuracy and the number of examples."""
-        count = float(np.sum(self.confusion))
-        hits = float(np.trace(np.asarray(self.confusion)))
-        return {
-            "loss": float(self.loss) / max(count, 1.0),
-            "accuracy": hits / max(count, 1.0),
-            "examples": int(count),
-        }
+        count, hits = float(np.sum(self.confusion)), float(np.trace(np.asarray(self.confusion)))
+        loss, accuracy = float(self.loss) / max(count, 1.0), hits / max(count, 1.0)
+        return {"loss": loss, "accuracy": accuracy, "examples": int(count)}
 
 
 class LossFn(Protocol[BatchIn]):
@@ -176,20 +172,13 @@ def make_classifier_loss(
         params: Params, carry: Carry, batch: Batch, key: jax.Array, perturbation: jax.Array | None = None
     ) -> tuple[jax.Array, tuple[Metrics, jax.Array, Carry]]:
         changed = {} if perturbation is None else {"perturbation": perturbation}
-        logits = apply_fn(
-            {"params": params},
-            batch.token_ids,
-            batch.lengths,
-            deterministic=False,
-            rngs={"dropout": key},
-            **changed,
-        )
-        metrics = batch_metrics(logits, batch, smoothing)
+        options = {"deterministic": False, "rngs": {"dropout": key}, **changed}
+        logits = apply_fn({"params": params}, batch.token_ids, batch.lengths, **options)
+        metrics = weighted = batch_metrics(logits, batch, smoothing)
         if class_weights is not None:
             weights = batch.weights * jnp.asarray(class_weights, jnp.float32)[batch.labels]
             weighted = batch_metrics(logits, batch._replace(weights=weights), smoothing)
-            return weighted.loss, (metrics, jnp.asarray(batch.weights).sum(), carry)
-        return metrics.loss, (metrics, jnp.asarray(batch.weights).sum(), carry)
+        return weighted.loss, (metrics, jnp.asarray(batch.weights).sum(), carry)
 
     return loss_fn
 

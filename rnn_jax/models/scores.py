@@ -102,11 +102,14 @@ def class_scores(probabilities: np.ndarray, labels: np.ndarray, names: Sequence[
         "average_precision": over_classes(metrics.average_precision_score),
         "log_loss": float(metrics.log_loss(labels, exact, labels=every)),
         "calibration_error": calibration_error(probabilities, labels),
-        "classes": [
-            {"label": name, "precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)}
-            for name, p, r, f, n in zip(names, *parts, strict=True)
-        ],
+        "classes": [row_of_class(*row) for row in zip(names, *parts, strict=True)],
     }
+
+
+def row_of_class(label: str, precision: float, recall: float, f1: float, support: int) -> Scores:
+    """Returns the scores of one class as JSON values."""
+    values = {"precision": float(precision), "recall": float(recall), "f1": float(f1)}
+    return {"label": label, **values, "support": int(support)}
 
 
 def printable(name: str) -> str:

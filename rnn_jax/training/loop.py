@@ -75,20 +75,16 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> Results:
                 with clock("train"):
                     state = run.settle(state)
                 with clock("eval"):
-                    used = exchange(state)
-                    found = run.evaluate(used.params, data.validation)
-                metrics, monitored = found.summary(), run.network.monitor(found)
-                meter.evaluated(step, metrics | {k: v for k, v in monitored.items() if k != "monitor"})
-                evaluations.append({"step": step, **metrics, **monitored, "seconds": dict(clock.seconds)})
+                    metrics = run.validate((used := exchange(state)).params, data.validation)
+                meter.evaluated(step, metrics)
+                evaluations.append({"step": step, **metrics, "seconds": dict(clock.seconds)})
                 shared.save(used, evaluations)
             best = shared.best()
             with clock("eval"):
                 chosen = shared.restore_params(best, state.params)
-                test, scores = run.evaluate(chosen, data.test), run.score(chosen, data.test)
-            if run.network.scoring and scores:
-                journal.say(f"test split, best checkpoint:\n{run.network.scoring.table(scores)}")
-        measured = measurements(run, state, data, clock, evaluations, best, test.unit)
-        measured |= {"resumed_at": start, "seed": config.seed} | ({"scores": scores} if scores else {})
+                test, scores = run.evaluate(chosen, data.test), run.score(chosen, data.test, journal.say)
+        measured = measurements(run, state, data, clock, evaluations, best, test.unit) | scores
+        measured |= {"resumed_at": start, "seed": config.seed}
         report = partial(task.report, workdir, test, data)
         return on_process_zero(lambda: write_report(workdir, test, report(), journal.history, measured))
 

@@ -191,13 +191,20 @@ class Run(NamedTuple):
         """Returns the sums of a split's metrics, every example counted once."""
         return evaluate(self.eval_step, params, split.in_order(), self.carry)
 
-    def score(self, params: Params, split: BatchSource[Tree]) -> Results:
-        """Returns the scores of a split, from one pass of outputs; {} for a network without scores."""
+    def validate(self, params: Params, split: BatchSource[Tree]) -> Results:
+        """Returns the means of a split's metrics, and what the network's monitor adds to them."""
+        metrics = self.evaluate(params, split)
+        return metrics.summary() | self.network.monitor(metrics)
+
+    def score(self, params: Params, split: BatchSource[Tree], say: Say) -> Results:
+        """Returns the test split's "scores", and says them; {} for a network without scores."""
         scoring, mesh = self.network.scoring, self.trainer.mesh
         if scoring is None:
             return {}
         step = CompiledByShape(make_output_step(scoring.outputs, mesh), mesh)
-        return scoring.scores(*outputs_in_order(step, params, split.in_order()))
+        scores = scoring.scores(*outputs_in_order(step, params, split.in_order()))
+        say(f"test split, best checkpoint:\n{scoring.table(scores)}")
+        return {"scores": scores}
 
 
 def results_of(config: ConfigDict, workdir: Path, measures: Sequence[str]) -> Results | None:
