@@ -144,10 +144,15 @@ def test_evaluation_needs_texts_and_a_label_for_each(predictor):
         predictor.evaluate(TEXTS, [1])
 
 
-@pytest.mark.parametrize("labels", [[0, 1, 2, 0, 1], [0, 1, -1, 0, 1], [0.5] * 5, ["negative"] * 5])
+@pytest.mark.parametrize("labels", [[0, 1, 2, 0, 1], [0, 1, -1, 0, 1], [0.5] * 5, ["negative", 1, 1, 1, 1]])
 def test_labels_that_are_no_positions_are_refused(predictor, labels):
     with pytest.raises(InputError, match=r"are no positions in label_names, 0 to 1"):
         predictor.evaluate(TEXTS, labels)
+
+
+def test_labels_may_be_names(predictor):
+    by_name = predictor.evaluate(TEXTS, ["positive", "negative", "negative", "positive", "negative"])
+    assert by_name.scores == predictor.evaluate(TEXTS, [1, 0, 0, 1, 0]).scores
 
 
 def params_folder(workdir, step):
