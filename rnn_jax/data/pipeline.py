@@ -5,6 +5,7 @@ the protocol RunData, so that training knows no kind of data.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -71,7 +72,7 @@ class Data(NamedTuple):
     """A classifier's data, as `load_data` returns it.
 
     Attributes:
-      train, validation, test: the batches of each split.
+      train, validation, test: the batches of each split. Without a test split, `test` is `validation`.
       tokenizer: what turned the texts into word ids.
       corpus: the splits as texts and labels.
       texts: returns the texts that the vocabulary was chosen from; a larger corpus is read again.
@@ -83,7 +84,7 @@ class Data(NamedTuple):
     >>> names = {"source": str(folder / "reviews.csv"), "text_column": "text", "label_column": "label"}
     >>> corpus = names | {"label_names": (), "validation_share": 0.1, "test_share": 0.1, "split_seed": 0}
     >>> text = {"vocab_size": 50, "lowercase": True, "strip_html": True, "vocabulary_source": ""}
-    >>> text |= {"max_length": 16, "train_length": 0, "truncate": "tail"}
+    >>> text |= {"max_length": 16, "train_length": 0, "truncate": "tail", "fill_vocabulary": False}
     >>> data = load_data(corpus, text, batch_size=8, buckets=1, cache=folder)
     >>> data.train.steps_per_epoch, data.train.shapes, data.label_names
     (4, [(8, 16)], ('0', '1'))
@@ -112,6 +113,11 @@ class Data(NamedTuple):
         """int[V]: how often each word occurs in the training texts, as they are cut."""
         return np.bincount(np.concatenate(self.train.examples), minlength=self.tokenizer.vocab_size)
 
+    @property
+    def tested(self) -> bool:
+        """Whether there is a test split."""
+        return self.test is not self.validation
+
     def digest(self) -> str:
         """Returns a digest that is equal where the texts, the labels and the vocabulary are equal."""
         arrays = [
@@ -123,8 +129,9 @@ class Data(NamedTuple):
     def describe(self) -> str:
         """Returns two lines for the log."""
         train, validation, test = (len(split.examples) for split in (self.train, self.validation, self.test))
+        tested = f"{test:,} test" if self.tested else "no test, so that validation is measured at the end"
         return (
-            f"texts: {train:,} train, {validation:,} validation, {test:,} test "
+            f"texts: {train:,} train, {validation:,} validation, {tested} "
             f"({self.corpus.dropped:,} dropped that stood in two); labels: {', '.join(self.label_names)}; "
             f"vocabulary: {self.tokenizer.vocab_size:,}\n"
             f"shapes [batch, time]: {self.train.shapes}; padding waste {self.train.padding_waste:.1%}"
@@ -189,8 +196,8 @@ def load_data(
     Args:
       corpus: `config.data`, the arguments of `load_corpus`.
       text: `config.text`: the arguments of `Tokenizer.train`; max_length and truncate, as `truncate` takes
-        them; train_length, the most words of a text to train on, 0 for max_length; and vocabulary_source,
-        the source to choose the words from, "" for the training split.
+        them; train_length, the most words of a text to train on, 0 for max_length; vocabulary_source, the
+        source to choose the words from, "" for the training split; fill_vocabulary, to add unused ones.
       batch_size, buckets: B, and the number of padded lengths of texts to train on; longer ones get two more.
       cache: the folder that keeps the encoded texts for the next run.
       share: the rows of each batch that are wanted, as in `Batches`.
@@ -199,22 +206,22 @@ def load_data(
       InputError: as `load_corpus`, `Tokenizer.train`, `truncate`, `bucket_lengths` and `Batches` do.
     """
     loaded = load_corpus(**corpus)
-    splits = {"train": loaded.train, "validation": loaded.validation, "test": loaded.test}
     larger = text["vocabulary_source"]
 
     def texts() -> list[str]:
         return read_texts(larger, corpus["text_column"]) if larger else loaded.train.texts
 
     tokenizer, encoded = encode_splits(
-        {name: split.texts for name, split in splits.items()},
+        {name: split.texts for name, split in loaded.splits.items()},
         texts(),
         **{name: text[name] for name in ("vocab_size", "lowercase", "strip_html")},
         cache=cache,
     )
+    tokenizer = tokenizer.filled(text["vocab_size"]) if text["fill_vocabulary"] else tokenizer
     rows, lengths = cut_and_padded(encoded, text, buckets)
-    batches = {
-        name: Batches(rows[name], split.labels, lengths, batch_size, share) for name, split in splits.items()
-    }
+    make = partial(Batches, buckets=lengths, batch_size=batch_size, share=share)
+    batches = {name: make(rows[name], split.labels) for name, split in loaded.splits.items()}
+    batches.setdefault("test", batches["validation"])
     return Data(**batches, tokenizer=tokenizer, corpus=loaded, texts=texts)
 
 

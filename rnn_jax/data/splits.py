@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rnn_jax.data.sources import HELD_OUT, column_of, read_source, texts_of
+from rnn_jax.data.sources import HELD_OUT, Source, column_of, named, read_source, texts_of
 from rnn_jax.errors import require
 
 UNLABELLED = -1  # how hub datasets mark a row whose label is withheld
@@ -31,7 +31,7 @@ class Corpus(NamedTuple):
     """Three splits that share no text, as `load_corpus` returns them.
 
     Attributes:
-      train, validation, test: texts and labels.
+      train, validation, test: texts and labels. Without a test split, `test` is `validation` itself.
       label_names: the name of each label, by position.
       label_values: what stands for each label in the label column, by position.
       dropped: how many texts were left out because a later split (of train, validation, test) has them too.
@@ -52,9 +52,15 @@ class Corpus(NamedTuple):
     label_values: tuple[int | str | bool, ...]
     dropped: int
 
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits by name; no "test" where that is the validation split."""
+        splits = {"train": self.train, "validation": self.validation}
+        return splits if self.test is self.validation else splits | {"test": self.test}
+
 
 def load_corpus(
-    source: str,
+    source: Source,
     *,
     text_column: str,
     label_column: str,
@@ -72,14 +78,14 @@ def load_corpus(
       text_column, label_column: the names of the two columns. A label is an integer, a string or a boolean.
       label_names: one name a label, in the order of the labels; empty takes the dataset's own or its values.
       validation_share, test_share: the part of the training split, between 0 and 1, to cut where the source
-        has no such split.
+        has no such split. A test_share of 0 cuts none.
       split_seed: of the order in which texts are drawn.
 
     Raises:
       InputError: no such source, column or split; a missing text or label; a share that leaves a split empty.
     """
     parts = {name: data for name, data in read_source(source).items() if name in ("train", *HELD_OUT)}
-    require("train" in parts, f"{source!r} has no split 'train'; name a file, or files, for it")
+    require("train" in parts, f"{named(source)} has no split 'train'; name a file, or files, for it")
     columns = {name: column_of(data, label_column, name) for name, data in parts.items()}
     names, values = _labels(parts["train"].features[label_column], columns["train"], label_names)
     splits = {
@@ -141,6 +147,8 @@ def _separate(splits: dict[str, Split], shares: dict[str, float], seed: int) -> 
     dropped = sum(sizes[name] - len(splits[name].texts) for name in sizes)
     total, rng = len(splits["train"].texts), np.random.default_rng(seed)
     for name in HELD_OUT:
+        if name == "test" and name not in splits and shares[name] == 0:
+            splits[name] = splits["validation"]
         if name not in splits:
             require(0 < shares[name] < 1, f"{name}_share is {shares[name]}; it must be between 0 and 1")
             _require_rows("train", splits["train"])

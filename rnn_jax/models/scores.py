@@ -58,28 +58,66 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int =
     >>> calibration_error(np.array([[0.2, 0.8], [0.2, 0.8]]), np.array([1, 0]))  # sure of 0.8, right in half
     0.3
     """
-    confidence = probabilities.max(axis=1)
-    gaps = (probabilities.argmax(axis=1) == labels) - confidence
-    bin_of = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    return round(float(np.abs(np.bincount(bin_of, gaps, bins)).sum() / len(labels)), 12)
+    confidence, accuracy, counts = calibration(probabilities, labels, bins)
+    return round(float(counts @ np.abs(accuracy - confidence) / len(labels)), 12)
 
 
-def class_scores(probabilities: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> Scores:
+def calibration(
+    probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns mean confidence, accuracy and count of the examples of each bin that has some, from 0 up.
+
+    The arguments are those of `calibration_error`.
+
+    >>> [part.tolist() for part in calibration(np.array([[0.25, 0.75], [0.25, 0.75]]), np.array([1, 0]))]
+    [[0.75], [0.5], [2]]
+    """
+    largest = probabilities.max(axis=1).astype(float)
+    right = probabilities.argmax(axis=1) == labels
+    bin_of = np.clip(np.ceil(largest * bins).astype(int) - 1, 0, bins - 1)
+    counts = np.bincount(bin_of, minlength=bins)
+    used = counts > 0
+    means = [np.bincount(bin_of, of, bins)[used] / counts[used] for of in (largest, right)]
+    return means[0], means[1], counts[used]
+
+
+def class_scores(confusion: np.ndarray, names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Returns precision, recall, F1 and support of each class, 0 where nothing is divided by nothing.
+
+    Args:
+      confusion: [C, C], as in `Metrics` of rnn_jax.models.losses.
+      names: the C classes.
+
+    >>> scores = class_scores(np.array([[3.0, 1.0], [0.0, 0.0]]), ["NOUN", "VERB"])
+    >>> scores["NOUN"]["recall"], scores["VERB"]
+    (0.75, {'precision': 0.0, 'recall': 0.0, 'f1': 0.0, 'support': 0})
+    """
+    counts = np.asarray(confusion, float)
+    precision = np.diag(counts) / np.maximum(counts.sum(0), 1)
+    columns = precision, recall_of_classes(counts), f1_of_classes(counts), counts.sum(1).astype(int)
+    rows = zip(names, *(column.tolist() for column in columns), strict=True)
+    return {
+        name: dict(zip(("precision", "recall", "f1", "support"), row, strict=True)) for name, *row in rows
+    }
+
+
+def classifier_scores(probabilities: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> Scores:
     """Returns what scikit-learn makes of the probabilities of n examples; JSON values by name.
 
     macro_f1, weighted_f1, balanced_accuracy, mcc, log_loss (nats) and calibration_error; roc_auc and
     average_precision, of the second class of two, else the mean over all classes, each against the rest
-    (without classes that no example or each example has; None if there is no other); and under "classes",
-    for each name, precision, recall, f1 and support.
+    (without classes that no example or each example has; None if there is no other); and under "classes"
+    the `class_scores` of each name.
 
     Args:
       probabilities: float[n, C], n at least 1.
       labels: int[n], in [0, C).
       names: of the C classes.
 
-    >>> scores = class_scores(np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), np.array([0, 1, 1]), "ab")
-    >>> scores["roc_auc"], scores["classes"][1]
-    (1.0, {'label': 'b', 'precision': 1.0, 'recall': 0.5, 'f1': 0.6666666666666666, 'support': 2})
+    >>> probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
+    >>> scores = classifier_scores(probabilities, np.array([0, 1, 1]), "ab")
+    >>> scores["roc_auc"], scores["classes"]["b"]
+    (1.0, {'precision': 1.0, 'recall': 0.5, 'f1': 0.6666666666666666, 'support': 2})
     """
     from sklearn import metrics
 
@@ -88,7 +126,6 @@ def class_scores(probabilities: np.ndarray, labels: np.ndarray, names: Sequence[
     exact /= exact.sum(axis=1, keepdims=True)
     predicted, every = probabilities.argmax(axis=1), list(range(count))
     counts = metrics.confusion_matrix(labels, predicted, labels=every)
-    parts = metrics.precision_recall_fscore_support(labels, predicted, labels=every, zero_division=0)
     one_hot = np.eye(count, dtype=int)[labels]
     ranked = [c for c in (every[1:] if count == 2 else every) if 0 < one_hot[:, c].sum() < len(labels)]
 
@@ -102,14 +139,8 @@ def class_scores(probabilities: np.ndarray, labels: np.ndarray, names: Sequence[
         "average_precision": over_classes(metrics.average_precision_score),
         "log_loss": float(metrics.log_loss(labels, exact, labels=every)),
         "calibration_error": calibration_error(probabilities, labels),
-        "classes": [row_of_class(*row) for row in zip(names, *parts, strict=True)],
+        "classes": class_scores(counts, names),
     }
-
-
-def row_of_class(label: str, precision: float, recall: float, f1: float, support: int) -> Scores:
-    """Returns the scores of one class as JSON values."""
-    values = {"precision": float(precision), "recall": float(recall), "f1": float(f1)}
-    return {"label": label, **values, "support": int(support)}
 
 
 def printable(name: str) -> str:
@@ -120,19 +151,19 @@ def printable(name: str) -> str:
 def table(scores: Mapping[str, Any]) -> str:
     """Returns the scores as lines of text: a row for each class, then the others.
 
-    >>> print(table({"mcc": 0.5, "roc_auc": None, "classes": [
-    ...     {"label": "a", "precision": 1.0, "recall": 0.5, "f1": 0.667, "support": 2}]}))
+    >>> print(table({"mcc": 0.5, "roc_auc": None, "classes": {
+    ...     "a": {"precision": 1.0, "recall": 0.5, "f1": 0.667, "support": 2}}}))
     label  precision  recall     f1  support
     a          1.000   0.500  0.667        2
     mcc 0.500  roc_auc -
     """
     rows = scores["classes"]
-    wide = max(5, *(len(printable(row["label"])) for row in rows))
+    wide = max(5, *(len(printable(name)) for name in rows))
     lines = [f"{'label':<{wide}}  precision  recall     f1  support"]
     lines += [
-        f"{printable(row['label']):<{wide}}  {row['precision']:9.3f}  {row['recall']:6.3f}  "
+        f"{printable(name):<{wide}}  {row['precision']:9.3f}  {row['recall']:6.3f}  "
         f"{row['f1']:5.3f}  {row['support']:7,}"
-        for row in rows[:ROWS]
+        for name, row in list(rows.items())[:ROWS]
     ]
     if len(rows) > ROWS:
         lines.append(f"... {len(rows) - ROWS} more in results.json")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from rnn_jax.models.scores import FROM_COUNTS, calibration_error, class_scores, table
+from rnn_jax.models.scores import FROM_COUNTS, calibration, calibration_error, classifier_scores, table
 
 BY_SKLEARN = {
     "accuracy": metrics.accuracy_score,
@@ -35,24 +35,26 @@ def test_what_a_monitor_makes_of_counts_is_what_scikit_learn_makes_of_labels(nam
 
 def test_scores_of_two_and_of_many_classes_are_scikit_learns():
     probabilities, labels = drawn(2)
-    scores = class_scores(probabilities, labels, ["no", "yes"])
+    scores = classifier_scores(probabilities, labels, ["no", "yes"])
     assert scores["roc_auc"] == pytest.approx(metrics.roc_auc_score(labels, probabilities[:, 1]))
     precise = metrics.average_precision_score(labels, probabilities[:, 1])
     assert scores["average_precision"] == pytest.approx(precise)
     probabilities, labels = drawn(4)
-    scores = class_scores(probabilities, labels, list("abcd"))
+    scores = classifier_scores(probabilities, labels, list("abcd"))
     exact = probabilities.astype(float) / probabilities.astype(float).sum(1, keepdims=True)
     assert scores["roc_auc"] == pytest.approx(metrics.roc_auc_score(labels, exact, multi_class="ovr"))
     assert scores["log_loss"] == pytest.approx(-np.log(exact[np.arange(60), labels]).mean())
-    assert [row["support"] for row in scores["classes"]] == np.bincount(labels).tolist()
+    assert [row["support"] for row in scores["classes"].values()] == np.bincount(labels).tolist()
 
 
 def test_a_split_of_one_class_has_scores_and_none_where_nothing_can_be_ranked():
-    scores = class_scores(np.array([[0.9, 0.1], [0.2, 0.8]], np.float32), np.zeros(2, int), ["no", "yes"])
+    scores = classifier_scores(
+        np.array([[0.9, 0.1], [0.2, 0.8]], np.float32), np.zeros(2, int), ["no", "yes"]
+    )
     assert scores["roc_auc"] is None
     assert scores["average_precision"] is None
-    assert scores["classes"][0]["recall"] == 0.5
-    assert scores["classes"][1]["support"] == 0
+    assert scores["classes"]["no"]["recall"] == 0.5
+    assert scores["classes"]["yes"]["support"] == 0
     assert "roc_auc -" in table(scores)
 
 
@@ -60,12 +62,14 @@ def test_calibration_error_is_the_gap_of_each_bin_by_its_share():
     probabilities = np.array([[0.95, 0.05]] * 4 + [[0.41, 0.59]] * 2)
     labels = np.array([0, 0, 0, 1, 1, 1])
     assert calibration_error(probabilities, labels) == pytest.approx((4 * 0.20 + 2 * 0.41) / 6)
+    confidence, accuracy, counts = calibration(probabilities, labels)
+    np.testing.assert_allclose([confidence, accuracy, counts], [[0.59, 0.95], [1, 0.75], [2, 4]])
     assert calibration_error(np.eye(2), np.arange(2)) == 0
 
 
 def test_the_table_has_a_row_a_class_and_prints_no_control_characters():
     probabilities, labels = drawn(3)
-    lines = table(class_scores(probabilities, labels, ["a\x1b[31m", "b\n", "c"])).split("\n")
+    lines = table(classifier_scores(probabilities, labels, ["a\x1b[31m", "b\n", "c"])).split("\n")
     assert len(lines) == 5
     assert all(line.isprintable() for line in lines)
 

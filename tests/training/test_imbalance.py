@@ -44,9 +44,7 @@ def rare(source):
 
 
 @pytest.fixture(scope="module")
-def run(
-    tmp_path_factory,
-):
+def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("rare")
     config = rare(folder / "data")
     return folder / "run", train_and_evaluate(config, folder / "run")
@@ -54,8 +52,7 @@ def run(
 
 @pytest.mark.slow
 def test_with_weights_the_minority_of_99_to_1_is_found(run):
-    rare_class, _ = run[1]["scores"]["classes"]
-    assert rare_class["label"] == "rare"
+    rare_class = run[1]["scores"]["classes"]["rare"]
     assert rare_class["support"] == 20
     assert rare_class["recall"] == 1.0
 
@@ -86,7 +83,9 @@ def test_weights_multiply_the_loss_of_each_class_and_leave_the_count():
     rows = [np.array([5])] * 3
     batch = Batches(rows, np.array([0, 1, 1]), buckets=(2,), batch_size=4)(seed=0, step=0)
     logits = jnp.array([[1.0, -1.0]] * 4)
-    loss_fn = make_classifier_loss(lambda variables, *_, **__: variables["params"], 0.0, np.array([3.0, 0.5]))
+    loss_fn = make_classifier_loss(
+        lambda variables, *_, **__: variables["params"], class_weights=np.array([3.0, 0.5])
+    )
     total, (metrics, count, _) = loss_fn(logits, (), batch, jax.random.key(0))
     easy, hard = -np.log(1 / (1 + np.exp(-2))), -np.log(1 / (1 + np.exp(2)))
     assert float(total) == pytest.approx(3 * easy + 2 * 0.5 * hard, rel=1e-5)
