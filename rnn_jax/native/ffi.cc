@@ -1,0 +1,185 @@
+// The two functions as XLA's custom calls: sizes are checked, rows are shared among XLA's own threads.
+#include <algorithm>
+#include <atomic>
+#include <initializer_list>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "processors.h"
+#include "xla/ffi/api/ffi.h"
+
+namespace {
+
+using namespace rnn_jax;
+namespace ffi = xla::ffi;
+using Floats = ffi::Buffer<ffi::F32>;
+using Bools = ffi::Buffer<ffi::PRED>;
+using NewFloats = ffi::ResultBuffer<ffi::F32>;
+
+const Kernels& kernels() {
+  static const Kernels found = [] {
+#if RNN_X86
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+      return avx512_kernels();
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return avx2_kernels();
+#endif
+    return portable_kernels();
+  }();
+  return found;
+}
+
+// Tasks are claimed one by one: the calling thread works through them, and threads of the pool that are free
+// help. So a call ends although every thread of the pool waits in a call of its own.
+struct Work {
+  const std::function<void(int64_t)>& task;
+  const int64_t count;
+  std::atomic<int64_t> next{0};
+  int64_t done = 0;
+  std::mutex mutex;
+  std::condition_variable finished;
+  Work(const std::function<void(int64_t)>& task, int64_t count) : task(task), count(count) {}
+
+  void help() {
+    int64_t ended = 0;
+    for (int64_t i; (i = next.fetch_add(1)) < count; ended++) task(i);
+    if (!ended) return;
+    std::lock_guard<std::mutex> lock(mutex);
+    if ((done += ended) == count) finished.notify_all();
+  }
+};
+
+void share(ffi::ThreadPool& pool, int64_t threads, int64_t count, const std::function<void(int64_t)>& task) {
+  auto work = std::make_shared<Work>(task, count);
+  for (int64_t i = 1; i < std::min(threads, count); i++) pool.Schedule([work] { work->help(); });
+  work->help();
+  std::unique_lock<std::mutex> lock(work->mutex);
+  work->finished.wait(lock, [&] { return work->done == count; });
+}
+
+template <class Buffer>
+auto data_or_null(Buffer& buffer) -> decltype(buffer.typed_data()) {
+  return buffer.element_count() ? buffer.typed_data() : nullptr;
+}
+
+// Collects what does not fit: every size is checked before a pointer moves.
+struct Checks {
+  std::string wrong;
+  template <class Dimensions>
+  void shape(const char* name, Dimensions found, std::initializer_list<int64_t> expected) {
+    if (std::equal(found.begin(), found.end(), expected.begin(), expected.end())) return;
+    wrong += std::string(wrong.empty() ? "" : "; ") + name + " has a shape that does not fit";
+  }
+  template <class Dimensions>  // a vector of size 0 stands for an array that is absent
+  void optional(const char* name, Dimensions found, std::initializer_list<int64_t> expected) {
+    if (found.size() == 1 && found[0] == 0) return;
+    shape(name, found, expected);
+  }
+};
+
+ffi::ErrorOr<Layer> layer_of(Checks& checks, int64_t kind, bool reverse, Floats x, Floats kernel, Floats recurrent,
+                             Floats bias, Floats extra, Floats first_c, Floats first_h, Floats mask, Bools valid) {
+  if (kind < 0 || kind > 2) return ffi::Unexpected(ffi::Error::InvalidArgument("unknown kind of cell"));
+  if (x.dimensions().size() != 3 || first_h.dimensions().size() != 2)
+    return ffi::Unexpected(ffi::Error::InvalidArgument("x must be [T, B, E] and h [B, H]"));
+  const int64_t T = x.dimensions()[0], B = x.dimensions()[1], E = x.dimensions()[2], H = first_h.dimensions()[1];
+  const int64_t G = gates_of(Kind(kind));
+  checks.shape("kernel", kernel.dimensions(), {E, G * H});
+  checks.shape("recurrent", recurrent.dimensions(), {H, G * H});
+  checks.shape("bias", bias.dimensions(), {G * H});
+  checks.shape("h", first_h.dimensions(), {B, H});
+  if (Kind(kind) == Kind::lstm) checks.shape("c", first_c.dimensions(), {B, H});
+  if (Kind(kind) == Kind::gru) checks.shape("extra", extra.dimensions(), {H});
+  checks.optional("hidden_mask", mask.dimensions(), {B, H});
+  checks.optional("valid", valid.dimensions(), {T, B});
+  if (H < 1) return ffi::Unexpected(ffi::Error::InvalidArgument("H must be at least 1"));
+  return Layer{Kind(kind), T, B, E, H, reverse, x.typed_data(), kernel.typed_data(), recurrent.typed_data(),
+               bias.typed_data(), data_or_null(extra), data_or_null(first_c), first_h.typed_data(),
+               data_or_null(mask), reinterpret_cast<const uint8_t*>(data_or_null(valid))};
+}
+
+int64_t parts_of(const Layer& layer, int64_t threads) {
+  return std::max<int64_t>(1, std::min(threads, layer.batch));
+}
+
+ffi::Error Forward_(ffi::ThreadPool pool, int64_t kind, bool reverse, int64_t threads, Floats x, Floats kernel,
+                    Floats recurrent, Floats bias, Floats extra, Floats first_c, Floats first_h, Floats mask,
+                    Bools valid, NewFloats last_c, NewFloats last_h, NewFloats h, NewFloats c, NewFloats kept) {
+  Checks checks;
+  auto found = layer_of(checks, kind, reverse, x, kernel, recurrent, bias, extra, first_c, first_h, mask, valid);
+  if (!found.has_value()) return found.error();
+  const Layer layer = *found;
+  const int64_t T = layer.steps, B = layer.batch, H = layer.units;
+  if (layer.kind == Kind::lstm) {
+    checks.shape("last c", last_c->dimensions(), {B, H});
+    checks.optional("c of every step", c->dimensions(), {T, B, H});
+  }
+  checks.shape("last h", last_h->dimensions(), {B, H});
+  checks.shape("h of every step", h->dimensions(), {T, B, H});
+  checks.optional("kept", kept->dimensions(), {T, B, kept_of(layer.kind) * H});
+  if (!checks.wrong.empty()) return ffi::Error::InvalidArgument(checks.wrong);
+  const Forward out{data_or_null(*last_c), last_h->typed_data(), h->typed_data(), data_or_null(*c),
+                    data_or_null(*kept)};
+  const int64_t parts = parts_of(layer, threads);
+  kernels().forward(layer, out, parts, [&](int64_t count, const std::function<void(int64_t)>& task) {
+    share(pool, threads, count, task);
+  });
+  return ffi::Error::Success();
+}
+
+ffi::Error Backward_(ffi::ThreadPool pool, int64_t kind, bool reverse, int64_t threads, Floats x, Floats kernel,
+                     Floats recurrent, Floats bias, Floats extra, Floats first_c, Floats first_h, Floats mask,
+                     Bools valid, Floats h, Floats c, Floats kept, Floats last_c_ct, Floats last_h_ct, Floats h_ct,
+                     NewFloats kernel_ct, NewFloats recurrent_ct, NewFloats bias_ct, NewFloats extra_ct,
+                     NewFloats x_ct, NewFloats first_c_ct, NewFloats first_h_ct) {
+  Checks checks;
+  auto found = layer_of(checks, kind, reverse, x, kernel, recurrent, bias, extra, first_c, first_h, mask, valid);
+  if (!found.has_value()) return found.error();
+  const Layer layer = *found;
+  const int64_t T = layer.steps, B = layer.batch, E = layer.inputs, H = layer.units, G = gates_of(layer.kind);
+  if (layer.kind == Kind::lstm) {
+    checks.shape("c of every step", c.dimensions(), {T, B, H});
+    checks.shape("cotangent of c", last_c_ct.dimensions(), {B, H});
+    checks.shape("new cotangent of c", first_c_ct->dimensions(), {B, H});
+  }
+  if (layer.kind == Kind::gru) checks.shape("gradient of extra", extra_ct->dimensions(), {H});
+  checks.shape("h of every step", h.dimensions(), {T, B, H});
+  checks.optional("kept", kept.dimensions(), {T, B, kept_of(layer.kind) * H});
+  checks.shape("cotangent of h", last_h_ct.dimensions(), {B, H});
+  checks.optional("cotangents of h", h_ct.dimensions(), {T, B, H});
+  checks.shape("gradient of kernel", kernel_ct->dimensions(), {E, G * H});
+  checks.shape("gradient of recurrent", recurrent_ct->dimensions(), {H, G * H});
+  checks.shape("gradient of bias", bias_ct->dimensions(), {G * H});
+  checks.shape("new cotangent of h", first_h_ct->dimensions(), {B, H});
+  checks.optional("cotangent of x", x_ct->dimensions(), {T, B, E});
+  if (!checks.wrong.empty()) return ffi::Error::InvalidArgument(checks.wrong);
+  const Backward out{h.typed_data(), data_or_null(c), data_or_null(kept), data_or_null(last_c_ct),
+                     last_h_ct.typed_data(), data_or_null(h_ct), kernel_ct->typed_data(),
+                     recurrent_ct->typed_data(), bias_ct->typed_data(), data_or_null(*extra_ct),
+                     data_or_null(*first_c_ct), first_h_ct->typed_data(), data_or_null(*x_ct)};
+  const int64_t parts = parts_of(layer, threads);
+  kernels().backward(layer, out, parts, [&](int64_t count, const std::function<void(int64_t)>& task) {
+    share(pool, threads, count, task);
+  });
+  return ffi::Error::Success();
+}
+
+#define LAYER_ARGUMENTS \
+  Ctx<ffi::ThreadPool>().Attr<int64_t>("kind").Attr<bool>("reverse").Attr<int64_t>("threads") \
+  .Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>() \
+  .Arg<Floats>().Arg<Bools>()
+
+}  // namespace
+
+#pragma GCC visibility push(default)
+XLA_FFI_DEFINE_HANDLER_SYMBOL(rnn_jax_forward, Forward_,
+                              ffi::Ffi::Bind().LAYER_ARGUMENTS.Ret<Floats>().Ret<Floats>().Ret<Floats>()
+                                  .Ret<Floats>().Ret<Floats>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(rnn_jax_backward, Backward_,
+                              ffi::Ffi::Bind().LAYER_ARGUMENTS.Arg<Floats>().Arg<Floats>().Arg<Floats>()
+                                  .Arg<Floats>().Arg<Floats>().Arg<Floats>().Ret<Floats>().Ret<Floats>()
+                                  .Ret<Floats>().Ret<Floats>().Ret<Floats>().Ret<Floats>().Ret<Floats>());
+
+extern "C" const char* rnn_jax_processor() { return kernels().name; }

@@ -1,0 +1,13 @@
+// What kernels.inc needs, included before a file turns on the instructions of one processor: a function of the
+// standard library that was compiled with them could be called on a processor that lacks them.
+#pragma once
+#include <cstdlib>
+#include <cstring>
+
+#include "recurrence.h"
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define RNN_X86 1
+#else
+#define RNN_X86 0
+#endif

@@ -1,0 +1,73 @@
+// All steps of a recurrent layer on a CPU, forward and backward, as two functions of raw float32 arrays.
+//
+// A layer is run by parts: a part owns rows of the batch for all steps, and waits for no other part. The rows
+// and the order of additions depend on the number of parts alone, so that results have the same bits whichever
+// thread runs a part, and when.
+//
+// Names are those of rnn_jax/layers/fused.py: x W + b + h U, with columns scaled so that one tanh serves every
+// gate. Arrays are time-major and dense. A null pointer is an array that is absent.
+#pragma once
+#include <cstdint>
+#include <functional>
+
+namespace rnn_jax {
+
+enum class Kind : int64_t { simple = 0, lstm = 1, gru = 2 };
+
+constexpr int64_t gates_of(Kind kind) { return kind == Kind::lstm ? 4 : kind == Kind::gru ? 3 : 1; }
+// Arrays [H] that a step keeps for the backward pass: the gates, and (h U + b)_n of a GRU.
+constexpr int64_t kept_of(Kind kind) { return kind == Kind::simple ? 0 : 4; }
+
+struct Layer {
+  Kind kind;
+  int64_t steps, batch, inputs, units;  // T, B, E, H
+  bool reverse;                         // from the last step to the first
+  const float* x;                       // [T, B, E]
+  const float* kernel;                  // W [E, G*H]
+  const float* recurrent;               // U [H, G*H]
+  const float* bias;                    // b [G*H]
+  const float* extra;                   // [H], of a GRU: the bias inside the reset
+  const float* first_c;                 // [B, H], of an LSTM
+  const float* first_h;                 // [B, H]
+  const float* hidden_mask;             // [B, H], times h in h U; null: ones
+  const uint8_t* valid;                 // [T, B]; null: every step
+};
+
+struct Forward {
+  float* last_c;  // [B, H], of an LSTM
+  float* last_h;  // [B, H]
+  float* h;       // [T, B, H]; a step that is padding passes on what it gets
+  float* c;       // [T, B, H], of an LSTM; null: not kept
+  float* kept;    // [T, B, kept_of * H]; null: not kept
+};
+
+struct Backward {
+  const float* h;          // of the forward pass
+  const float* c;          // likewise, of an LSTM
+  const float* kept;       // likewise; null: computed again
+  const float* last_c_ct;  // cotangents [B, H]
+  const float* last_h_ct;
+  const float* h_ct;       // [T, B, H]; null: zero
+  float* kernel_ct;        // [E, G*H]
+  float* recurrent_ct;     // [H, G*H]
+  float* bias_ct;          // [G*H]
+  float* extra_ct;         // [H]
+  float* first_c_ct;       // [B, H]
+  float* first_h_ct;
+  float* x_ct;             // [T, B, E]; null: not wanted
+};
+
+// Runs task(0), ..., task(count - 1), in any order and on any threads, and returns when all are done.
+using Parallel = std::function<void(int64_t count, const std::function<void(int64_t)>& task)>;
+
+struct Kernels {
+  void (*forward)(const Layer&, const Forward&, int64_t parts, const Parallel&);
+  void (*backward)(const Layer&, const Backward&, int64_t parts, const Parallel&);
+  const char* name;
+};
+
+Kernels avx512_kernels();
+Kernels avx2_kernels();
+Kernels portable_kernels();
+
+}  // namespace rnn_jax
