@@ -13,7 +13,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from rnn_jax.data.sources import column_of, read_source, read_texts, texts_of
+from rnn_jax.data.columns import column_of, texts_of
+from rnn_jax.data.sources import read_source, read_texts
 from rnn_jax.data.tables import EmptySourceError
 from rnn_jax.data.tokenizer import Tokenizer
 from rnn_jax.errors import InputError, require

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from rnn_jax.checkpoints.restore import ClassifierTask, read_config, read_task, restored
 from rnn_jax.checkpoints.workdir import CLASSIFY, CONFIG, TASK, TOKENIZER
 from rnn_jax.data.batches import Batch, Batches
-from rnn_jax.data.splits import positions
+from rnn_jax.data.labels import positions
 from rnn_jax.data.tokenizer import Tokenizer, truncate
 from rnn_jax.errors import InputError, choose, require
 from rnn_jax.files import path_of

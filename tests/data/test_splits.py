@@ -8,7 +8,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from rnn_jax.data.splits import Split, _cut, _separate, hold_out, load_corpus, positions
+from rnn_jax.data.labels import positions
+from rnn_jax.data.splits import Split, _cut, _separate, hold_out, load_corpus
 from rnn_jax.errors import InputError
 
 PROPERTY = settings(max_examples=30, derandomize=True, deadline=None)

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from rnn_jax.data.sources import read_source, texts_of
+from rnn_jax.data.columns import texts_of
+from rnn_jax.data.sources import read_source
 from rnn_jax.data.splits import load_corpus
 from rnn_jax.errors import InputError
 from tests.stress import hostile_files as files
