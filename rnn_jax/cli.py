@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rnn_jax.data.columns import column_of, texts_of
+from rnn_jax.data.reading import Reading
 from rnn_jax.data.sources import read_source, read_texts
 from rnn_jax.data.tables import EmptySourceError
 from rnn_jax.data.tokenizer import Tokenizer
@@ -208,7 +209,7 @@ def predict(options: argparse.Namespace) -> None:
 
 def evaluate(options: argparse.Namespace) -> None:
     """Prints accuracy, loss and confusion counts on labelled data."""
-    parts = read_source(options.data)
+    parts = read_source(options.data, _reading(options))
     default = "test" if "test" in parts else next(iter(parts))
     split = options.split or default
     require(split in parts, f"--split is {split!r}; {options.data} has {', '.join(parts)}")
@@ -257,6 +258,10 @@ def sample(options: argparse.Namespace) -> None:
     print(writer.write(options.prompt, **settings))
 
 
+def _reading(options: argparse.Namespace) -> Reading:
+    return Reading(options.column, say=lambda line: print(f"rnn-jax: {line}", file=sys.stderr))
+
+
 def _texts(options: argparse.Namespace) -> list[str]:
     """Returns the texts of the command line, else of --input, else the lines of standard input."""
     require(not (options.texts and options.input), "give texts or --input, not both")
@@ -264,7 +269,7 @@ def _texts(options: argparse.Namespace) -> list[str]:
         return options.texts
     if options.input:
         try:
-            (split, data), *others = read_source(options.input).items()
+            (split, data), *others = read_source(options.input, _reading(options)).items()
         except EmptySourceError:
             return []
         require(not others, f"--input {options.input} has several splits; name one file")

@@ -57,9 +57,10 @@ class Reading(NamedTuple):
 def check_reading(reading: Reading) -> None:
     r"""Raises InputError for a delimiter or an encoding that cannot be.
 
-    >>> check_reading(Reading(encoding="latin-9999"))
+    >>> check_reading(Reading(encoding="latin-9999"))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    rnn_jax.errors.InputError: data.encoding is 'latin-9999', which Python does not know; give 'utf-8', ...
+    ...
+    rnn_jax.errors.InputError: data.encoding is 'latin-9999', which Python does not know; ...
     """
     try:
         b"".decode(reading.encoding or "utf-8")

@@ -27,7 +27,7 @@ from rnn_jax.vectors.readers import (
 )
 
 VECTOR_FORMATS = {".txt": read_text_vectors, ".vec": read_text_vectors, ".bin": read_binary_vectors}
-CACHE_VERSION = 1  # raise it with every change of what is read or stored
+CACHE_VERSION = 2  # raise it with every change of what is read or stored
 
 
 class Vectors(NamedTuple):

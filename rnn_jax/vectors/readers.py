@@ -13,6 +13,7 @@ import itertools
 import re
 import tempfile
 import zipfile
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager
@@ -166,6 +167,8 @@ def read_text_vectors(file: BinaryIO, search: Search) -> None:
     """
     lines = enumerate(iter(functools.partial(file.readline, LONGEST_LINE), b""), 1)
     first = list(itertools.islice(lines, PROBED))
+    if first:  # a byte order mark is no part of the first word
+        first[0] = (1, first[0][1].removeprefix(BOM_UTF8))
     header, dimension = _probe([line for _, line in first], search.source)
     search.dimension = _checked(dimension, search.source)
     starts, words = search.starts, 0
