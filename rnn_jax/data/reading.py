@@ -63,7 +63,7 @@ def check_reading(reading: Reading) -> None:
     rnn_jax.errors.InputError: data.encoding is 'latin-9999', which Python does not know; ...
     """
     try:
-        b"".decode(reading.encoding or "utf-8")
+        b"0000".decode(reading.encoding or "utf-8")  # of nothing, Python looks no name up
         known = True
     except (LookupError, ValueError, UnicodeError):
         known = False

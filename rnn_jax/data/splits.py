@@ -96,6 +96,7 @@ def load_corpus(
         part: data for part, data in read_source(source, reading).items() if part in ("train", *HELD_OUT)
     }
     require("train" in parts, f"{source!r} has no split 'train'; name a file, or files, for it")
+    require_column(parts["train"], text_column, "train")
     columns = _label_columns(parts, label_column, say)
     feature = parts["train"].features.get(require_column(parts["train"], label_column, "train"))
     names, values = label_set(feature, columns["train"], label_names)
