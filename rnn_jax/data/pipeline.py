@@ -21,6 +21,7 @@ from rnn_jax.hashing import digest_of_arrays, digest_of_json
 
 Settings: TypeAlias = Mapping[str, Any]  # a section of a config, or a dict of its keys
 
+SPLITS = ("train", "validation", "test")
 MANY_UNKNOWN = 0.2  # of the words, above which a line warns
 LONGER_BUCKETS = 2  # padded lengths for texts that are longer than those to train on
 
@@ -223,10 +224,8 @@ def load_data(
     Raises:
       InputError: as `load_corpus`, `Tokenizer.train`, `truncate`, `bucket_lengths` and `Batches` do.
     """
-    notes: list[str] = []
-    loaded = load_corpus(**corpus, say=notes.append)
-    splits = {"train": loaded.train, "validation": loaded.validation, "test": loaded.test}
-    larger = text["vocabulary_source"]
+    loaded = load_corpus(**corpus, say=(notes := list[str]()).append)
+    splits, larger = {name: getattr(loaded, name) for name in SPLITS}, text["vocabulary_source"]
 
     def texts() -> list[str]:
         return read_texts(larger, corpus["text_column"]) if larger else loaded.train.texts
@@ -304,8 +303,8 @@ def load_documents(
     (24, 6)
     """
     notes: list[str] = []
-    given = (documents.get(key, "") for key in ("delimiter", "encoding", "name", "revision"))
-    reading = Reading(documents["text_column"], *given, say=notes.append)
+    given = {key: documents.get(key, "") for key in ("delimiter", "encoding", "name", "revision")}
+    reading = Reading(documents["text_column"], **given, say=notes.append)
     read = read_texts(documents["source"], documents["text_column"], reading)
     texts = [text for text in read if text.strip()]
     if len(texts) < len(read):

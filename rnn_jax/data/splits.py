@@ -78,8 +78,7 @@ def load_corpus(
     Two texts are equal if they differ in upper case and spaces alone. Equal texts are all in one split.
 
     Args:
-      source: as in `read_source`: a file, a folder, a name in NAMED_SOURCES, a dataset's name on the hub, or
-        splits in memory.
+      source: as in `read_source`.
       text_column, label_column: the names of the two columns. A label is an integer, a string or a boolean.
       label_names: one name a label, in the order of the labels; empty takes the dataset's own or its values.
       validation_share, test_share: the part of the training split, between 0 and 1, to cut where the source
@@ -92,6 +91,20 @@ def load_corpus(
       InputError: no such source, column or split; a missing label; a share that leaves a split empty.
     """
     reading = Reading(text_column, delimiter, encoding, name, revision, say)
+    splits, names, values = _labelled(source, reading, label_column, label_names)
+    shares = {"validation": validation_share, "test": test_share}
+    separate, dropped = _separate(splits, shares, split_seed)
+    return Corpus(**separate, label_names=names, label_values=tuple(values), dropped=dropped)
+
+
+def _labelled(
+    source: "str | Mapping[str, datasets.Dataset]",
+    reading: Reading,
+    label_column: str,
+    label_names: Sequence[str],
+) -> tuple[dict[str, Split], tuple[str, ...], list]:
+    """Returns the splits that have labels, the label names and what stands for each in the column."""
+    text_column, say = reading.text_column, reading.say
     parts = {
         part: data for part, data in read_source(source, reading).items() if part in ("train", *HELD_OUT)
     }
@@ -100,14 +113,13 @@ def load_corpus(
     columns = _label_columns(parts, label_column, say)
     feature = parts["train"].features.get(require_column(parts["train"], label_column, "train"))
     names, values = label_set(feature, columns["train"], label_names)
-    texts = {part: texts_of(parts[part], text_column, part, _once(say)) for part in columns}
+    hear = _once(say)
+    texts = {part: texts_of(parts[part], text_column, part, hear) for part in columns}
     splits = {part: Split(texts[part], positions(columns[part], values, part)) for part in columns}
     splits["train"] = _with_words(splits["train"], say)
     folded = [fold(text) for split in splits.values() for text in split.texts]
     say_several(folded, np.concatenate([split.labels for split in splits.values()]).tolist(), names, say)
-    shares = {"validation": validation_share, "test": test_share}
-    separate, dropped = _separate(splits, shares, split_seed)
-    return Corpus(**separate, label_names=names, label_values=tuple(values), dropped=dropped)
+    return splits, names, values
 
 
 def _label_columns(
