@@ -21,7 +21,14 @@ ORDER = [
 WINGS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 FILE_BUDGET, FUNCTION_BUDGET, LOOP_BUDGET, PUBLIC_BUDGET = 400, 40, 60, 40
 OVER_BUDGET = dict.fromkeys(  # name: the reason
-    ["build_optimizer", "group_parameters", "make_language_loss", "make_train_step", "transferred"],
+    [
+        "build_optimizer",
+        "group_parameters",
+        "load_documents",
+        "make_language_loss",
+        "make_train_step",
+        "transferred",
+    ],
     "its docstring explains many arguments and has an example; the code is under 35 lines",
 )
 SOURCES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "benchmarks").glob("*.py"), ROOT / "train_loop.py"])
