@@ -4,14 +4,24 @@ Array names end in their dimensions: B batch, T time, E embedding, H hidden unit
 V vocabulary, C classes, L layers. `gates_BG = x_BE @ w_EG` reads as a sentence.
 """
 
+import importlib
 from typing import TYPE_CHECKING
 
-from rnn_jax.inference import Prediction, Predictor, Writer, export_classifier, load, load_language_model
+from rnn_jax.inference import (
+    Prediction,
+    Predictor,
+    Tagger,
+    Writer,
+    export_classifier,
+    load,
+    load_language_model,
+)
 from rnn_jax.layers import RNN, Bidirectional, GRUCell, LSTMCarry, LSTMCell, Pooling, SimpleCell, Stacked
 from rnn_jax.models import LanguageModel, TextClassifier
 from rnn_jax.settings import recipe
 
 if TYPE_CHECKING:
+    from rnn_jax.fitting import fit
     from rnn_jax.training import train_and_evaluate
 
 __all__ = [
@@ -26,9 +36,11 @@ __all__ = [
     "Predictor",
     "SimpleCell",
     "Stacked",
+    "Tagger",
     "TextClassifier",
     "Writer",
     "export_classifier",
+    "fit",
     "load",
     "load_language_model",
     "recipe",
@@ -38,8 +50,14 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """Imports the training code when it is asked for: who loads a trained model does not need it."""
+    if name == "fit":
+        from rnn_jax.fitting import fit
+
+        return fit
     if name == "train_and_evaluate":
         from rnn_jax.training import train_and_evaluate
 
         return train_and_evaluate
+    if name == "sklearn":
+        return importlib.import_module("rnn_jax.sklearn")
     raise AttributeError(f"module 'rnn_jax' has no attribute {name!r}")

@@ -25,7 +25,7 @@ CLASSIFIER: dict[str, Any] = {
         "label_column": "label",
         "label_names": (),  # one name a label; () takes the dataset's own
         "validation_share": 0.1,  # of the training split, where the source has no validation split
-        "test_share": 0.1,  # likewise
+        "test_share": 0.1,  # likewise; 0 cuts none, and validation is measured at the end
         "split_seed": 0,
         "delimiter": "",  # between the fields of a CSV; "" finds it in the header and the rows
         "encoding": "",  # of files of text, such as "cp1252"; "" is UTF-8, or what a byte order mark says
@@ -37,6 +37,7 @@ CLASSIFIER: dict[str, Any] = {
         "tokenizer": "auto",
         "vocab_size": 10_000,  # padding and the unknown word included
         "vocabulary_source": "",  # a larger corpus to choose the words from; "" is the training split
+        "fill_vocabulary": False,  # with unused words, so that runs on other texts have programs in common
         "lowercase": True,
         "strip_html": True,  # <br /> becomes a space
         "max_length": 500,  # words
@@ -59,6 +60,7 @@ CLASSIFIER: dict[str, Any] = {
         "embedding_dropout": 0.3,  # one mask a text, shared by its words
         "recurrent_dropout": 0.0,  # on the hidden state, one mask a text
         "layer_dropout": 0.0,  # between layers, one mask a text
+        "weight_drop": 0.0,  # of recurrent kernels' entries, one mask a step (AWD-LSTM)
         "dropout": 0.3,  # before the last dense layer
         "dtype": "float32",  # of the computation: "float32" or "bfloat16"
     },
@@ -114,7 +116,7 @@ CLASSIFIER_LEAST = {  # the smallest value of each setting that has one
     "log.every": 1,
     "devices": 0,
     "data.validation_share": 1e-6,
-    "data.test_share": 1e-6,
+    "data.test_share": 0,
 }
 
 LANGUAGE_MODEL: dict[str, Any] = {
@@ -187,6 +189,63 @@ LANGUAGE_MODEL_LEAST = {  # the smallest value of each setting that has one
     "data.validation_share": 1e-6,
 }
 
+TAGGER: dict[str, Any] = {
+    "task": "tag",
+    "seed": 0,  # of the initial weights, the order of the data and dropout
+    "devices": 0,  # of each process, to split batches over; 0 is all, on a CPU as many as pay
+    "data": {
+        # A folder or file of CoNLL or CoNLL-U (also .gz), of JSON lines or Parquet whose columns hold lists,
+        # or a dataset's name on the hub
+        "source": "",
+        # The name or number of a column; "" is form and upos of CoNLL-U, the first and the last column of
+        # other CoNLL, and of a table those with a usual name, such as tokens and tags
+        "word_column": "",
+        "tag_column": "",
+        "validation_share": 0.1,  # of the training sentences, where the source has no validation split
+        "test_share": 0.1,  # likewise
+        "split_seed": 0,
+    },
+    "text": {
+        "vocab_size": 30_000,  # padding and the unknown word included
+        "vector_words": 0,  # so many of the first, most frequent, words of embedding.vectors are known too
+        "lowercase": True,  # of the words that are looked up; letters keep their case
+        "letters": 16,  # of a word; of a longer one the first half and the last
+        "max_length": 128,  # words; a longer sentence is read in pieces
+    },
+    "batch": {"size": 32, "buckets": 6},  # buckets: padded lengths, and so compilations
+    "model": {
+        "embedding_dim": 100,
+        "letter_dim": 32,
+        "letter_hidden": 32,  # units that read letters, in each direction; 0 reads none
+        "cell": "lstm",  # "simple", "lstm" or "gru"
+        "hidden": 128,
+        "layers": 1,
+        "bidirectional": True,
+        "merge": "concat",  # of the two directions: "concat", "sum", "mul" or "ave"
+        "merge_at": "layer",  # or "top": two whole stacks, merged once
+        "residual": False,  # add a layer's input to its output where the widths are equal
+        "layer_norm": False,  # inside the LSTM
+        "output": "softmax",  # each word's tag alone, or "crf", those of a sentence together
+        "word_dropout": 0.05,  # of words, read as the unknown word
+        "embedding_dropout": 0.3,  # on a word's vector and that of its letters, one mask a sentence
+        "recurrent_dropout": 0.0,  # on the hidden state, one mask a sentence
+        "layer_dropout": 0.0,  # between layers, one mask a sentence
+        "dropout": 0.3,  # before the last dense layer, one mask a sentence
+        "dtype": "float32",  # of the computation: "float32" or "bfloat16"
+    },
+    "embedding": CLASSIFIER["embedding"],
+    "optimizer": CLASSIFIER["optimizer"],
+    "train": LANGUAGE_MODEL["train"] | {"epochs": 10, "evaluate_every": 1.0},
+    "log": CLASSIFIER["log"],
+}
+
+TAGGER_LEAST = {  # the smallest value of each setting that has one
+    **{key: least for key, least in CLASSIFIER_LEAST.items() if key in flatten_dict(TAGGER, sep=".")},
+    "text.vector_words": 0,
+    "text.letters": 2,
+    "model.letter_hidden": 0,
+}
+
 
 # Settings that later versions added, by task, each with the value that stands for what runs did before: a
 # config.json that lacks them is read as if it had them, so that its run can be used and resumed.
@@ -197,7 +256,11 @@ READING: dict[str, object] = {
     "data.revision": "",
     "text.tokenizer": "auto",
 }
-ADDED: dict[str, dict[str, object]] = {"classify": {**READING}, "language": {**READING}}
+ADDED: dict[str, dict[str, object]] = {
+    "classify": {"model.weight_drop": 0.0, "text.fill_vocabulary": False, **READING},
+    "language": {**READING},
+    "tag": {},
+}
 
 
 def completed(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -238,6 +301,17 @@ def language_model_settings() -> ConfigDict:
     return ConfigDict(LANGUAGE_MODEL)
 
 
+def tagger_settings() -> ConfigDict:
+    """Returns the settings of a tagger, the defaults of TAGGER, for a recipe to change.
+
+    >>> config = tagger_settings()
+    >>> config.model.output = "crf"
+    >>> config.text.letters
+    16
+    """
+    return ConfigDict(TAGGER)
+
+
 def recipe(name: str) -> ConfigDict:
     """Returns the settings of a recipe that comes with the library, such as "bilstm"; they may be changed.
 
@@ -265,6 +339,58 @@ def recipe_path(name: str) -> Path:
     installed = Path(__file__).with_name("recipes")  # `setup.py` puts the files of configs/ there
     folder = installed if installed.is_dir() else Path(__file__).parents[1] / "configs"
     return choose("recipe", name, {file.stem: file for file in sorted(folder.glob("*.py"))})
+
+
+def recipe_settings(recipe_or_settings: str | ConfigDict) -> ConfigDict:
+    """Returns the settings of a recipe, or a copy of settings.
+
+    Raises:
+      InputError: no recipe has this name, or what is given is neither.
+
+    >>> recipe_settings(recipe("bilstm")).model.bidirectional
+    True
+    """
+    if isinstance(recipe_or_settings, ConfigDict):
+        return ConfigDict(recipe_or_settings.to_dict())
+    if not isinstance(recipe_or_settings, str):
+        raise InputError(
+            f"recipe is a {type(recipe_or_settings).__name__}; give the name of a recipe, or a ConfigDict"
+        )
+    return recipe(recipe_or_settings)
+
+
+def changed(config: ConfigDict, values: Mapping[str, Any], reference: Mapping[str, Any]) -> ConfigDict:
+    """Returns the settings with other values, given by dotted key; `reference` has all settings of the task.
+
+    The types of the values are not looked at: `check_settings` does that.
+
+    Raises:
+      InputError: a key is no setting; the message has the nearest.
+
+    >>> changed(recipe("smoke"), {"model.hidden": 64, "seed": 1}, CLASSIFIER).model.hidden
+    64
+    """
+    known, settings = flatten(reference), config.to_dict()
+    for key, value in values.items():
+        if key not in known:
+            raise InputError(f"{key!r} is no setting of task {config.task!r}.{nearest(key, known)}")
+        *sections, name = key.split(".")
+        place = settings
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[name] = value.item() if getattr(value, "shape", None) == () else value  # of numpy
+    return ConfigDict(settings)
+
+
+def starting_from(config: ConfigDict, workdir: Path) -> ConfigDict:
+    """Returns the settings of a run that takes all it can of the parameters of another run.
+
+    >>> starting_from(recipe("smoke"), Path("runs/a")).embedding.from_workdir
+    'runs/a'
+    """
+    config = ConfigDict(config.to_dict())
+    config.embedding.update({"vectors": "", "from_workdir": str(workdir), "take": ("*",)})
+    return config
 
 
 def flatten(settings: Mapping[str, object]) -> dict[str, Any]:

@@ -1,5 +1,7 @@
-"""Which tests run, and their caches: those of the library, `datasets` and XLA are in a temporary folder."""
+"""Which tests run, how they are compiled, and their caches, which are in a temporary folder."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,18 +11,44 @@ import pytest
 STRESS = Path(__file__).parent / "stress"
 
 
-def pytest_ignore_collect(collection_path, config):
-    """Leaves the long suites out, unless they are asked for: `pytest tests/stress`."""
-    asked = any(
-        STRESS in (path := Path(argument.split("::")[0]).resolve(), *path.parents) for argument in config.args
+# A test runs a program once or twice: XLA's optimisations would take most of the time of the tests.
+QUICK = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--optimised",
+        action="store_true",
+        help="compile as users do, in three times the time; the long suites always do",
     )
-    return True if collection_path == STRESS and not asked else None
+
+
+def asks_for_stress(config):
+    """Returns whether the long suites are asked for: `pytest tests/stress`."""
+    paths = [Path(argument.split("::")[0]).resolve() for argument in config.args]
+    return any(STRESS in (path, *path.parents) for path in paths)
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Leaves the long suites out, unless they are asked for."""
+    return True if collection_path == STRESS and not asks_for_stress(config) else None
 
 
 def pytest_configure(config):
-    """Compiles fast rather than well for a quick look, `-m "not slow"`."""
-    if config.option.markexpr == "not slow":
-        jax.config.update("jax_disable_most_optimizations", True)
+    """Compiles fast rather than well, in this process and all that it starts, where XLA knows the flags.
+
+    No rank is promoted in silence.
+    """
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+    as_given = config.option.optimised or asks_for_stress(config) or "XLA_FLAGS" in os.environ
+    if not as_given and accepts(QUICK):
+        os.environ["XLA_FLAGS"] = QUICK
+
+
+def accepts(flags):
+    """Returns whether XLA knows these flags: it ends a process with one that it does not know."""
+    start = [sys.executable, "-c", "import jax; jax.devices()"]
+    return not subprocess.run(start, capture_output=True, env=os.environ | {"XLA_FLAGS": flags}).returncode
 
 
 # The files that take longest, which begin first: two workers then end at about the same time.

@@ -12,10 +12,13 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "rnn_jax"
 # A wing, or a module beside the wings, imports from the lines above its own and from its own, in no circle.
 ORDER = [
-    {"errors", "files", "hashing", "settings", "trees"},
+    {"errors", "files", "hashing", "progress", "settings", "trees"},
     {"layers", "distributed"},
     {"models", "data", "vectors", "convert", "checkpoints"},
     {"training", "inference"},
+    {"report"},
+    {"fitting"},
+    {"sklearn", "serving"},
     {"cli"},
 ]
 WINGS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
@@ -23,6 +26,7 @@ FILE_BUDGET, FUNCTION_BUDGET, LOOP_BUDGET, PUBLIC_BUDGET = 400, 40, 60, 40
 OVER_BUDGET = dict.fromkeys(  # name: the reason
     [
         "build_optimizer",
+        "fit",
         "group_parameters",
         "load_documents",
         "make_language_loss",

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks import imdb, many_devices, tutorial
+from benchmarks import imdb, many_devices, tagging, tutorial
 from benchmarks.epoch import later_epoch, table, time_to
 from benchmarks.performance import performance_page, ratio, train_flop
 from benchmarks.records import Records, recipe
@@ -65,6 +65,13 @@ def test_every_case_is_another_and_the_page_shows_what_there_is():
     stored = {"rate": 100.0, json.dumps(a_case(SHAPES["S"])): {"ours": {"ms": 4.0}, "torch": {"ms": 6.0}}}
     page = performance_page(stored, SHAPES, NETWORKS, a_case)
     assert "| uni S | 4.0 | - | 6.0 | - | - | - | **1.50** |" in page
+
+
+def test_the_table_of_the_tagger_has_means_over_seeds():
+    run = {"accuracy": 0.951, "validation": 0.953, "parameters": 3000000, "words_per_second": 9000.0}
+    run |= {"seconds": {"data": 10, "train": 110}, "words_per_cpu_second": 7000.0, "cores": 2}
+    row = tagging.table([run, run | {"accuracy": 0.953}]).splitlines()[-1]
+    assert row == "| 2 | **95.2 ± 0.1** | 95.3 ± 0.0 | 3,000,000 | 2.0 | 9,000 | 7,000 | 2 |"
 
 
 def test_the_tutorials_settings():

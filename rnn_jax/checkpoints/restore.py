@@ -1,4 +1,4 @@
-"""A saved run, read for use: its config, the labels of a classifier, and the parameters of a checkpoint."""
+"""A run or a saved model, read for use: its config, the labels of a classifier, and its parameters."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,19 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from rnn_jax.checkpoints.checkpoints import Checkpoints
-from rnn_jax.checkpoints.workdir import CLASSIFY, CONFIG, LANGUAGE, Json, check_run, read_json
+from rnn_jax.checkpoints.workdir import (
+    CLASSIFY,
+    CONFIG,
+    LANGUAGE,
+    PARAMS,
+    TAG,
+    TASK,
+    Json,
+    check_run,
+    is_saved_model,
+    read_json,
+)
+from rnn_jax.convert.parameter_files import load_params
 from rnn_jax.errors import InputError, choose, require
 from rnn_jax.settings import completed, flatten
 from rnn_jax.trees import Params, leaves_by_path
@@ -19,6 +31,8 @@ USES = {  # what a run of each kind is, and how it is used
     CLASSIFY: "a classifier: use rnn_jax.load, rnn-jax predict, rnn-jax evaluate and rnn-jax export",
     LANGUAGE: "a language model, which has no labels: use rnn_jax.load_language_model and rnn-jax sample, or "
     "start a classifier from it with config.embedding.from_workdir; rnn-jax export takes classifiers alone",
+    TAG: "a tagger of words: use rnn_jax.load, rnn-jax predict and rnn-jax evaluate; rnn-jax export takes "
+    "classifiers alone",
 }
 
 # Sizes in a config: a hostile one could fill the memory before it is compared with the parameters.
@@ -26,6 +40,8 @@ LARGEST_SIZES = {
     "model.embedding_dim": 2**20,
     "model.hidden": 2**20,
     "model.layers": 2**8,
+    "model.letter_dim": 2**20,
+    "text.letters": 2**10,
     "text.max_length": 2**20,
     "batch.size": 2**16,
 }
@@ -71,6 +87,31 @@ def read_config(workdir: Path, task: str, needed: Sequence[str]) -> ConfigDict:
         raise InputError(f"{workdir / CONFIG} has a name that no setting has: {error}") from error
 
 
+def settings_of_run(workdir: Path) -> ConfigDict:
+    """Returns the settings of a run of any task, for a new run like it: lists are tuples again.
+
+    Raises:
+      InputError: the folder is that of no run, or its config cannot be read.
+
+    >>> import tempfile
+    >>> workdir = Path(tempfile.mkdtemp())
+    >>> (workdir / "checkpoints").mkdir()
+    >>> _ = (workdir / "config.json").write_text('{"train": {"freeze": [["encoder", 1]]}}')
+    >>> settings_of_run(workdir).train.freeze
+    (('encoder', 1),)
+    """
+    check_run("workdir", workdir)
+    found = read_json(workdir / CONFIG)
+    require(isinstance(found, dict), f"{workdir / CONFIG} is no config of rnn_jax")
+    return ConfigDict(_with_tuples(completed({"task": CLASSIFY, **found})))
+
+
+def _with_tuples(value: Json) -> Json:
+    if isinstance(value, dict):
+        return {name: _with_tuples(each) for name, each in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+
+
 def restored(workdir: Path, model: nn.Module, which: str | int, fallback: bool) -> tuple[Params, int]:
     """Returns the parameters of a checkpoint, on the default device, and its step.
 
@@ -85,6 +126,10 @@ def restored(workdir: Path, model: nn.Module, which: str | int, fallback: bool) 
 
     >>> params, step = restored(Path("runs/bilstm"), model, "best", fallback=False)  # doctest: +SKIP
     """
+    if is_saved_model(workdir):
+        params = load_params(workdir / PARAMS)
+        _check_shapes(params, model, workdir)
+        return jax.device_put(params), _step_of(workdir, which)
     problems = []
     with Checkpoints(workdir) as checkpoints:
         for step in checkpoints.steps(which, fallback):
@@ -95,6 +140,32 @@ def restored(workdir: Path, model: nn.Module, which: str | int, fallback: bool) 
             except InputError as error:
                 problems.append(str(error))
     raise InputError("; ".join(problems))
+
+
+def best_params(workdir: Path) -> Params:
+    """Returns the parameters, as numpy arrays, of the best checkpoint of a run, or those of a saved model.
+
+    Raises:
+      InputError: there are none, or they cannot be read.
+    """
+    if is_saved_model(workdir):
+        return load_params(workdir / PARAMS)
+    with Checkpoints(workdir) as checkpoints:
+        return checkpoints.restore_params(checkpoints.steps("best", fallback=False)[0])
+
+
+def _step_of(folder: Path, which: str | int) -> int:
+    """Returns the training step of a saved model. Raises InputError where another one is wanted."""
+    step = read_settings(folder / TASK, ["step"])["step"]
+    require(
+        type(step) is int and step >= 0, f"{folder / TASK}: step is {str(step)[:80]}, not a step of training"
+    )
+    require(
+        which in ("best", step),
+        f"which is {which!r}, but {folder} is a saved model, not a run: it holds step {step} alone; "
+        "leave `which` out",
+    )
+    return step
 
 
 def read_settings(path: Path, needed: Sequence[str]) -> dict[str, Json]:
@@ -117,13 +188,17 @@ def read_task(path: Path, config: ConfigDict) -> ClassifierTask:
         plain and len(set(values)) == len(values) == len(names),
         f"{path}: label_values are not {len(names)} integers, strings or booleans, each once",
     )
+    check_buckets(path, buckets, config.text.max_length)
+    return {"label_names": names, "label_values": values, "buckets": buckets}
+
+
+def check_buckets(path: Path, buckets: Json, last: int) -> None:
+    """Raises InputError unless the buckets in a file are numbers of words that grow to `last`."""
     whole = isinstance(buckets, list) and all(type(size) is int and size > 0 for size in buckets)
-    last = config.text.max_length
     require(
         whole and bool(buckets) and buckets == sorted(set(buckets)) and buckets[-1] == last,
         f"{path}: buckets are not numbers of words that grow to config.text.max_length, {last}",
     )
-    return {"label_names": names, "label_values": values, "buckets": buckets}
 
 
 def _check_sizes(path: Path, settings: dict[str, Json]) -> None:
@@ -137,13 +212,14 @@ def _check_sizes(path: Path, settings: dict[str, Json]) -> None:
 def _check_shapes(params: Params, model: nn.Module, workdir: Path) -> None:
     arguments = jnp.zeros((1, 1), jnp.int32), jnp.ones(1, jnp.int32)
     expected = jax.eval_shape(model.init, jax.random.key(0), *arguments)["params"]
-    found_shapes, expected_shapes = (
-        {path: leaf.shape for path, leaf in leaves_by_path(tree).items()} for tree in (params, expected)
+    found_types, expected_types = (
+        {path: (leaf.shape, leaf.dtype) for path, leaf in leaves_by_path(tree).items()}
+        for tree in (params, expected)
     )
     wrong = sorted(
         path
-        for path in found_shapes.keys() | expected_shapes.keys()
-        if found_shapes.get(path) != expected_shapes.get(path)
+        for path in found_types.keys() | expected_types.keys()
+        if found_types.get(path) != expected_types.get(path)
     )
     require(
         not wrong, f"the checkpoint in {workdir} is of another network than its config: {wrong[:5]} differ"

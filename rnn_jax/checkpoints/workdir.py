@@ -19,7 +19,7 @@ from rnn_jax.settings import changes, completed
 
 Json: TypeAlias = Any  # what json.loads returns: it is checked before it is used
 
-CLASSIFY, LANGUAGE = "classify", "language"  # the kinds of runs: config.task
+CLASSIFY, LANGUAGE, TAG = "classify", "language", "tag"  # the kinds of runs: config.task
 CONFIG, TOKENIZER, TASK, METRICS, RESULTS = (
     "config.json",
     "tokenizer.json",
@@ -27,6 +27,7 @@ CONFIG, TOKENIZER, TASK, METRICS, RESULTS = (
     "metrics.jsonl",
     "results.json",
 )
+PARAMS = "model.safetensors"  # of a saved model, a folder without checkpoints: rnn_jax.inference.model_folder
 EFFECTIVE = os.access in os.supports_effective_ids  # whether os.access can ask as opening a file does
 LOCK = "lock"  # held by the process that trains; the file stays in the folder
 
@@ -43,11 +44,17 @@ def fresh_workdir(name: str) -> Path:
 
 
 def check_run(argument: str, workdir: Path) -> None:
-    """Raises InputError unless the folder, given as `argument`, is that of a run."""
+    """Raises InputError unless the folder, given as `argument`, is that of a run or of a saved model."""
     require(
-        (workdir / CONFIG).is_file() and (workdir / FOLDER).is_dir(),
-        f"{argument} is {str(workdir)!r}, which is not the folder of a run: it needs {CONFIG} and {FOLDER}/",
+        (workdir / CONFIG).is_file() and ((workdir / FOLDER).is_dir() or is_saved_model(workdir)),
+        f"{argument} is {str(workdir)!r}, which is not the folder of a run: it needs {CONFIG} and {FOLDER}/, "
+        f"or {PARAMS} where a model was saved",
     )
+
+
+def is_saved_model(folder: Path) -> bool:
+    """Returns whether a folder holds what `model.save` writes: one model, and no checkpoints."""
+    return (folder / PARAMS).is_file() and not (folder / FOLDER).is_dir()
 
 
 def check_workdir(workdir: Path, config: Mapping[str, object]) -> None:
@@ -69,15 +76,22 @@ def check_workdir(workdir: Path, config: Mapping[str, object]) -> None:
 
 
 def _check_config(workdir: Path, config: Mapping[str, object]) -> None:
+    require(
+        not is_saved_model(workdir),
+        f"{workdir} holds a saved model, not a run; give another --workdir, "
+        f"and --from {workdir} to start from the model",
+    )
     saved = workdir / CONFIG
     if saved.exists():
         found = read_json(saved)
         require(isinstance(found, dict), f"{saved} is no config of rnn_jax; give a new or empty folder")
-        different = changes(completed(found), json.loads(json.dumps(config)))
+        different = changes(completed(found), completed(json.loads(json.dumps(config))))
         require(
             not different,
             f"{workdir} holds a run with another config ({'; '.join(different)}); "
-            "give those values to resume it, or another --workdir to start a new run",
+            "give those values to resume it, or another --workdir for a new run; a new run that starts from "
+            f"this one's parameters: rnn-jax train --from {workdir} --workdir NEW, or rnn_jax.fit(..., "
+            f"start={str(workdir)!r})",
         )
         return
     empty = not workdir.exists() or (
@@ -139,16 +153,21 @@ def save_task(workdir: Path, tokenizer: Tokenizer, begun: bool = False, **task: 
       InputError: the run has `begun` with another task: the rest of it would be trained on other data.
     """
     if begun and (workdir / TASK).exists():
-        found = read_json(workdir / TASK)
-        require(isinstance(found, dict), f"{workdir / TASK} is no task of rnn_jax; give another --workdir")
-        changed = "; ".join(changes(found, json.loads(json.dumps(task))))
-        require(
-            not changed,
-            f"the run in {workdir} began with other data, or with another version of rnn_jax ({changed}); "
-            "give it the texts and labels that it began with, or another --workdir",
-        )
+        check_task(workdir, task)
     write_text(workdir / TOKENIZER, tokenizer.to_json())
     write_json(workdir / TASK, task)
+
+
+def check_task(workdir: Path, task: Mapping[str, object]) -> None:
+    """Raises InputError unless the run in a folder has this task: its labels, buckets and digest of data."""
+    found = read_json(workdir / TASK)
+    require(isinstance(found, dict), f"{workdir / TASK} is no task of rnn_jax; give another --workdir")
+    changed = "; ".join(changes(found, json.loads(json.dumps(task))))
+    require(
+        not changed,
+        f"the run in {workdir} began with other data, or with another version of rnn_jax ({changed}); "
+        "give it the texts and labels that it began with, or another --workdir",
+    )
 
 
 def write_json(path: Path, value: object) -> None:

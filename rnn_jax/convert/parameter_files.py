@@ -8,10 +8,11 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import BinaryIO, TypeAlias
 
 import numpy as np
+import safetensors
+import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from rnn_jax.errors import InputError, choose, require
@@ -154,28 +155,17 @@ def _check_end(path: Path, comment_size: int) -> None:
 
 
 def _write_safetensors(file: BinaryIO, arrays: ArraysByPath) -> None:
-    library = _safetensors()
     for name, array in arrays.items():
         require(
             array.dtype.name in SAFETENSORS,
             f"{name} is {array.dtype}, but .safetensors has only {', '.join(SAFETENSORS)}",
         )
-    file.write(library.numpy.save(arrays, metadata={CHECKSUM: _checksum(arrays)}))
+    file.write(safetensors.numpy.save(arrays, metadata={CHECKSUM: _checksum(arrays)}))
 
 
 def _read_safetensors(path: Path) -> tuple[ArraysByPath, str | None]:
-    with _safetensors().safe_open(path, "numpy") as file:
+    with safetensors.safe_open(path, "numpy") as file:
         return file.get_tensors(), (file.metadata() or {}).get(CHECKSUM)
-
-
-def _safetensors() -> ModuleType:
-    try:
-        import safetensors.numpy
-    except ImportError as error:
-        raise InputError(
-            f".safetensors needs safetensors ({error}); install it with: pip install -e '.[interop]'"
-        ) from error
-    return safetensors
 
 
 def _checksum(arrays: ArraysByPath) -> str:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from rnn_jax.data.reading import EmptySourceError, Reading, encoding_of, not_text, opened, split_name
 from rnn_jax.errors import InputError, require
@@ -28,6 +28,35 @@ ZERO_IN_FRONT = re.compile(r"\s*[+-]?0\d")
 QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
 
+class Layout(NamedTuple):
+    """How a file of separated values is written.
+
+    Attributes:
+      encoding: of its bytes.
+      delimiter: what stands between its fields.
+      quoting: of `csv`: QUOTE_NONE where quotes are characters like others.
+    """
+
+    encoding: str
+    delimiter: str
+    quoting: Literal[0, 3]
+
+
+def layout_of(path: Path, reading: Reading) -> Layout:
+    """Returns how a file is written: as `reading` says, or as its beginning, header and rows show.
+
+    Raises:
+      InputError: its bytes are no text in that encoding.
+    """
+    encoding = encoding_of(path, reading)
+    try:
+        delimiter = reading.delimiter or _delimiter(path, encoding, reading.say)
+        bare = delimiter == "\t" and _bare_quotes(path, encoding)
+    except UnicodeError as error:
+        raise not_text(path, encoding, error) from error
+    return Layout(encoding, delimiter, csv.QUOTE_NONE if bare else csv.QUOTE_MINIMAL)
+
+
 def read_delimited(path: Path, reading: Reading) -> "pyarrow.Table":
     """Returns the rows of a file whose first line names the columns; raises as `tables.read_table` does.
 
@@ -37,10 +66,9 @@ def read_delimited(path: Path, reading: Reading) -> "pyarrow.Table":
     import pandas
     import pyarrow
 
-    encoding = encoding_of(path, reading)
+    encoding = ""
     try:
-        delimiter = reading.delimiter or _delimiter(path, encoding, reading.say)
-        quoting = csv.QUOTE_NONE if delimiter == "\t" and _bare_quotes(path, encoding) else csv.QUOTE_MINIMAL
+        encoding, delimiter, quoting = layout_of(path, reading)
         # By default pandas reads the texts "null", "None" and "NA" as missing; here only an empty field is.
         options = {"sep": delimiter, "quoting": quoting, "keep_default_na": False, "na_values": [""]}
         read = partial(_read_frame, path, encoding, **options)

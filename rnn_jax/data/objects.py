@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rnn_jax.data.reading import Reading, text_of
+from rnn_jax.data.reading import Reading, member_suffix, split_name, text_of
 from rnn_jax.errors import InputError, require
 from rnn_jax.files import DAMAGE, unreadable
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 JSON_SPACE = re.compile(r"[ \t\r\n]*")
+LINES = (".jsonl", ".ndjson")  # of files whose every line is a row, never a whole table
 ROWS_UNDER = ("data", "rows", "records", "items", "examples")  # the field of one object that holds the rows
 
 
@@ -25,8 +26,13 @@ def read_json(path: Path, reading: Reading) -> "pyarrow.Table":
 
     A column whose values are of several types becomes Arrow's type of JSON.
     """
+    return table_of_rows(path, json_objects(path, reading))
+
+
+def json_objects(path: Path, reading: Reading) -> list[dict[str, object]]:
+    """Returns the objects that are the rows of a file; raises as `tables.read_table` does."""
     try:
-        return table_of_rows(path, list(_rows(path, list(_values(path, reading)))))
+        return list(_rows(path, list(_values(path, reading))))
     except InputError:
         raise
     except RecursionError as error:
@@ -71,7 +77,7 @@ def _rows(path: Path, values: list[object]) -> Iterator[dict[str, object]]:
     rows: Iterable[object] = values
     if values and isinstance(values[0], list):
         rows = [*values[0], *values[1:]]
-    elif len(values) == 1 and isinstance(values[0], dict):
+    elif len(values) == 1 and isinstance(values[0], dict) and not _has_lines(path):
         rows = _unwrapped(path, values[0])
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
@@ -80,6 +86,10 @@ def _rows(path: Path, values: list[object]) -> Iterator[dict[str, object]]:
                 'rows like {"text": "...", "label": 1}'
             )
         yield row
+
+
+def _has_lines(path: Path) -> bool:
+    return (split_name(path)[0] or member_suffix(path)) in LINES
 
 
 def _unwrapped(path: Path, whole: dict[str, Any]) -> Iterable[object]:

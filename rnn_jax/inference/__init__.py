@@ -1,20 +1,29 @@
-"""Trained models in use: predict, explain, read word by word, write, export."""
+"""Trained models in use: predict, explain, read word by word, write, export, save and share."""
 
 from rnn_jax.inference.attribution import Attribution, attribute_words
 from rnn_jax.inference.export import export_classifier
-from rnn_jax.inference.predictor import Prediction, Predictor, load
+from rnn_jax.inference.hub import push_model
+from rnn_jax.inference.loading import load
+from rnn_jax.inference.model_card import About
+from rnn_jax.inference.predictor import Prediction, Predictor
 from rnn_jax.inference.stream import Stream
+from rnn_jax.inference.tagger import Tagger, TagPrediction, load_tagger
 from rnn_jax.inference.writer import Writer, load_language_model, sample
 
 __all__ = [
+    "About",
     "Attribution",
     "Prediction",
     "Predictor",
     "Stream",
+    "TagPrediction",
+    "Tagger",
     "Writer",
     "attribute_words",
     "export_classifier",
     "load",
     "load_language_model",
+    "load_tagger",
+    "push_model",
     "sample",
 ]

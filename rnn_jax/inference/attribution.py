@@ -103,7 +103,7 @@ def integrated_gradients(
     steps are one batch.
     """
     nodes, weights = np.polynomial.legendre.leggauss(steps)
-    on_the_way_STE = jnp.asarray((nodes + 1) / 2, x_TE.dtype)[:, None, None] * x_TE
+    on_the_way_STE = jnp.asarray((nodes + 1) / 2, x_TE.dtype)[:, None, None] * x_TE[None]
     slopes_STE = jax.grad(lambda x: value_fn(x).sum())(on_the_way_STE).astype(jnp.float32)
     mean_TE = jnp.einsum("s,ste->te", jnp.asarray(weights / 2, jnp.float32), slopes_STE)
     return (x_TE.astype(jnp.float32) * mean_TE).sum(axis=-1)

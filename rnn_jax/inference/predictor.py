@@ -1,9 +1,12 @@
 """A trained model in use: `load(workdir)` gives an object that predicts, evaluates and explains."""
 
-from collections.abc import Iterator, Sequence
+import functools
+import itertools
+import sys
+from collections.abc import Hashable, Iterable, Iterator, Sequence, Sized
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -12,17 +15,28 @@ from ml_collections import ConfigDict
 from rnn_jax.checkpoints.restore import ClassifierTask, read_config, read_task, restored
 from rnn_jax.checkpoints.workdir import CLASSIFY, CONFIG, TASK, TOKENIZER
 from rnn_jax.data.batches import Batch, Batches
-from rnn_jax.data.labels import positions
+from rnn_jax.data.in_memory import texts_in, values_of
+from rnn_jax.data.labels import positions, read_labels
 from rnn_jax.data.tokenizer import Tokenizer, truncate
 from rnn_jax.errors import InputError, choose, require
-from rnn_jax.files import path_of
 from rnn_jax.inference.attribution import Attribution, attribute_words
+from rnn_jax.inference.hub import local_folder
+from rnn_jax.inference.model_card import About
+from rnn_jax.inference.model_folder import save_model
 from rnn_jax.inference.stream import Steps, Stream, make_steps
 from rnn_jax.models.classifier import TextClassifier, build_classifier
 from rnn_jax.models.losses import Metrics, batch_metrics, class_log_probabilities
+from rnn_jax.progress import Bar
 from rnn_jax.trees import Params
 
+PART = 4096  # texts that are read, tokenised and sorted by length together
+PATIENCE = 2.0  # seconds without a bar
+MADE = ("model", "apply_fn", "_steps")  # what a copy of a predictor makes anew
 CLASSIFIER_KEYS = ("model.cell", "text.max_length", "text.truncate", "batch.size")
+
+
+class Positions(np.ndarray):
+    """Integers that are positions in `Predictor.label_names`, not labels; `label_positions` returns them."""
 
 
 class Prediction(NamedTuple):
@@ -58,6 +72,8 @@ class Predictor:
       label_values: what stood for each class in the label column of the training data.
       buckets: the lengths that texts are padded to.
       step: the training step of the checkpoint.
+      workdir: the folder of the run, or of the saved model.
+      task: what task.json holds of it: the labels and the buckets.
     """
 
     def __init__(
@@ -68,50 +84,80 @@ class Predictor:
         tokenizer: Tokenizer,
         task: ClassifierTask,
         step: int,
+        workdir: Path | None = None,
     ):
         """Takes what `load` reads; the attributes have the same names."""
         self.config, self.model, self.params = config, model, params
-        self.tokenizer, self.step = tokenizer, step
+        self.tokenizer, self.step, self.workdir = tokenizer, step, workdir
+        self.task = task
         self.label_names: tuple[str, ...] = tuple(map(str, task["label_names"]))
         self.label_values: list[int | str | bool] = task["label_values"]
         self.buckets: tuple[int, ...] = tuple(task["buckets"])
-        self.apply_fn = jax.jit(model.apply, static_argnames="deterministic")
+        self.apply_fn = _jitted(model)
 
-    def predict(self, texts: Sequence[str]) -> Prediction:
+    def predict(self, texts: Iterable[str | None], progress: bool = True) -> Prediction:
         """Returns labels and probabilities in the order of the texts.
 
         Texts are tokenised and cut as in training. Of a text of no words the network reads nothing: its
         state stays zero.
 
         Args:
-          texts: n strings; none gives an empty prediction.
+          texts: n strings in any iterable, which is read a part at a time; none gives an empty prediction. A
+            missing text, None or NaN, is a text of no words.
+          progress: whether a terminal or a notebook shows a bar where this takes more than 2 seconds.
 
         Raises:
           TypeError: `texts` is one string, or holds something that is not a string.
         """
-        probabilities = np.zeros((len(texts), len(self.label_names)), dtype=np.float32)
-        for batch, logits in self._logits(texts, np.zeros(len(texts), dtype=np.int32)):
-            count = int(batch.weights.sum())
-            probabilities[batch.rows[:count]] = np.exp(class_log_probabilities(logits))[:count]
-        return Prediction([self.label_names[index] for index in probabilities.argmax(axis=1)], probabilities)
+        parts = [self._nothing(), *self.predict_parts(texts, progress)]
+        return Prediction(
+            [label for part in parts for label in part.labels],
+            np.concatenate([part.probabilities for part in parts]),
+        )
 
-    def evaluate(self, texts: Sequence[str], labels: Sequence[int] | np.ndarray) -> Metrics:
+    def predict_proba(self, texts: Iterable[str | None], progress: bool = True) -> np.ndarray:
+        """Returns float32[n, C], the probabilities that `predict` returns.
+
+        Raises:
+          TypeError: as `predict`.
+        """
+        return self.predict(texts, progress).probabilities
+
+    def predict_parts(self, texts: Iterable[str | None], progress: bool = True) -> Iterator[Prediction]:
+        """Yields predictions of PART texts each, in their order, as `predict` makes them.
+
+        Only one part of the texts is in memory at a time, so that the texts may be a stream without an end.
+
+        Raises:
+          TypeError: as `predict`.
+        """
+        total = len(texts) if isinstance(texts, Sized) else None
+        rest = texts_in(texts)
+        with Bar(total, after=PATIENCE, file=sys.stderr, show=progress) as bar:
+            while part := list(itertools.islice(rest, PART)):
+                yield self._predict_part(part, bar)
+
+    def evaluate(
+        self, texts: Iterable[str | None], labels: Iterable[object], progress: bool = True
+    ) -> Metrics:
         """Returns the summed loss and the confusion counts; `.summary()` has the mean loss and the accuracy.
 
         Args:
           texts: n strings, at least one.
-          labels: int[n], positions in `label_names`; `label_positions` makes them of a label column.
+          labels: n labels: names in `label_names`, or what the label column of the training data had. Where
+            that was strings, booleans, or the integers from 0, integers are positions in `label_names`.
+          progress: as in `predict`.
 
         Raises:
-          InputError: no texts, not one label for each, or a label that is no position.
+          InputError: no texts, not one label for each, or a label that the training data did not have.
+          TypeError: as `predict`.
         """
-        classes = range(len(self.label_names))
-        require(len(texts) > 0, "there are no texts to evaluate on")
-        require(len(texts) == len(labels), f"there are {len(texts)} texts and {len(labels)} labels")
-        wrong = [label for label in np.asarray(labels).tolist() if label not in classes]
-        require(not wrong, f"labels {wrong[:20]} are no positions in label_names, 0 to {classes[-1]}")
-        labels = np.asarray(labels, dtype=np.int32)
-        parts = [batch_metrics(logits, batch) for batch, logits in self._logits(texts, labels)]
+        given = read_labels(list(values_of(labels, "labels")))
+        read, numbers = list(texts_in(texts)), self._numbers(given, labels)
+        require(len(read) > 0, "there are no texts to evaluate on")
+        require(len(read) == len(numbers), f"there are {len(read)} texts and {len(numbers)} labels")
+        with Bar(len(read), after=PATIENCE, file=sys.stderr, show=progress) as bar:
+            parts = [batch_metrics(logits, batch) for batch, logits in self._logits(read, numbers, bar)]
         return Metrics(*(np.sum(field, axis=0) for field in zip(*parts, strict=True)))
 
     def stream(self) -> Stream:
@@ -146,34 +192,103 @@ class Predictor:
         read = [words[index] for index in kept]
         return Attribution(read, np.asarray(scores)[: len(kept)], label, float(value), float(baseline))
 
+    def save(self, folder: str | Path, *, license: str = "", language: str = "", dataset: str = "") -> None:
+        """Writes a folder that `load` reads, whole or not at all; docs/serving.md says what is in it.
+
+        Args:
+          folder: a new or empty folder, or one that holds a saved model, which is replaced.
+          license, language, dataset: what the model card says, as in `About` of rnn_jax.inference.
+
+        Raises:
+          InputError: the folder holds something else or cannot be written, or no line of text was given.
+
+        >>> load("runs/bilstm").save("bilstm", license="mit", language="en")  # doctest: +SKIP
+        """
+        save_model(self, folder, About(license, language, dataset).check())
+
     def label_positions(self, values: Sequence[object]) -> np.ndarray:
         """Returns int32 positions in `label_names` for the values of a label column.
 
         Raises:
           InputError: a value that the training data did not have.
         """
-        return positions(values, self.label_values, "to evaluate on")
+        return positions(values, self.label_values, "to evaluate on").view(Positions)
+
+    def _numbers(self, labels: list[Any], given: object) -> np.ndarray:
+        """Returns int32 positions for labels of any kind that `evaluate` takes."""
+        names = {name: number for number, name in enumerate(self.label_names)}
+        values = {value: number for number, value in enumerate(self.label_values)}
+        known: dict[Any, int] = {number: number for number in range(len(names))}
+        if not isinstance(given, Positions):
+            # The integer 1 is the label 1 where labels are integers, whatever its place among them.
+            counted = all(isinstance(value, int) for value in self.label_values)
+            known = {**({} if counted else known), **names, **values}
+        odd = [label for label in labels if not isinstance(label, Hashable) or label not in known]
+        require(
+            not odd,
+            f"labels {odd[:20]} are none of those that the model knows: {', '.join(map(repr, known))}"[:1000],
+        )
+        return np.array([known[label] for label in labels], dtype=np.int32)
+
+    def _nothing(self) -> Prediction:
+        return Prediction([], np.zeros((0, len(self.label_names)), np.float32))
+
+    def _predict_part(self, texts: list[str], bar: Bar) -> Prediction:
+        probabilities = np.zeros((len(texts), len(self.label_names)), dtype=np.float32)
+        for batch, logits in self._logits(texts, np.zeros(len(texts), dtype=np.int32), bar):
+            count = int(batch.weights.sum())
+            probabilities[batch.rows[:count]] = np.exp(class_log_probabilities(logits))[:count]
+        return Prediction([self.label_names[index] for index in probabilities.argmax(axis=1)], probabilities)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns what a copy in another process needs: compiled functions are made again there."""
+        state = {name: value for name, value in vars(self).items() if name not in MADE}
+        return state | {"params": jax.tree.map(np.asarray, self.params)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, params=jax.device_put(state["params"]))
+        self.model = _model(self.config, self.tokenizer, self.label_names)
+        self.apply_fn = _jitted(self.model)
 
     @cached_property
     def _steps(self) -> Steps:
         return make_steps(self.model)
 
-    def _logits(self, texts: Sequence[str], labels: np.ndarray) -> Iterator[tuple[Batch, jax.Array]]:
-        if isinstance(texts, str):
-            raise TypeError(f"texts is one string, {texts[:40]!r}; give a list of strings")
-        if not len(texts):
-            return
+    def _logits(
+        self, texts: Sequence[str], labels: np.ndarray, bar: Bar
+    ) -> Iterator[tuple[Batch, jax.Array]]:
         text = self.config.text
         rows = truncate(self.tokenizer.encode(texts), text.max_length, text.truncate)
         for batch in Batches(rows, labels, self.buckets, self.config.batch.size).in_order():
             yield batch, self.apply_fn({"params": self.params}, batch.token_ids, batch.lengths)
+            bar.advance(int(batch.weights.sum()))
+
+
+def _model(config: ConfigDict, tokenizer: Tokenizer, label_names: Sequence[str]) -> TextClassifier:
+    return build_classifier(tokenizer.vocab_size, len(label_names), **config.model)
+
+
+def _jitted(model: TextClassifier) -> Any:
+    """Returns a model's jitted `apply`, the same for equal models, so that these are compiled once."""
+    try:
+        return _shared(model)
+    except TypeError:  # a stack has a list of layers, and a list has no hash
+        return _jit(model)
+
+
+def _jit(model: TextClassifier) -> Any:
+    return jax.jit(model.apply, static_argnames="deterministic")
+
+
+_shared = functools.lru_cache(maxsize=64)(_jit)
 
 
 def load(workdir: str | Path, which: str | int = "best", fallback: bool = False) -> Predictor:
-    """Returns the classifier that a run saved, on the default device.
+    """Returns a trained classifier, on the default device.
 
     Args:
-      workdir: the run's folder.
+      workdir: the run's folder, one that `Predictor.save` wrote, or one on the Hugging Face hub:
+        "hf://user/name" or "hf://user/name@revision".
       which: "best" (on validation), "last", or the step of a checkpoint.
       fallback: where the wanted checkpoint cannot be read, take the newest one that can.
 
@@ -186,12 +301,12 @@ def load(workdir: str | Path, which: str | int = "best", fallback: bool = False)
     ...
     rnn_jax.errors.InputError: workdir is 'runs/none', which is not the folder of a run: ...
     """
-    workdir = path_of(workdir)
+    workdir = local_folder(workdir)
     config = read_config(workdir, CLASSIFY, CLASSIFIER_KEYS)
     tokenizer, task = Tokenizer.load(workdir / TOKENIZER), read_task(workdir / TASK, config)
     try:
-        model = build_classifier(tokenizer.vocab_size, len(task["label_names"]), **config.model)
+        model = _model(config, tokenizer, task["label_names"])
     except TypeError as error:
         raise InputError(f"{workdir / CONFIG} is not of this version of rnn_jax: {error}") from error
     params, step = restored(workdir, model, which, fallback)
-    return Predictor(config, model, params, tokenizer, task, step)
+    return Predictor(config, model, params, tokenizer, task, step, workdir)

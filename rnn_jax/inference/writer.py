@@ -13,7 +13,9 @@ from rnn_jax.checkpoints.restore import read_config, restored
 from rnn_jax.checkpoints.workdir import CONFIG, LANGUAGE, TOKENIZER
 from rnn_jax.data.tokenizer import PAD, Tokenizer
 from rnn_jax.errors import InputError, check_seed, require
-from rnn_jax.files import path_of
+from rnn_jax.inference.hub import local_folder
+from rnn_jax.inference.model_card import About
+from rnn_jax.inference.model_folder import save_model
 from rnn_jax.models.language_model import LanguageModel, build_language_model
 from rnn_jax.trees import Params, Tree
 
@@ -32,6 +34,7 @@ class Writer(NamedTuple):
       model, params: `model.apply({"params": params}, token_ids, lengths)`, as LanguageModel says.
       tokenizer: text to word ids.
       step: the training step of the checkpoint.
+      workdir: the folder of the run, or of the saved model.
     """
 
     config: ConfigDict
@@ -39,6 +42,20 @@ class Writer(NamedTuple):
     params: Params
     tokenizer: Tokenizer
     step: int
+    workdir: Path | None = None
+
+    @property
+    def task(self) -> dict[str, object]:
+        """What task.json of a saved model holds beside its step: nothing."""
+        return {}
+
+    def save(self, folder: str | Path, *, license: str = "", language: str = "", dataset: str = "") -> None:
+        """Writes a folder to share that `load_language_model` reads, as `Predictor.save` does.
+
+        Raises:
+          InputError: the folder holds something else or cannot be written, or no line of text was given.
+        """
+        save_model(self, folder, About(license, language, dataset).check())
 
     def write(self, prompt: str, words: int, temperature: float, top_k: int, seed: int) -> str:
         """Returns the prompt and `words` more words.
@@ -62,10 +79,10 @@ class Writer(NamedTuple):
 
 
 def load_language_model(workdir: str | Path, which: str | int = "best", fallback: bool = False) -> Writer:
-    """Returns the language model that a run saved, on the default device.
+    """Returns a trained language model, on the default device.
 
     Args:
-      workdir: the run's folder.
+      workdir: the run's folder, one that `Writer.save` wrote, or one on the Hugging Face hub, "hf://user/name".
       which: "best" (on the documents held out), "last", or the step of a checkpoint.
       fallback: where the wanted checkpoint cannot be read, take the newest one that can.
 
@@ -77,7 +94,7 @@ def load_language_model(workdir: str | Path, which: str | int = "best", fallback
     ...
     rnn_jax.errors.InputError: workdir is 'runs/none', which is not the folder of a run: ...
     """
-    workdir = path_of(workdir)
+    workdir = local_folder(workdir)
     config = read_config(workdir, LANGUAGE, LANGUAGE_MODEL_KEYS)
     tokenizer = Tokenizer.load(workdir / TOKENIZER)
     try:
@@ -85,7 +102,7 @@ def load_language_model(workdir: str | Path, which: str | int = "best", fallback
     except TypeError as error:
         raise InputError(f"{workdir / CONFIG} is not of this version of rnn_jax: {error}") from error
     params, step = restored(workdir, model, which, fallback)
-    return Writer(config, model, params, tokenizer, step)
+    return Writer(config, model, params, tokenizer, step, workdir)
 
 
 def sample(

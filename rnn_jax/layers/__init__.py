@@ -1,6 +1,7 @@
 """Recurrent layers: cells, the two ways to run them over time, and what surrounds them."""
 
 from rnn_jax.layers.cells import Cell, GRUCell, LSTMCell, SimpleCell
+from rnn_jax.layers.crf import CRF
 from rnn_jax.layers.dropout import Dropout
 from rnn_jax.layers.masking import valid_steps, zero_padding
 from rnn_jax.layers.pooling import Pooling
@@ -8,6 +9,7 @@ from rnn_jax.layers.recurrence import Carry, FusedStep, LSTMCarry, Weights, recu
 from rnn_jax.layers.rnn import RNN, Bidirectional, Stacked
 
 __all__ = [
+    "CRF",
     "RNN",
     "Bidirectional",
     "Carry",

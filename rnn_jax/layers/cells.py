@@ -1,14 +1,19 @@
 """Recurrent cells: the parameters and one step. Flax's cell protocol and Flax's parameter names."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.errors import ScopeParamShapeError
 from flax.linen.dtypes import promote_dtype
 from flax.typing import Dtype, Initializer
 
+from rnn_jax.errors import InputError, require
+from rnn_jax.layers.placement import gather
 from rnn_jax.layers.recurrence import (
     GRU,
     LSTM,
@@ -23,8 +28,9 @@ from rnn_jax.layers.recurrence import (
     simple_step,
 )
 from rnn_jax.layers.recurrence import Carry as Carry  # other wings import it from here
-from rnn_jax.trees import Tree
+from rnn_jax.trees import Tree, leaves_by_path
 
+INPUT_KERNEL = re.compile(r"(^|/)i\w?/kernel$")  # of our cells and Flax's: i, ii, ir, ...
 Shaped = tuple[Initializer, tuple[int, ...]]  # what draws a parameter, and its shape
 
 
@@ -38,10 +44,13 @@ class _Parameters(nn.Module):
         # Drawn in float32 or wider: there is no orthogonal matrix of bfloat16.
         wide = jnp.promote_types(self.param_dtype, jnp.float32)
 
-        def draw(key: jax.Array, init: Initializer, shape: tuple[int, ...]) -> jax.Array:
-            return jnp.asarray(init(key, shape, wide)).astype(self.param_dtype)
+        def draw(key: jax.Array, init: Initializer, shape: tuple[int, ...]) -> Tree:
+            # A tree and not an array where the initialiser boxes it: nn.with_partitioning.
+            return jax.tree.map(
+                lambda drawn: jnp.asarray(drawn).astype(self.param_dtype), init(key, shape, wide)
+            )
 
-        return tuple(self.param(name, draw, *each) for name, each in shaped.items())
+        return tuple(gather(self.param(name, draw, *each)) for name, each in shaped.items())
 
 
 class Cell(nn.RNNCellBase):
@@ -291,12 +300,56 @@ class LSTMCell(Cell):
         return LSTMCarry(zeros, zeros)
 
 
+def check_cell(cell: object) -> None:
+    """Raises InputError unless the cell is one of Flax linen's protocol."""
+    if isinstance(cell, nn.RNNCellBase):
+        return
+    if isinstance(cell, type):
+        raise InputError(
+            f"cell is the class {cell.__name__}; give a cell, such as {cell.__name__}(features=32)"
+        )
+    nnx = type(cell).__module__.startswith("flax.nnx")
+    ours = {"LSTMCell": "LSTMCell", "OptimizedLSTMCell": "LSTMCell", "GRUCell": "GRUCell"}
+    linen = ours.get(type(cell).__name__, "SimpleCell" if nnx else "LSTMCell")
+    raise InputError(
+        f"cell is {'an nnx' if nnx else 'a'} {type(cell).__name__}, but RNN runs cells of flax.linen "
+        f"(nn.RNNCellBase); give rnn_jax.{linen}(features=...)"
+        + (", and to use the layer in nnx wrap it: nnx.bridge.ToNNX(RNN(...))" if nnx else "")
+    )
+
+
+@contextmanager
+def check_width(cell: nn.RNNCellBase, size: int) -> Iterator[None]:
+    """Raises InputError where the parameters of the cell are for inputs of another size, or other units."""
+    try:
+        yield
+    except ScopeParamShapeError as error:
+        kernels = leaves_by_path(nn.meta.unbox(cell.variables["params"]))
+        widths = {leaf.shape[0] for path, leaf in kernels.items() if INPUT_KERNEL.search(path)}
+        name = type(cell).__name__
+        if len(widths) == 1 and size not in widths:
+            fault = f"the parameters of {name} were made for {widths.pop()}; give x that width"
+        else:
+            fault = f"the parameters of {name} do not fit: {error}"
+        raise InputError(f"x has {size} features, but {fault}") from error
+
+
 def is_stepped(cell: nn.RNNCellBase) -> bool:
     """Returns whether layers run the cell by its `weights` and `step`, so that masks can reach inside.
 
     They call any other cell, as Flax's protocol has it: also a subclass of ours that has its own `__call__`.
     """
     return isinstance(cell, Cell) and type(cell).__call__ is Cell.__call__
+
+
+def check_masked(cell: nn.RNNCellBase, rate: float) -> None:
+    """Raises InputError where recurrent dropout of a rate cannot reach inside the cell."""
+    require(
+        rate == 0 or is_stepped(cell),
+        f"recurrent_dropout is {rate}, but it reaches inside the cell, and {type(cell).__name__} "
+        + ("has a __call__ of its own" if isinstance(cell, Cell) else "is not one of rnn_jax's")
+        + "; set it to 0, or use rnn_jax's cell, or a subclass that overrides its step alone",
+    )
 
 
 def why_scanned(cell: nn.RNNCellBase) -> str:

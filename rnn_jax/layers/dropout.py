@@ -4,6 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from rnn_jax.errors import require
+
 BATCH_AXIS = "batch"  # the mesh axis that batches are split over: see rnn_jax/distributed/data_parallel.py
 
 
@@ -38,12 +40,29 @@ class Dropout(nn.Module):
         >>> Dropout(rate=0.5).apply({}, jnp.ones((1, 3)), deterministic=True).tolist()
         [[1.0, 1.0, 1.0]]
         """
-        if deterministic or not self.rate:
+        if not drops(self.rate, deterministic):
             return x
         shape = (*x.shape[1:-1], 1) if self.whole_steps else (*(1 for _ in x.shape[1:-1]), x.shape[-1])
         keys = jax.vmap(jax.random.fold_in, (None, 0))(self.make_rng("dropout"), row_numbers(x.shape[0]))
         mask = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, shape))(keys)
         return jnp.where(mask, x / (1 - self.rate), 0).astype(x.dtype)
+
+
+def drops(rate: float, deterministic: bool) -> bool:
+    """Returns whether dropout of a rate is on, which decides what is compiled.
+
+    Raises:
+      InputError: the rate is not 0, and `deterministic` is traced, as `nn.remat` and `jax.jit` do.
+    """
+    if not rate:
+        return False
+    require(
+        not isinstance(deterministic, jax.core.Tracer),
+        "deterministic is traced, but it decides what is compiled; make it static: nn.remat(RNN, "
+        "static_argnums=(4,)) for a layer, called with four positional arguments, (3,) for a TextClassifier "
+        'with three, and jax.jit(..., static_argnames="deterministic")',
+    )
+    return not deterministic
 
 
 def row_numbers(count: int) -> jax.Array:

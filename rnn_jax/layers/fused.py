@@ -19,7 +19,8 @@ from jax.custom_derivatives import SymbolicZero
 
 from rnn_jax.layers.masking import keep_valid
 from rnn_jax.layers.matmul import accumulated_dot, dot_with_tangent, tangent_dot, wide
-from rnn_jax.layers.recurrence import Carry, FusedStep, Weights, hidden_state
+from rnn_jax.layers.placement import vary_with
+from rnn_jax.layers.recurrence import Carry, FusedStep, Weights, along, hidden_state
 from rnn_jax.trees import Tree
 
 
@@ -90,11 +91,12 @@ def run_fused(
     """Returns the last carry and the hidden states [T, B, H] in its type. Padded steps pass the carry on.
 
     With `remat` the backward pass computes the activations again, and a third is stored; None chooses by
-    shape. A T that is no multiple of the chunk's length is padded to one.
+    shape. A T of 0, or one that is no multiple of the chunk's length, is padded to one.
     """
     steps, batch, size = x_TBE.shape
     chunk = chunk_length(steps)
-    chunks = -(-steps // chunk)
+    empty = isinstance(steps, int) and not steps
+    chunks = 1 if empty else -(-steps // chunk)
     added = chunks * chunk - steps
     if added:
         valid_TB = jnp.ones((steps, batch), bool) if valid_TB is None else valid_TB
@@ -104,9 +106,10 @@ def run_fused(
     unroll = unrolled(chunk, jax.default_backend())
     valid_NKB = None if valid_TB is None else valid_TB.reshape(chunks, chunk, batch)
     plan = FusedPlan(cell, reverse, keep, unroll, weights.kernel.dtype)
+    carry = vary_with(carry, weights, x_TBE, valid_TB, hidden_mask_BH)
     x_NKBE, masks = x_TBE.reshape(chunks, chunk, batch, size), Masks(valid_NKB, hidden_mask_BH)
     carry, h_NKBH = chunked_recurrence(plan, scaled(cell, weights), x_NKBE, carry, masks)
-    return carry, h_NKBH.reshape(chunks * chunk, batch, -1)[:steps]
+    return carry, h_NKBH.reshape(chunks * chunk, batch, h_NKBH.shape[-1])[:steps]
 
 
 def scaled(cell: FusedStep, weights: Weights) -> Operands:
@@ -115,7 +118,7 @@ def scaled(cell: FusedStep, weights: Weights) -> Operands:
     kernel, recurrent, bias = (array.astype(dtype) for array in weights[:3])
     if cell.scales:
         scale = jnp.repeat(jnp.array(cell.scales, dtype), units)
-        kernel, recurrent, bias = kernel * scale, recurrent * scale, bias * scale
+        kernel, recurrent, bias = (array * along(array, scale) for array in (kernel, recurrent, bias))
     extras = jax.tree.map(lambda array: array.astype(dtype), weights.extras)
     return Operands(kernel, recurrent, bias, extras)
 
@@ -139,8 +142,9 @@ def chunked_recurrence_jvp(plan: FusedPlan, primals: Tree, tangents: Tree) -> tu
     operands_dot, x_dot, carry_dot, _ = tangents
     x_dot = None if isinstance(x_dot, SymbolicZero) else x_dot
     operands_dot, carry_dot = jax.tree.map(
-        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype) if isinstance(leaf, SymbolicZero) else leaf,
+        lambda leaf, primal: jnp.zeros_like(primal) if isinstance(leaf, SymbolicZero) else leaf,
         (operands_dot, carry_dot),
+        (operands, first),
         is_leaf=lambda leaf: isinstance(leaf, SymbolicZero),
     )
 
@@ -170,7 +174,7 @@ def steps_forward(
 
     def run_chunk(carry: Carry, x_and_valid: Tree) -> tuple[Carry, Tree]:
         x_KBE, valid_KB = x_and_valid
-        inputs_of_chunk = cell.read_inputs(accumulated_dot(x_KBE, kernel) + operands.bias)
+        inputs_of_chunk = cell.read_inputs(add_bias(accumulated_dot(x_KBE, kernel), operands.bias))
 
         def step(carry: Carry, inputs_and_valid: Tree) -> tuple[Carry, Tree]:
             inputs, valid_B = inputs_and_valid
@@ -230,14 +234,14 @@ def linearise_chunk(
     h_KBH = masked_hidden(previous, hidden_mask_BH)
     activations = chunk.activations
     if activations is None:
-        inputs = plan.cell.read_inputs(accumulated_dot(chunk.x, kernel) + operands.bias)
+        inputs = plan.cell.read_inputs(add_bias(accumulated_dot(chunk.x, kernel), operands.bias))
         q_KBG = accumulated_dot(h_KBH, recurrent)
         activations = plan.cell.activations(previous, inputs, q_KBG, operands.extras)
     jacobian = plan.cell.jacobian(previous, chunk.carries, activations, operands.extras)
     if chunk.valid is not None:
         valid_KB1 = chunk.valid[:, :, None]
         jacobian = jax.tree.map(lambda slope: jnp.where(valid_KB1, slope, 0), jacobian)
-    z_dot = dot_with_tangent(chunk.x, operands_dot.kernel, plan.dtype) + operands_dot.bias
+    z_dot = add_bias(dot_with_tangent(chunk.x, operands_dot.kernel, plan.dtype), operands_dot.bias)
     z_dot = z_dot if chunk.x_dot is None else z_dot + tangent_dot(chunk.x_dot, kernel.T)
     q_dot = dot_with_tangent(h_KBH, operands_dot.recurrent, plan.dtype)
     return jacobian, plan.cell.input_tangent(jacobian, z_dot, q_dot, operands_dot.extras)
@@ -246,7 +250,12 @@ def linearise_chunk(
 def masked_hidden(carry: Carry, mask_BH: jax.Array | None) -> jax.Array:
     """Returns the h of a carry as the recurrent product reads it."""
     h = hidden_state(carry)
-    return h if mask_BH is None else h * mask_BH
+    return h if mask_BH is None else h * along(h, mask_BH)
+
+
+def add_bias(z: jax.Array, bias_G: jax.Array) -> jax.Array:
+    """Returns z [..., G] plus a bias."""
+    return z + along(z, bias_G)
 
 
 def shift(before: jax.Array, states: jax.Array, reverse: bool) -> jax.Array:

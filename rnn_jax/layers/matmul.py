@@ -1,5 +1,6 @@
 """Matrix products: the types of their operands and results, and the layouts of their transposes."""
 
+import math
 from functools import partial
 
 import jax
@@ -8,6 +9,8 @@ from jax import lax
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+
+from rnn_jax.layers.placement import vary_with
 
 
 def accumulated_dot(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -20,14 +23,20 @@ def dot_with_tangent(x: jax.Array, kernel_dot: jax.Array, dtype: jnp.dtype) -> j
 
     Written so that the gradient is a product of an [E, rows] array that lies in memory as it is read.
     """
-    x_T = lax.optimization_barrier(x.astype(dtype).reshape(-1, x.shape[-1]).T)
-    return contract(x_T, kernel_dot, (0, 0), dtype).reshape(*x.shape[:-1], -1)
+    x_T = lax.optimization_barrier(as_rows(x.astype(dtype)).T)
+    return contract(x_T, kernel_dot, (0, 0), dtype).reshape(*x.shape[:-1], kernel_dot.shape[1])
 
 
 def tangent_dot(x_dot: jax.Array, kernel_T: jax.Array) -> jax.Array:
     """Returns x_dot [..., E] @ kernel, widened, from kernel_T, which its transpose reads as it lies."""
-    rows = x_dot.reshape(-1, x_dot.shape[-1])
-    return contract(rows, kernel_T, (1, 1), kernel_T.dtype).reshape(*x_dot.shape[:-1], -1)
+    return contract(as_rows(x_dot), kernel_T, (1, 1), kernel_T.dtype).reshape(
+        *x_dot.shape[:-1], kernel_T.shape[0]
+    )
+
+
+def as_rows(x: jax.Array) -> jax.Array:
+    """Returns x [..., E] as a matrix [rows, E], which may have none."""
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def contract(a: jax.Array, b: jax.Array, axes: tuple[int, int], dtype: jnp.dtype) -> jax.Array:
@@ -38,6 +47,7 @@ def contract(a: jax.Array, b: jax.Array, axes: tuple[int, int], dtype: jnp.dtype
     """
     if jnp.dtype(dtype) == wide(dtype):
         return _contract(a, b, axes=axes, dtype=dtype)
+    a, b = vary_with((a, b))
     product: jax.Array = contract_p.bind(a, b, axes=axes, dtype=jnp.dtype(dtype))
     return product
 

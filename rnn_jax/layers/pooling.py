@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.errors import choose
+from rnn_jax.layers.inputs import row_lengths
 from rnn_jax.layers.masking import max_over_time, mean_over_time, softmax_over_time, zero_padding
 
 
@@ -50,8 +51,11 @@ class Pooling(nn.Module):
         Args:
           final_hidden: the layer's `final_hidden(carry)`, [B, H].
           outputs: [B, T, H].
-          lengths: int[B], the valid steps of each row. A row of length 0 gives zeros, except with "last",
-            which gives its final hidden state.
+          lengths: int[B], the valid steps of each row, clamped to 0..T. A row of length 0 gives zeros, except
+            with "last", which gives its final hidden state.
+
+        Raises:
+          InputError: lengths is not int[B].
 
         >>> import jax.numpy as jnp
         >>> from rnn_jax.layers import Pooling
@@ -59,7 +63,9 @@ class Pooling(nn.Module):
         >>> Pooling("concat").apply({}, final, outputs, jnp.array([2])).tolist()  # last, mean, max
         [[3.0, 2.0, 3.0]]
         """
-        return choose("pooling", self.kind, POOLINGS)(self, final_hidden, outputs, lengths)
+        pool = choose("pooling", self.kind, POOLINGS)
+        lengths = row_lengths(lengths, outputs.shape[:1], outputs.shape[1])
+        return pool(self, final_hidden, outputs, lengths)
 
     def attention(self, outputs_BTH: jax.Array, lengths: jax.Array) -> jax.Array:
         """Returns [B, H], the sum of the outputs weighted by the softmax."""

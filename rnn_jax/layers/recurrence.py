@@ -6,10 +6,12 @@ taken apart, with its derivatives; the fused backend (rnn_jax.layers.fused) runs
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jax import export, lax
 
 from rnn_jax.layers.matmul import accumulated_dot
 from rnn_jax.trees import Tree
@@ -33,6 +35,11 @@ class LSTMCarry(NamedTuple):
 
     c: jax.Array
     h: jax.Array
+
+
+# So that what `jax.export` makes of a layer can be saved. A second import of the module finds the name taken.
+with suppress(ValueError):
+    export.register_namedtuple_serialization(LSTMCarry, serialized_name="rnn_jax.LSTMCarry")
 
 
 class Norms(NamedTuple):
@@ -68,12 +75,21 @@ class Weights(NamedTuple):
     extras: Tree = None
 
 
+def along(x: jax.Array, vector: jax.Array) -> jax.Array:
+    """Returns a vector [F] with leading axes of size 1, as many as x [..., F] has: no rank is promoted.
+
+    >>> along(jnp.ones((5, 2, 3)), jnp.ones(3)).shape
+    (1, 1, 3)
+    """
+    return lax.expand_dims(vector, range(x.ndim - vector.ndim))
+
+
 def project_inputs(weights: Weights, x: jax.Array) -> jax.Array:
     """Returns z = x W + b, [..., G*H]; with `weights.norms`, x W is layer-normalised before the bias."""
     product = accumulated_dot(x, weights.kernel)
     if weights.norms:
-        product = jax.nn.standardize(product) * weights.norms.input_scale
-    return product + weights.bias
+        product = jax.nn.standardize(product) * along(product, weights.norms.input_scale)
+    return product + along(product, weights.bias)
 
 
 def recurrent_product(weights: Weights, h: jax.Array, hidden_mask: jax.Array | None) -> jax.Array:
@@ -114,7 +130,7 @@ def gru_step(weights: Weights, h: jax.Array, z: jax.Array, hidden_mask: jax.Arra
     r_in, z_in, n_in = jnp.split(z, 3, axis=-1)
     r_h, z_h, n_h = jnp.split(recurrent_product(weights, h, hidden_mask), 3, axis=-1)
     r, z = jax.nn.sigmoid(r_in + r_h), jax.nn.sigmoid(z_in + z_h)
-    n = jnp.tanh(n_in + r * (n_h + weights.extras))
+    n = jnp.tanh(n_in + r * (n_h + along(n_h, weights.extras)))
     return ((1 - z) * n + z * h).astype(h.dtype)
 
 
@@ -129,10 +145,12 @@ def lstm_step(
     norms = weights.norms
     product = recurrent_product(weights, h, hidden_mask)
     if norms:
-        product = jax.nn.standardize(product) * norms.recurrent_scale
+        product = jax.nn.standardize(product) * along(product, norms.recurrent_scale)
     i, f, g, o = jnp.split(z + product, 4, axis=-1)
     c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-    read = jax.nn.standardize(c) * norms.cell_scale + norms.cell_bias if norms else c
+    read = c
+    if norms:
+        read = jax.nn.standardize(c) * along(c, norms.cell_scale) + along(c, norms.cell_bias)
     return LSTMCarry(c.astype(carry.c.dtype), (jax.nn.sigmoid(o) * jnp.tanh(read)).astype(h.dtype))
 
 
@@ -264,7 +282,7 @@ def _gru_read_inputs(z: jax.Array) -> list[jax.Array]:
 
 def _add_to_n(q: jax.Array, n_bias: jax.Array) -> jax.Array:
     """Returns q [..., 3H] plus a bias [H] on n alone."""
-    return q + jnp.pad(n_bias, (2 * n_bias.size, 0))
+    return q + along(q, jnp.pad(n_bias, (2 * n_bias.size, 0)))
 
 
 def _gru_activations(h: jax.Array, inputs: list[jax.Array], q: jax.Array, n_bias: jax.Array) -> Tree:

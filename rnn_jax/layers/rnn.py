@@ -3,21 +3,22 @@
 All are called in one way: `carry, outputs = layer(x, lengths, initial_carry, deterministic)`.
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from rnn_jax.errors import check_rate, choose, require
-from rnn_jax.layers.cells import Cell, is_stepped, why_scanned
-from rnn_jax.layers.dropout import Dropout
+from rnn_jax.layers.cells import check_cell, check_masked, check_width, why_scanned
+from rnn_jax.layers.dropout import Dropout, drops
 from rnn_jax.layers.fused import run_fused
-from rnn_jax.layers.masking import fit_carry, keep_valid, over_leading_axes, valid_steps, zero_padding
-from rnn_jax.layers.recurrence import Carry, hidden_state, project_inputs
-from rnn_jax.trees import Tree
+from rnn_jax.layers.inputs import fit_carry, over_leading_axes, split_carry
+from rnn_jax.layers.masking import valid_steps, zero_padding
+from rnn_jax.layers.placement import over_rows, place_rows
+from rnn_jax.layers.recurrence import Carry, Weights, hidden_state
+from rnn_jax.layers.scanned import PLAIN, Lifting, run_scanned
 
 Layer: TypeAlias = "RNN | Bidirectional | Stacked"
 Mask: TypeAlias = jax.Array | None
@@ -56,10 +57,17 @@ class RNN(nn.Module):
         product, one mask for the whole sequence, from the rng stream "dropout" (Gal & Ghahramani 2016). Our
         cells only.
 
+      variable_axes, variable_broadcast, variable_carry, split_rngs: of the scan, as in `flax.linen.RNN`: what
+        becomes of a cell's collections and random streams at each step. By default parameters are shared and
+        what a cell sows in "intermediates" is stacked, [T, ...]. Dropout inside a cell needs
+        split_rngs={"params": False, "dropout": True}, BatchNorm variable_carry="batch_stats"; padded steps
+        run too. A layer with one of them set is scanned.
+
     Raises:
-      InputError: x is not [..., T, E], lengths is not int[...], initial_carry has other shapes than the
-        cell's, an unknown backend, "fused" on a cell it does not take, `remat` where the backend is "scan",
-        recurrent_dropout outside [0, 1) or on a cell that is not ours or has its own `__call__`.
+      InputError: x is not [..., T, E] or not as wide as the parameters, lengths is not int[...],
+        initial_carry has other shapes than the cell's, a cell that is not of flax.linen, an unknown backend,
+        "fused" on a cell it does not take, `remat` where the backend is "scan", recurrent_dropout outside
+        [0, 1) or on a cell that is not ours or has its own `__call__`, a traced `deterministic`.
 
     >>> import jax, jax.numpy as jnp
     >>> from rnn_jax import RNN, LSTMCell
@@ -75,6 +83,10 @@ class RNN(nn.Module):
     backend: str = "auto"
     remat: bool | None = None
     recurrent_dropout: float = 0.0
+    variable_axes: Mapping[Any, Any] = PLAIN.variable_axes
+    variable_broadcast: Any = PLAIN.variable_broadcast
+    variable_carry: Any = PLAIN.variable_carry
+    split_rngs: Mapping[Any, bool] = PLAIN.split_rngs
 
     def __call__(
         self,
@@ -87,8 +99,8 @@ class RNN(nn.Module):
 
         Args:
           x: inputs [B, T, E], or [..., T, E] with any leading axes, which are one batch to the cell.
-          lengths: int[B] in 0..T (or [...]): a row's first `lengths[b]` steps are read, the others are
-            padding, which reaches neither values nor gradients. None: all T.
+          lengths: int[B] (or [...]), clamped to 0..T: a row's first `lengths[b]` steps are read, the others
+            are padding, which reaches neither values nor gradients. None: all T. A list will do.
           initial_carry: the carry to start from, of the cell's structure, arrays [B, H]. None: zeros.
           deterministic: False turns dropout on; it needs the rng stream "dropout".
 
@@ -129,52 +141,49 @@ class RNN(nn.Module):
         self, x: jax.Array, lengths: jax.Array | None, initial_carry: Carry | None, mode: Mode
     ) -> tuple[Carry, jax.Array]:
         """Returns (carry, outputs) of a batch [B, T, E]: the whole layer."""
+        check_cell(self.cell)
         fused = self._backend() == "fused" and not mode.every_step
         batch, time, size = x.shape
         zeros = self.cell.initialize_carry(jax.random.key(0), (batch, size))
         carry = zeros if initial_carry is None else fit_carry(initial_carry, zeros, type(self.cell).__name__)
         hidden_mask = self._hidden_mask(batch, mode.deterministic)
+        x, lengths, carry, hidden_mask = place_rows((x, lengths, carry, hidden_mask), like=x)
         x_TBE = zero_padding(x, lengths).swapaxes(0, 1)
         valid_TB = None if lengths is None else valid_steps(lengths, time).T
-        arguments = x_TBE, valid_TB, carry, hidden_mask, self.reverse != mode.mirror
-        carry, outputs_TBH = self._fused(*arguments) if fused else self._scanned(*arguments, mode.every_step)
+        arguments = x_TBE, carry, valid_TB, hidden_mask, self.reverse != mode.mirror
+        with check_width(self.cell, size):
+            if fused:
+                carry, outputs_TBH = self._fused(*arguments)
+            else:
+                carry, outputs_TBH = run_scanned(self.cell, *arguments, self._lifting(), mode.every_step)
         if mode.every_step:
             carry = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), carry)
         return carry, zero_padding(outputs_TBH.swapaxes(0, 1), lengths)
 
     def _fused(
-        self, x_TBE: jax.Array, valid_TB: Mask, carry: Carry, hidden_mask: Mask, reverse: bool
+        self, x_TBE: jax.Array, carry: Carry, valid_TB: Mask, hidden_mask: Mask, reverse: bool
     ) -> tuple[Carry, jax.Array]:
-        weights, step = self.cell.weights(x_TBE.shape[-1]), self.cell.fused_step
-        carry, h_TBH = run_fused(step, weights, x_TBE, carry, valid_TB, hidden_mask, reverse, self.remat)
+        step = self.cell.fused_step
+
+        def run(weights: Weights, x_TBE: jax.Array, of_rows: Any, valid_TB: Mask) -> tuple[Carry, jax.Array]:
+            carry, hidden_mask = of_rows
+            return run_fused(step, weights, x_TBE, carry, valid_TB, hidden_mask, reverse, self.remat)
+
+        weights = self.cell.weights(x_TBE.shape[-1])
+        carry, h_TBH = over_rows(run, weights, x_TBE, (carry, hidden_mask), valid_TB)
         return carry, h_TBH.astype(weights.recurrent.dtype)
 
-    def _scanned(
-        self, x_TBE: jax.Array, valid_TB: Mask, carry: Carry, hidden_mask: Mask, reverse: bool, every: bool
-    ) -> tuple[Carry, jax.Array]:
-        """Returns the last carry, or with `every` all of them, [T, B, H], and the outputs [T, B, H]."""
-        weights = self.cell.weights(x_TBE.shape[-1]) if is_stepped(self.cell) else None
-
-        def masked_step(cell: nn.RNNCellBase, carry: Carry, x_and_valid: Tree) -> tuple[Carry, Tree]:
-            x_BE, valid_B = x_and_valid
-            if weights is None:
-                new, output = cell(carry, x_BE)
-            else:
-                # Projecting inside the loop is the faster unless E far exceeds H: benchmarks/projection.py.
-                new, output = cell.step(weights, carry, project_inputs(weights, x_BE), hidden_mask)
-            new = jax.tree.map(partial(keep_valid, valid_B), new, carry)
-            return new, (new if every else None, output)
-
-        scan = nn.scan(
-            masked_step, variable_broadcast="params", split_rngs={"params": False}, reverse=reverse
-        )
-        last, (carries, outputs_TBH) = scan(self.cell, carry, (x_TBE, valid_TB))
-        return carries if every else last, outputs_TBH
+    def _lifting(self) -> Lifting:
+        return Lifting(self.variable_axes, self.variable_broadcast, self.variable_carry, self.split_rngs)
 
     def _backend(self) -> str:
         """Returns "fused" or "scan"; raises where "fused" or `remat` is asked for and cannot be had."""
         choose("backend", self.backend, BACKENDS)
         reason = why_scanned(self.cell)
+        if not reason and self._lifting() != PLAIN:
+            reason = (
+                "variable_axes, variable_broadcast, variable_carry and split_rngs are arguments of a scan"
+            )
         require(
             not reason or self.backend != "fused",
             f'backend is "fused", but {reason}; use backend "auto" or "scan"',
@@ -190,14 +199,8 @@ class RNN(nn.Module):
     def _hidden_mask(self, batch: int, deterministic: bool) -> jax.Array | None:
         """Returns the dropout mask [B, H] on h inside the recurrent product, or None."""
         check_rate("recurrent_dropout", self.recurrent_dropout)
-        require(
-            self.recurrent_dropout == 0 or is_stepped(self.cell),
-            f"recurrent_dropout is {self.recurrent_dropout}, but it reaches inside the cell, and "
-            f"{type(self.cell).__name__} "
-            + ("has a __call__ of its own" if isinstance(self.cell, Cell) else "is not one of rnn_jax's")
-            + "; set it to 0, or use rnn_jax's cell, or a subclass that overrides its step alone",
-        )
-        if not self.recurrent_dropout or deterministic:
+        check_masked(self.cell, self.recurrent_dropout)
+        if not drops(self.recurrent_dropout, deterministic):
             return None
         return Dropout(self.recurrent_dropout)(jnp.ones((batch, self.cell.features)), deterministic)
 
@@ -221,7 +224,8 @@ class Bidirectional(nn.Module):
       merge: "concat", "sum", "mul", "ave", or a function of the two output arrays [..., H].
 
     Raises:
-      InputError: the two share one layer or cell, one is built with reverse=True, or an unknown merge.
+      InputError: initial_carry is not a pair, the two share one layer or cell, one is built with
+        reverse=True, or an unknown merge.
 
     >>> import jax, jax.numpy as jnp
     >>> from rnn_jax import RNN, Bidirectional, GRUCell
@@ -275,7 +279,7 @@ class Bidirectional(nn.Module):
         self, x: jax.Array, lengths: jax.Array | None, initial_carry: tuple[Carry, Carry] | None, mode: Mode
     ) -> tuple[tuple[Carry, Carry], jax.Array]:
         self._check_layers()
-        first, second = (None, None) if initial_carry is None else initial_carry
+        first, second = split_carry(initial_carry, 2, "directions")
         other_way = mode._replace(mirror=not mode.mirror)
         forward_carry, forward = self.forward_rnn._apply(x, lengths, first, mode)
         backward_carry, backward = self.backward_rnn._apply(x, lengths, second, other_way)
@@ -367,11 +371,7 @@ class Stacked(nn.Module):
     ) -> tuple[tuple[Carry, ...], jax.Array]:
         require(len(self.layers) > 0, "layers is empty; a stack needs at least one")
         check_rate("dropout", self.dropout)
-        given = [None] * len(self.layers) if initial_carry is None else list(initial_carry)
-        require(
-            len(given) == len(self.layers),
-            f"initial_carry holds {len(given)} carries for {len(self.layers)} layers; give one for each",
-        )
+        given = split_carry(initial_carry, len(self.layers), "layers")
         carries: list[Carry] = []
         widths = []
         for layer, carry in zip(self.layers, given, strict=True):

@@ -16,6 +16,13 @@ from rnn_jax.models.losses import (
     make_language_loss,
     make_language_measure,
 )
+from rnn_jax.models.tagger import (
+    TagMetrics,
+    WordTagger,
+    build_tagger,
+    make_tagger_loss,
+    make_tagger_measure,
+)
 
 __all__ = [
     "LanguageMetrics",
@@ -25,14 +32,19 @@ __all__ = [
     "Measured",
     "Metrics",
     "Objective",
+    "TagMetrics",
     "TextClassifier",
+    "WordTagger",
     "batch_metrics",
     "build_classifier",
     "build_encoder",
     "build_language_model",
+    "build_tagger",
     "class_log_probabilities",
     "make_classifier_loss",
     "make_classifier_measure",
     "make_language_loss",
     "make_language_measure",
+    "make_tagger_loss",
+    "make_tagger_measure",
 ]

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from rnn_jax.errors import check_rate, choose, require
 from rnn_jax.layers.cells import GRUCell, LSTMCell, SimpleCell
 from rnn_jax.layers.dropout import Dropout
+from rnn_jax.layers.inputs import as_token_ids
 from rnn_jax.layers.pooling import POOLINGS, Pooling
 from rnn_jax.layers.rnn import MERGES, RNN, Bidirectional, Layer, Stacked
 
@@ -106,7 +107,7 @@ class TextClassifier(nn.Module):
         """Returns float32 logits, [B, 1] for two classes and [B, C] for more.
 
         Args:
-          token_ids: int[B, T], each from 0 to V - 1.
+          token_ids: int[B, T], each from 0 to V - 1; a list of lists will do.
           lengths: int[B], the words of each row, the others being padding. None: all T.
           deterministic: False turns dropout on; it needs the rng stream "dropout".
           perturbation: [B, T, E], added to what the encoder reads; None for none.
@@ -126,7 +127,7 @@ class TextClassifier(nn.Module):
 
     def embed(self, token_ids: jax.Array, deterministic: bool = True) -> jax.Array:
         """Returns what the encoder reads, [B, T, E], for int token_ids [B, T]."""
-        x_BTE = self.drop_words(self.embedding(token_ids), deterministic)
+        x_BTE = self.drop_words(self.embedding(as_token_ids(token_ids)), deterministic)
         return self.drop_embedded(x_BTE, deterministic)
 
     def classify(
@@ -154,12 +155,13 @@ def build_classifier(
     embedding_dropout: float,
     dropout: float,
     dtype: str,
+    weight_drop: float = 0.0,
     **encoder: Unpack[EncoderSettings],
 ) -> TextClassifier:
     """Returns a classifier from the keys of `config.model`.
 
     The compute type `dtype` is "float32" or "bfloat16". Up to `dropout` the others are attributes of
-    `TextClassifier`; `encoder` are the keys in `EncoderSettings`.
+    `TextClassifier`; `encoder` are the keys in `EncoderSettings`. `weight_drop` is of `make_classifier_loss`.
 
     Raises:
       InputError: an unknown name, a size below 1, a rate outside [0, 1), or an option that cannot be used.
@@ -176,12 +178,12 @@ def build_classifier(
     require(num_classes > 1, f"num_classes is {num_classes}; classification needs at least 2")
     require(embedding_dim > 0, f"model.embedding_dim is {embedding_dim}; give at least 1")
     choose("model.pooling", pooling, POOLINGS)
-    check_rate("model.word_dropout", word_dropout)
-    check_rate("model.embedding_dropout", embedding_dropout)
-    check_rate("model.dropout", dropout)
+    rates = word_dropout, embedding_dropout, dropout
+    for name, rate in zip(("word_dropout", "embedding_dropout", "dropout"), rates, strict=True):
+        check_rate(f"model.{name}", rate)
+    check_rate("model.weight_drop", weight_drop)
     compute_dtype = choose("model.dtype", dtype, DTYPES)
     layers = build_encoder(dtype=compute_dtype, **encoder)
-    rates = word_dropout, embedding_dropout, dropout
     return TextClassifier(vocab_size, embedding_dim, num_classes, layers, pooling, *rates, compute_dtype)
 
 

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.errors import check_rate, choose, require
-from rnn_jax.layers.dropout import Dropout
-from rnn_jax.layers.matmul import contract
+from rnn_jax.layers.dropout import Dropout, drops
+from rnn_jax.layers.inputs import as_token_ids
+from rnn_jax.layers.matmul import as_rows, contract
 from rnn_jax.layers.recurrence import Carry
 from rnn_jax.layers.rnn import Layer, Stacked, read_from_the_end
 from rnn_jax.models.classifier import DTYPES, build_encoder
@@ -108,8 +109,9 @@ class LanguageModel(nn.Module):
         >>> outputs.shape
         (2, 5, 4)
         """
+        token_ids = as_token_ids(token_ids)
         x_BTE = self.embedding(token_ids)
-        if self.type_dropout and not deterministic:
+        if drops(self.type_dropout, deterministic):
             keep = 1 - self.type_dropout
             kept_V = jax.random.bernoulli(self.make_rng("dropout"), keep, (self.vocab_size,))
             x_BTE = jnp.where(kept_V[token_ids][:, :, None], x_BTE / keep, 0)
@@ -125,9 +127,8 @@ class LanguageModel(nn.Module):
         """Returns the vectors that the softmax reads: [B, T, E] where it is tied, [B, T, H] elsewhere."""
         if not self.tied or outputs_BTH.shape[-1] == self.embedding_dim:
             return outputs_BTH
-        rows = outputs_BTH.reshape(-1, outputs_BTH.shape[-1])
-        vectors = contract(rows, self.projection, (1, 0), outputs_BTH.dtype)
-        return vectors.reshape(*outputs_BTH.shape[:-1], -1).astype(outputs_BTH.dtype)
+        vectors = contract(as_rows(outputs_BTH), self.projection, (1, 0), outputs_BTH.dtype)
+        return vectors.reshape(*outputs_BTH.shape[:-1], self.embedding_dim).astype(outputs_BTH.dtype)
 
     def softmax(self) -> tuple[jax.Array, jax.Array]:
         """Returns the softmax's table, [V, E] where it is tied and [V, H] elsewhere, and its bias [V]."""
@@ -136,8 +137,7 @@ class LanguageModel(nn.Module):
     def logits(self, outputs_BTH: jax.Array) -> jax.Array:
         """Returns float32[B, T, V], unnormalised log probabilities of the next word, PAD included."""
         vectors = self.vectors(outputs_BTH)
-        rows = vectors.reshape(-1, vectors.shape[-1])
-        return logits_of(rows, *self.softmax()).reshape(*vectors.shape[:-1], -1)
+        return logits_of(as_rows(vectors), *self.softmax()).reshape(*vectors.shape[:-1], self.vocab_size)
 
     @nn.nowrap
     def initial_carry(self, rows: int) -> Carry:

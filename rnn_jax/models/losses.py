@@ -7,7 +7,7 @@ carry goes on to the next batch: it is the state of a language model, and `()` f
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -23,10 +23,10 @@ from rnn_jax.layers.cells import Carry
 from rnn_jax.layers.masking import keep_valid, valid_steps
 from rnn_jax.models.language_model import LanguageModel
 from rnn_jax.models.softmax import Negatives, sampled_losses, softmax_losses
-from rnn_jax.trees import Params, leaves_by_path
+from rnn_jax.models.weight_drop import drop_weights
+from rnn_jax.trees import Params
 
 BatchIn = TypeVar("BatchIn", contravariant=True)
-RECURRENT = {"h", "hi", "hf", "hg", "ho", "hr", "hz", "hn"}  # names of cells' recurrent kernels, as in Flax
 
 
 class Measured(Protocol):
@@ -67,13 +67,35 @@ class Metrics(NamedTuple):
 
     def summary(self) -> dict[str, float]:
         """Returns the mean loss, the accuracy and the number of examples."""
-        count = float(np.sum(self.confusion))
-        hits = float(np.trace(np.asarray(self.confusion)))
-        return {
-            "loss": float(self.loss) / max(count, 1.0),
-            "accuracy": hits / max(count, 1.0),
-            "examples": int(count),
-        }
+        return confusion_means(self.loss, self.confusion, self.unit)
+
+
+def confusion_means(loss: jax.Array, confusion: jax.Array, unit: str) -> dict[str, float]:
+    """Returns the mean loss, the accuracy and, under `unit`, the number of what a confusion counts."""
+    count, hits = float(np.sum(confusion)), float(np.trace(np.asarray(confusion)))
+    return {"loss": float(loss) / max(count, 1.0), "accuracy": hits / max(count, 1.0), unit: int(count)}
+
+
+def class_scores(confusion: jax.Array | np.ndarray, names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Returns precision, recall, F1 and support of each class, 0 where nothing is divided by nothing.
+
+    Args:
+      confusion: [C, C], as in `Metrics`.
+      names: the C classes.
+
+    >>> scores = class_scores(np.array([[3.0, 1.0], [0.0, 0.0]]), ["NOUN", "VERB"])
+    >>> scores["NOUN"]["recall"], scores["VERB"]
+    (0.75, {'precision': 0.0, 'recall': 0.0, 'f1': 0.0, 'support': 0})
+    """
+    confusion = np.asarray(confusion, float)
+    hits, found, true = np.diag(confusion), confusion.sum(axis=0), confusion.sum(axis=1)
+    precision, recall = hits / np.maximum(found, 1), hits / np.maximum(true, 1)
+    f1 = 2 * hits / np.maximum(found + true, 1)
+    columns = precision.tolist(), recall.tolist(), f1.tolist(), true.astype(int).tolist()
+    rows = zip(names, *columns, strict=True)
+    return {
+        name: dict(zip(("precision", "recall", "f1", "support"), row, strict=True)) for name, *row in rows
+    }
 
 
 class LossFn(Protocol[BatchIn]):
@@ -145,7 +167,9 @@ def batch_metrics(logits: jax.Array, batch: Batch, smoothing: float = 0.0) -> Me
     return Metrics((losses_B * batch.weights).sum(), true_BC.T @ predicted_BC)
 
 
-def make_classifier_loss(apply_fn: Callable[..., jax.Array], smoothing: float = 0.0) -> LossFn[Batch]:
+def make_classifier_loss(
+    apply_fn: Callable[..., jax.Array], smoothing: float = 0.0, weight_drop: float = 0.0
+) -> LossFn[Batch]:
     """Returns the loss of a classifier: the cross-entropy of `batch_metrics`, summed over the real examples.
 
     `loss_fn(..., perturbation=change)` adds float32[B, T, E] to the embedded words, as an adversary does. The
@@ -156,6 +180,8 @@ def make_classifier_loss(apply_fn: Callable[..., jax.Array], smoothing: float = 
         TextClassifier. It gets `deterministic=False`, the rng "dropout", and `perturbation` where there is
         one.
       smoothing: the share of each target that is spread evenly over all classes, from 0 to below 1.
+      weight_drop: rate in [0, 1) at which entries of the recurrent kernels are dropped, one mask for all rows
+        and steps of a batch (Merity et al. 2018).
 
     >>> import jax, jax.numpy as jnp, numpy as np
     >>> from rnn_jax.data import Batches
@@ -170,15 +196,12 @@ def make_classifier_loss(apply_fn: Callable[..., jax.Array], smoothing: float = 
     def loss_fn(
         params: Params, carry: Carry, batch: Batch, key: jax.Array, perturbation: jax.Array | None = None
     ) -> tuple[jax.Array, tuple[Metrics, jax.Array, Carry]]:
-        changed = {} if perturbation is None else {"perturbation": perturbation}
-        logits = apply_fn(
-            {"params": params},
-            batch.token_ids,
-            batch.lengths,
-            deterministic=False,
-            rngs={"dropout": key},
-            **changed,
-        )
+        changed: dict[str, Any] = {} if perturbation is None else {"perturbation": perturbation}
+        if weight_drop:
+            key, weights = jax.random.split(key)
+            params = drop_weights(params, weights, weight_drop)
+        changed |= {"deterministic": False, "rngs": {"dropout": key}}
+        logits = apply_fn({"params": params}, batch.token_ids, batch.lengths, **changed)
         metrics = batch_metrics(logits, batch, smoothing)
         return metrics.loss, (metrics, jnp.asarray(batch.weights).sum(), carry)
 
@@ -359,32 +382,6 @@ def begin_anew(carry: Carry, initial: Carry, fresh_B: jax.Array) -> Carry:
     """Returns `initial` in fresh rows and `carry` in the others, cut off from the gradient."""
     kept = jax.tree.map(partial(keep_valid, fresh_B), initial, carry)
     return jax.tree.map(jax.lax.stop_gradient, kept)
-
-
-def drop_weights(params: Params, key: jax.Array, rate: float) -> Params:
-    """Returns parameters whose recurrent kernels have a share `rate` of their entries set to zero.
-
-    The others are scaled by 1 / (1 - rate): DropConnect (Wan et al. 2013; Merity et al. 2018). All rows and
-    steps of a network share this one mask, and its cells need no change.
-
-    Raises:
-      InputError: a rate outside [0, 1), or no recurrent kernel among the parameters.
-    """
-    check_rate("weight_drop", rate)
-    leaves = list(leaves_by_path(params).values())
-    recurrent = [index for index, path in enumerate(leaves_by_path(params)) if is_recurrent_kernel(path)]
-    require(len(recurrent) > 0, "params have no recurrent kernel to drop")
-    for index in recurrent:
-        kept = jax.random.bernoulli(jax.random.fold_in(key, index), 1 - rate, leaves[index].shape)
-        leaves[index] = jnp.where(kept, leaves[index] / (1 - rate), 0)
-    changed: Params = jax.tree.unflatten(jax.tree.structure(params), leaves)
-    return changed
-
-
-def is_recurrent_kernel(path: str) -> bool:
-    """Returns whether the path of a leaf ends in cell/NAME/kernel, with a recurrent NAME."""
-    *_, scope, name, leaf = ("", "", *path.split("/"))
-    return scope == "cell" and name in RECURRENT and leaf == "kernel"
 
 
 def mean_squares(outputs_BTH: jax.Array) -> jax.Array:

@@ -20,7 +20,7 @@ GRID = 2**32
 
 def logits_of(vectors_NE: jax.Array, table_VE: jax.Array, bias_V: jax.Array) -> jax.Array:
     """Returns float32[N, V], vectors @ table.T + bias."""
-    return contract(vectors_NE, table_VE, (1, 1), vectors_NE.dtype) + bias_V
+    return contract(vectors_NE, table_VE, (1, 1), vectors_NE.dtype) + bias_V[None, :]
 
 
 def softmax_losses(
@@ -114,8 +114,8 @@ def sampled_losses(
     are computed.
     """
     ids_S = negatives.ids
-    logits_NS = logits_of(vectors_NE, table_VE[ids_S], bias_V[ids_S]) - negatives.log_expected
-    logits_NS = jnp.where(ids_S == targets_N[:, None], -jnp.inf, logits_NS)
+    logits_NS = logits_of(vectors_NE, table_VE[ids_S], bias_V[ids_S]) - negatives.log_expected[None, :]
+    logits_NS = jnp.where(ids_S[None, :] == targets_N[:, None], -jnp.inf, logits_NS)
     target_N = (vectors_NE.astype(table_VE.dtype) * table_VE[targets_N]).sum(axis=-1) + bias_V[targets_N]
     both = jnp.concatenate([target_N[:, None], logits_NS], axis=1)
     return jax.nn.logsumexp(both, axis=1) - target_N

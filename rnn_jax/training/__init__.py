@@ -17,11 +17,13 @@ from rnn_jax.training.steps import (
     make_eval_step,
     make_train_step,
 )
+from rnn_jax.training.tagging import TAGGING
 from rnn_jax.training.tasks import Network, Task
 
 __all__ = [
     "CLASSIFICATION",
     "LANGUAGE_MODELLING",
+    "TAGGING",
     "TASKS",
     "Network",
     "NonFiniteLossError",

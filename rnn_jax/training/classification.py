@@ -6,6 +6,7 @@ import jax
 from ml_collections import ConfigDict
 
 from rnn_jax.data.pipeline import Data, load_data
+from rnn_jax.data.sources import Source
 from rnn_jax.data.tokenizer import TRUNCATIONS
 from rnn_jax.distributed.data_parallel import batch_mesh, check_rows, own_rows
 from rnn_jax.errors import choose, require
@@ -41,10 +42,10 @@ def check_classifier(config: ConfigDict) -> None:
         check_rows("batch.size", config.batch.size, batch_mesh(config.devices))
 
 
-def load_classifier_data(config: ConfigDict, cache: Path) -> Data:
+def load_classifier_data(config: ConfigDict, cache: Path, source: "Source | None" = None) -> Data:
     """Returns the batches of the three splits; this process gets its own rows of each."""
-    size = config.batch.size
-    return load_data(config.data, config.text, size, config.batch.buckets, cache, own_rows(size))
+    size, data = config.batch.size, dict(config.data, source=source or config.data.source)
+    return load_data(data, config.text, size, config.batch.buckets, cache, own_rows(size))
 
 
 def classifier_network(config: ConfigDict, data: Data) -> Network:
@@ -58,7 +59,7 @@ def classifier_network(config: ConfigDict, data: Data) -> Network:
     options = regularisers(config)
     return Network(
         model,
-        make_classifier_loss(apply_fn, options.label_smoothing),
+        make_classifier_loss(apply_fn, options.label_smoothing, config.model.weight_drop),
         make_classifier_measure(apply_fn),
         regularisers=options,
         row_sparse=config.train.row_sparse,
@@ -72,7 +73,8 @@ def regularisers(config: ConfigDict) -> Regularisers:
 
 def report_classifier(workdir: Path, test: Metrics, data: Data) -> Results:
     """Draws what the classifier confuses, and returns the counts."""
-    return report_confusion(workdir, test, data.label_names)
+    results = report_confusion(workdir, test, data.label_names)
+    return results if data.tested else {**results, "tested_on": "validation"}
 
 
 CLASSIFICATION = Task(
@@ -81,7 +83,7 @@ CLASSIFICATION = Task(
     check_classifier,
     load_classifier_data,
     classifier_network,
-    "test accuracy {accuracy:.2%} on {examples:,} texts\n"
+    "{tested_on} accuracy {accuracy:.2%} on {examples:,} texts\n"
     "use it: rnn-jax predict --workdir {workdir} 'what a film'",
     report_classifier,
 )

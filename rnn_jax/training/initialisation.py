@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from rnn_jax.checkpoints.checkpoints import Checkpoints
-from rnn_jax.checkpoints.workdir import TOKENIZER, check_run
+from rnn_jax.checkpoints.restore import best_params
+from rnn_jax.checkpoints.workdir import TASK, TOKENIZER, check_run, read_json
 from rnn_jax.data.encoding import fingerprint
 from rnn_jax.data.tokenizer import SPECIAL_WORDS, Tokenizer
 from rnn_jax.errors import choose, require
@@ -74,6 +74,7 @@ def start_from(
     say: Callable[[str], None],
     seed: int,
     cache: Path,
+    labels: Sequence[str] | None = None,
 ) -> Params:
     """Returns the parameters, with those replaced that `start` names.
 
@@ -81,6 +82,7 @@ def start_from(
       uses: int[V], how often the training texts have each word.
       texts: gives the texts to train word2vec on.
       say: takes lines for the log.
+      labels: as in `transferred`.
 
     Raises:
       InputError: as `read_vectors`, `train_vectors`, `with_vectors` and `transferred` do.
@@ -96,7 +98,7 @@ def start_from(
         params = with_vectors(params, table * (start.scale / table[found.found].std() if start.scale else 1))
         say(coverage(found, tokenizer.words, uses).describe())
     if start.from_workdir:
-        params, lines = transferred(params, tokenizer.words, start.from_workdir, start.take)
+        params, lines = transferred(params, tokenizer.words, start.from_workdir, start.take, labels)
         say("\n".join(lines))
     return params
 
@@ -123,6 +125,7 @@ def trained_vectors(
 
 
 TABLE_PATH = "/".join(TABLE)
+HEAD = "head/"  # the beginning of the paths of what turns a text's features into labels
 ARGUMENT = "embedding.take"
 
 
@@ -168,13 +171,17 @@ def take_of(entry: object, workdir: str | Path) -> Take:
 
 
 def transferred(
-    params: Params, words: Sequence[str], workdir: str | Path, take: Sequence[object]
+    params: Params,
+    words: Sequence[str],
+    workdir: str | Path,
+    take: Sequence[object],
+    labels: Sequence[str] | None = None,
 ) -> tuple[Params, list[str]]:
     """Returns the parameters, with some replaced by those of earlier runs, and log lines on what was taken.
 
     In the embedding, each word gets the row that it had in the earlier run, whatever its id there. A word
     that the earlier run did not know gets the mean of its rows. Other arrays are taken if their shape is the
-    same; if it is not, the parameters stay and a line says so.
+    same; if it is not, the parameters stay and a line says so. So do those of a head for other labels.
 
     Args:
       params: the parameters to replace, a nested dict of arrays.
@@ -184,6 +191,7 @@ def transferred(
         a pattern: "embedding", "encoder" or "encoder/*/cell";
         a pair, which moves a path to another place: ("encoder", "encoder/forward_rnn");
         a triple, which does so from another run: ("encoder", "encoder/backward_rnn", "runs/backward").
+      labels: the names of this run's labels, by position; None takes a head whatever its labels.
 
     Raises:
       InputError: no such run, an entry of another form, an entry that matches nothing in the run or has no
@@ -200,20 +208,21 @@ def transferred(
     """
     flat, lines, table_of = flatten_dict(params, sep="/"), [], None
     entries = [take_of(entry, workdir) for entry in take]
-    runs = {
-        folder: _parameters_and_words(folder) for folder in dict.fromkeys(entry.workdir for entry in entries)
-    }
+    runs = {folder: _earlier(folder) for folder in dict.fromkeys(entry.workdir for entry in entries)}
     for entry in entries:
-        found, old_words = runs[entry.workdir]
+        found, old_words, old_labels = runs[entry.workdir]
         if entry.moves:
             matching(ARGUMENT, entry.here, list(flat))  # a path that is written out has to be here
         for there in matching(ARGUMENT, entry.there, list(found)):
             here = entry.here + there[len(entry.there) :] if entry.moves else there
             rows = (old_words, words) if here == TABLE_PATH else None
             table_of = entry.workdir if rows else table_of
+            if here.startswith(HEAD) and labels is not None and list(labels) != old_labels:
+                lines.append(f"not taken, its labels there are {', '.join(old_labels) or 'none'}: {here}")
+                continue
             flat, line = _placed(flat, here, found[there], rows)
             lines.append(line)
-    lines += _strangers({folder: found for folder, (found, _) in runs.items()}, table_of)
+    lines += _strangers({folder: run.params for folder, run in runs.items()}, table_of)
     return unflatten_dict(flat, sep="/"), list(dict.fromkeys(lines))
 
 
@@ -229,13 +238,19 @@ def _strangers(runs: dict[Path, dict[str, np.ndarray]], table_of: Path | None) -
     ]
 
 
-def _parameters_and_words(workdir: Path) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Returns the parameters by path, and the vocabulary, of a run's best checkpoint."""
+class _Earlier(NamedTuple):
+    params: dict[str, np.ndarray]  # by path, of the best checkpoint
+    words: list[str]
+    labels: list[str]
+
+
+def _earlier(workdir: Path) -> _Earlier:
+    """Returns what there is to take of an earlier run."""
     check_run("config.embedding.from_workdir", workdir)
-    with Checkpoints(workdir) as checkpoints:
-        best = checkpoints.steps("best", fallback=False)[0]
-        found = flatten_dict(checkpoints.restore_params(best), sep="/")
-    return found, Tokenizer.load(workdir / TOKENIZER).words
+    found = flatten_dict(best_params(workdir), sep="/")
+    # The oldest runs of language models have no task.json.
+    task = read_json(workdir / TASK) if (workdir / TASK).exists() else {}
+    return _Earlier(found, Tokenizer.load(workdir / TOKENIZER).words, list(task.get("label_names", ())))
 
 
 def _placed(

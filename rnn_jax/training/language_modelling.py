@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from rnn_jax.data.pipeline import Documents, load_documents
+from rnn_jax.data.sources import Source
 from rnn_jax.distributed.data_parallel import batch_mesh, check_rows, own_rows
 from rnn_jax.errors import choose, require
 from rnn_jax.models.language_model import build_language_model
@@ -37,11 +38,12 @@ def check_language(config: ConfigDict) -> None:
     check_rows("batch.lanes", config.batch.lanes, batch_mesh(config.devices))
 
 
-def load_language_data(config: ConfigDict, cache: Path) -> Documents:
+def load_language_data(config: ConfigDict, cache: Path, source: "Source | None" = None) -> Documents:
     """Returns the windows of the training and held-out documents; this process gets its own lanes."""
     reverse = choose("direction", config.direction, DIRECTIONS)
     lanes, window = config.batch.lanes, config.batch.window
-    return load_documents(config.data, config.text, lanes, window, reverse, cache, own_rows(lanes))
+    data = dict(config.data, source=source or config.data.source)
+    return load_documents(data, config.text, lanes, window, reverse, cache, own_rows(lanes))
 
 
 def language_network(config: ConfigDict, data: Documents) -> Network:

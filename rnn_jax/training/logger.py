@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import math
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -13,13 +12,12 @@ from typing import Any, ClassVar
 
 import jax
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rnn_jax.checkpoints.workdir import METRICS, write_text
 from rnn_jax.errors import InputError, require
 from rnn_jax.files import read_text
 from rnn_jax.models.losses import Measured
+from rnn_jax.progress import Bar
 from rnn_jax.training.tasks import Results
 from rnn_jax.trees import Tree
 
@@ -27,7 +25,7 @@ from rnn_jax.trees import Tree
 class Journal:
     """The record of a run's metrics by step. Use it as a context manager.
 
-    On a terminal a progress bar shows the metrics and the time left; elsewhere plain lines show them.
+    On a terminal and in a notebook a bar shows the metrics and the time left; elsewhere plain lines do.
     """
 
     def __init__(self, workdir: Path, total_steps: int, start_step: int, tensorboard: bool):
@@ -38,23 +36,15 @@ class Journal:
         self.history = [line for line in _lines(workdir / METRICS) if line["step"] <= start_step]
         write_text(workdir / METRICS, "".join(json.dumps(line) + "\n" for line in self.history))
         self.file = (workdir / METRICS).open("a", encoding="utf-8")
-        console = Console(file=sys.stdout)
-        self.bar = Progress(
-            TextColumn("{task.completed}/{task.total}"),
-            BarColumn(bar_width=30),
-            TextColumn("{task.fields[status]}"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self.task = self.bar.add_task("train", total=total_steps, completed=start_step, status="")
+        self.bar = Bar(total_steps, start_step)
 
     def __enter__(self) -> "Journal":
-        self.bar.start()
+        self.bar.__enter__()
+        self.say(f"steps {self.start_step} to {self.total_steps}")
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.bar.stop()
+        self.bar.__exit__()
         with suppress(OSError):  # `record` has raised already for a line that could not be written
             self.file.close()
         if self.writer:
@@ -62,10 +52,7 @@ class Journal:
 
     def say(self, message: str) -> None:
         """Prints one line, above the bar where there is one."""
-        if self.bar.disable:
-            print(message, flush=True)
-        else:
-            self.bar.console.print(message, highlight=False, markup=False)
+        self.bar.say(message)
 
     def record(self, step: int, split: str, values: Mapping[str, float]) -> None:
         """Keeps the values of a split at a step and shows them."""
@@ -84,13 +71,13 @@ class Journal:
             self.first = step, time.perf_counter()
         status = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
         if split == "train":
-            self.bar.update(self.task, completed=step, status=status)
-        if split != "train" or self.bar.disable:
+            self.bar.update(step, status)
+        if split != "train" or not self.bar.live:
             self.say(f"step {step}/{self.total_steps}  {split:<10}  {status}{self._time_left(step)}")
 
     def _time_left(self, step: int) -> str:
         # The pace of so few steps would be wrong: an evaluation among them would count too much.
-        if self.first is None or step < 2 * self.first[0] - self.start_step or not self.bar.disable:
+        if self.first is None or step < 2 * self.first[0] - self.start_step or self.bar.live:
             return ""
         pace = (time.perf_counter() - self.first[1]) / (step - self.first[0])
         return f"  {pace * (self.total_steps - step):.0f} s left"

@@ -7,9 +7,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from rnn_jax.checkpoints.checkpoints import out_of_patience
-from rnn_jax.checkpoints.workdir import CLASSIFY, LANGUAGE, save_task
+from rnn_jax.checkpoints.workdir import CLASSIFY, LANGUAGE, TAG, save_task
 from rnn_jax.data.encoding import default_cache
 from rnn_jax.data.pipeline import RunData
+from rnn_jax.data.sources import Source
 from rnn_jax.distributed.broadcast import in_turn, on_process_zero, require_same, say
 from rnn_jax.distributed.preemption import Interrupted, Interruption
 from rnn_jax.errors import choose, require
@@ -20,19 +21,21 @@ from rnn_jax.training.logger import Meter, Stopwatch, check_tensorboard
 from rnn_jax.training.regularisers import exchange
 from rnn_jax.training.report import measurements, write_report
 from rnn_jax.training.run_folder import SharedRun
+from rnn_jax.training.tagging import TAGGING
 from rnn_jax.training.tasks import Results, Task
 from rnn_jax.training.trainer import build_run, compile_ahead, results_of
 
 # By config.task, such as TASKS["language"]; a task of one's own is added here.
-TASKS: dict[str, Task] = {CLASSIFY: CLASSIFICATION, LANGUAGE: LANGUAGE_MODELLING}
+TASKS: dict[str, Task] = {CLASSIFY: CLASSIFICATION, LANGUAGE: LANGUAGE_MODELLING, TAG: TAGGING}
 
 
-def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> Results:
+def train_and_evaluate(config: ConfigDict, workdir: str | Path, source: "Source | None" = None) -> Results:
     """Trains to the end, from the last checkpoint in `workdir` if there is one; returns the results.
 
     Args:
       config: the settings, such as `rnn_jax.recipe("bilstm")`; rnn_jax/settings.py explains each.
       workdir: the run's folder: new, empty, or that of a run with the same settings, which then goes on.
+      source: splits by name, in place of what `config.data.source` names.
 
     Raises:
       InputError: a setting, the data or the workdir cannot be used; raised before any training.
@@ -46,7 +49,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> Results:
     if finished := on_process_zero(partial(results_of, config, workdir, task.measures)):
         return finished
     with clock("data"):
-        data = in_turn(partial(prepare_data, config))
+        data = in_turn(partial(prepare_data, config, source))
         require_same("the data", data.digest)
     say(data.describe())
     with (
@@ -61,7 +64,6 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> Results:
         start = step = int(state.step)
         clock.add(evaluations[-1].get("seconds", {}) if evaluations else {})
         with shared.journal(run.plan.total, start, config.log.tensorboard) as journal:
-            journal.say(f"steps {start} to {run.plan.total}")
             with clock("compile"):
                 journal.say(compile_ahead(run, state, data))
             meter = Meter(journal, config.log.every, run.plan.rate, shared.newest)
@@ -109,6 +111,7 @@ def check_config(config: ConfigDict) -> Task:
     return task
 
 
-def prepare_data(config: ConfigDict) -> RunData[Any]:
+def prepare_data(config: ConfigDict, source: "Source | None" = None) -> RunData[Any]:
     """Returns the data of a run whose config was checked."""
-    return TASKS[config.task].load(config, default_cache())
+    given = () if source is None else (source,)
+    return TASKS[config.task].load(config, default_cache(), *given)

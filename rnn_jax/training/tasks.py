@@ -63,8 +63,10 @@ class Task(NamedTuple):
       least: the smallest value of each setting that has one, by dotted key.
       check: `check(config)` raises InputError for a setting that cannot be; called before anything is read.
       load: `load(config, cache)` reads the data; `cache` is a folder for files that other runs can use too.
+        With a third argument, splits by name, it takes these for what `config.data.source` names.
       network: `network(config, data)` returns what is trained.
-      closing: the text that is printed at the end, formatted with results.json's values and `workdir`.
+      closing: the text that is printed at the end, formatted with results.json's values, `workdir`, and
+        `tested_on`, the name of the split that was measured.
       report: `report(workdir, test, data)` draws pictures of the test split, and returns values to report.
 
     >>> from rnn_jax.training import CLASSIFICATION
@@ -75,7 +77,7 @@ class Task(NamedTuple):
     settings: Mapping[str, Any]
     least: Mapping[str, float]
     check: Callable[[ConfigDict], None]
-    load: Callable[[ConfigDict, Path], RunData[Any]]
+    load: Callable[..., RunData[Any]]
     network: Callable[[ConfigDict, Any], Network]
     closing: str
     report: Callable[[Path, Any, Any], Results] = no_details
@@ -83,4 +85,14 @@ class Task(NamedTuple):
     @property
     def measures(self) -> list[str]:
         """The names of the results that `closing` prints; the report of a finished run has to have them."""
-        return [name for _, name, _, _ in Formatter().parse(self.closing) if name and name != "workdir"]
+        names = (name for _, name, _, _ in Formatter().parse(self.closing))
+        return [name for name in names if name and name not in ("workdir", "tested_on")]
+
+    def close(self, workdir: str | Path, results: Results) -> str:
+        """Returns `closing` filled in.
+
+        >>> from rnn_jax.training import CLASSIFICATION
+        >>> CLASSIFICATION.close("runs/a", {"accuracy": 0.5, "examples": 8}).split("\\n")[0]
+        'test accuracy 50.00% on 8 texts'
+        """
+        return self.closing.format(**{"tested_on": "test", "workdir": workdir, **results})

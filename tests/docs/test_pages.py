@@ -10,7 +10,7 @@ import pytest
 import rnn_jax
 from tests.helpers.jobs import BAD, GOOD
 from tests.helpers.pages import python_blocks
-from tests.helpers.runs import make_run
+from tests.helpers.runs import make_run, make_tagger_run
 
 
 def write_csv(path, count=120):
@@ -75,10 +75,34 @@ def test_predict(folder):
 
 
 @pytest.mark.slow
+def test_tagging(folder):
+    make_tagger_run(folder / "runs" / "tagger", [["She", "did", "record"]], ["NOUN", "VERB"])
+    names = run_page("docs/tagging.md")
+    assert [len(tags) for tags in names["found"].tags] == [7, 7]
+    assert names["found"].words[1] == ["A", "text", "is", "split", "into", "words", "."]
+    assert rnn_jax.training.check_config(names["config"])
+
+
+def test_serving(folder):
+    make_run(folder / "runs" / "smoke")
+    names = run_page("docs/serving.md")
+    predicted = names["again"].predict(["a fine film", "dull"])
+    assert [answer["label"] for answer in names["answer"]["predictions"]] == predicted.labels
+
+
+@pytest.mark.slow
 def test_own_data(folder):
     results = run_page("docs/own_data.md")["results"]
     assert (results["examples"], results["label_names"]) == (12, ["0", "1"])
     assert results == json.loads((folder / "runs/mine/results.json").read_text())
+
+
+@pytest.mark.slow
+def test_python():
+    names = run_page("docs/python.md")
+    assert names["model"].label_names == ("bad", "good")
+    assert names["more"].config.embedding.from_workdir == str(names["model"].workdir)
+    assert names["scores"].shape == (2,)
 
 
 @pytest.fixture

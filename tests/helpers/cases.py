@@ -12,9 +12,6 @@ from rnn_jax import RNN, Bidirectional, GRUCell, LSTMCell, SimpleCell, Stacked
 from tests.helpers import oracle
 from tests.helpers.oracle import random_like
 
-# A test runs a program once or twice: of LLVM's optimisations only the time to make them would be noticed.
-quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-
 BATCH, TIME, SIZE, UNITS = 4, 6, 3, 4
 LENGTHS = np.array([4, 0, 6, 1])
 CELLS = {
@@ -83,7 +80,7 @@ def compiled(function, **options):
 def run_of(layer, **options):
     """Returns the layer as a compiled function of (params, x, lengths, initial_carry)."""
 
-    @quick_jit
+    @jax.jit
     def run(params, x, lengths=None, initial_carry=None):
         return layer.apply({"params": params}, x, lengths, initial_carry, **options)
 
@@ -103,7 +100,7 @@ def run_and_gradients(name):
         gradients, values = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)(params, x, initial, lengths)
         return values, gradients
 
-    return quick_jit(run)
+    return jax.jit(run)
 
 
 def run_layer(name, *arguments):

@@ -10,9 +10,12 @@ import numpy as np
 from configs import language_model, smoke
 from rnn_jax.checkpoints.checkpoints import Checkpoints
 from rnn_jax.checkpoints.workdir import open_workdir, save_task
+from rnn_jax.data.tagged import train_spelling
 from rnn_jax.data.tokenizer import Tokenizer
 from rnn_jax.models.classifier import build_classifier
 from rnn_jax.models.language_model import build_language_model
+from rnn_jax.models.tagger import build_tagger
+from rnn_jax.settings import tagger_settings
 
 TEXTS = ["a great moving film", "an awful dull film", "great great great", "dull and awful", "what a film"]
 
@@ -71,4 +74,25 @@ def make_language_run(workdir, losses=(2.0, 1.0, 1.5), texts=TEXTS, direction="f
             params_by_step[step] = jax.tree.map(np.asarray, params)
             evaluations.append({"step": step, "loss": loss, "perplexity": float(np.exp(loss))})
             checkpoints.save(State(jnp.int32(step), params), evaluations)
+    return params_by_step
+
+
+def make_tagger_run(workdir, sentences, tag_names, accuracies=(0.5, 0.9), **model_changes):
+    """Makes the run of a tagger that knows the words of `sentences`; returns its parameters by step."""
+    config = tagger_settings()
+    config.data.source, config.text.letters, config.text.max_length, config.batch.size = "made up", 6, 8, 4
+    config.model.embedding_dim = config.model.hidden = config.model.letter_hidden = 4
+    config.model.cell = "simple"
+    config.model.update(model_changes)
+    spelling = train_spelling(sentences, 50, config.text.lowercase, config.text.letters)
+    sizes = spelling.tokenizer.vocab_size, spelling.letter_count, len(tag_names)
+    init = init_of(build_tagger, sizes, tuple(config.model.items()))
+    with open_workdir(workdir, config.to_dict()):
+        save_task(workdir, spelling.tokenizer, tag_names=tag_names, letters=spelling.letters, buckets=(4, 8))
+    params_by_step, evaluations = {}, []
+    with Checkpoints(workdir, keep=3) as checkpoints:
+        for step, accuracy in enumerate(accuracies, start=1):
+            params_by_step[step] = jax.tree.map(np.asarray, init(jax.random.key(step)))
+            evaluations.append({"step": step, "accuracy": accuracy, "loss": 0.5})
+            checkpoints.save(State(jnp.int32(step), params_by_step[step]), evaluations)
     return params_by_step

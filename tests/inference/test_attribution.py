@@ -38,7 +38,7 @@ def test_on_a_cubic_the_integral_is_exact_and_needs_two_gradients():
     expected[:2] += x[0, 0] * x[1, 1] / 2
 
     def value_fn(x_BTE):
-        return (square * x_BTE**2 + cube * x_BTE**3).sum((1, 2)) + x_BTE[:, 0, 0] * x_BTE[:, 1, 1]
+        return (square[None] * x_BTE**2 + cube[None] * x_BTE**3).sum((1, 2)) + x_BTE[:, 0, 0] * x_BTE[:, 1, 1]
 
     run = jax.jit(partial(integrated_gradients, value_fn), static_argnums=1)
     found = {steps: np.asarray(run(jnp.asarray(x), steps)) for steps in (1, 2, 9)}

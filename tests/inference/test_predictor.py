@@ -1,12 +1,15 @@
 """A saved run in use: what is loaded is what was saved, and predictions are the model's."""
 
+import itertools
 import json
+import pickle
 import shutil
 import subprocess
 import sys
 
 import jax
 import numpy as np
+import pandas as pd
 import pytest
 
 import rnn_jax
@@ -93,7 +96,7 @@ def test_no_texts_give_no_predictions(predictor):
 
 
 @pytest.mark.parametrize(
-    ("texts", "message"), [("great", "one string"), ([1], "text 0 is 1"), (["a", None], "text 1")]
+    ("texts", "message"), [("great", "one string"), ([1], "text 0 is 1"), (["a", b"b"], "text 1 is b'b'")]
 )
 def test_what_is_no_list_of_strings_is_a_type_error(predictor, texts, message):
     with pytest.raises(TypeError, match=message):
@@ -144,9 +147,9 @@ def test_evaluation_needs_texts_and_a_label_for_each(predictor):
         predictor.evaluate(TEXTS, [1])
 
 
-@pytest.mark.parametrize("labels", [[0, 1, 2, 0, 1], [0, 1, -1, 0, 1], [0.5] * 5, ["negative"] * 5])
-def test_labels_that_are_no_positions_are_refused(predictor, labels):
-    with pytest.raises(InputError, match=r"are no positions in label_names, 0 to 1"):
+@pytest.mark.parametrize("labels", [[0, 1, 2, 0, 1], [0, 1, -1, 0, 1], [0.5] * 5, ["good"] * 5, [[0]] * 5])
+def test_labels_that_the_model_does_not_know_are_refused(predictor, labels):
+    with pytest.raises(InputError, match=r"none of those that the model knows: 'negative', 'positive', 0, 1"):
         predictor.evaluate(TEXTS, labels)
 
 
@@ -250,3 +253,79 @@ def test_use_needs_no_training_code(run):
     done = subprocess.run([sys.executable, "-c", check, run[0]], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == done.stderr == ""
+
+
+ITERABLES = {
+    "a generator": lambda: (text for text in TEXTS),
+    "numpy": lambda: np.array(TEXTS),
+    "pandas": lambda: pd.Series(TEXTS, index=range(7, 12)),
+    "a tuple": lambda: tuple(TEXTS),
+    "the keys of a dict": lambda: dict.fromkeys(TEXTS).keys(),
+}
+
+
+@pytest.mark.parametrize("kind", ITERABLES)
+def test_any_iterable_is_predicted_as_a_list_is(predictor, kind):
+    expected = predictor.predict(TEXTS)
+    prediction = predictor.predict(ITERABLES[kind]())
+    assert prediction.labels == expected.labels
+    np.testing.assert_array_equal(predictor.predict_proba(ITERABLES[kind]()), expected.probabilities)
+
+
+def test_a_stream_without_an_end_is_predicted_part_by_part(predictor, monkeypatch):
+    monkeypatch.setattr("rnn_jax.inference.predictor.PART", 3)
+    read = []
+    endless = (read.append(text) or text for text in itertools.cycle(TEXTS))
+    parts = predictor.predict_parts(endless)
+    found = [next(parts), next(parts)]
+    assert len(read) == 6, "only what was asked for is read"
+    expected = predictor.predict([*TEXTS, TEXTS[0]])
+    np.testing.assert_allclose(
+        np.concatenate([part.probabilities for part in found]), expected.probabilities, atol=1e-6
+    )
+    assert found[0].labels + found[1].labels == expected.labels
+
+
+@pytest.mark.parametrize("nothing", [None, float("nan"), pd.NA])
+def test_a_missing_text_is_a_text_without_words(predictor, nothing):
+    np.testing.assert_array_equal(
+        predictor.predict_proba(["a film", nothing]), predictor.predict_proba(["a film", ""])
+    )
+
+
+def test_labels_to_evaluate_on_are_names_or_what_the_data_had(tmp_path, predictor):
+    expected = predictor.evaluate(TEXTS, [1, 0, 1, 0, 1])
+    for labels in (
+        ["positive", "negative"] * 2 + ["positive"],
+        pd.Series([True, False, True, False, True]),
+        (number for number in (1, 0, 1, 0, 1)),
+        predictor.label_positions([1, 0, 1, 0, 1]),
+    ):
+        assert same(predictor.evaluate(TEXTS, labels), expected)
+    make_run(tmp_path / "stars", names=("1", "2"), values=(1, 2))
+    stars = rnn_jax.load(tmp_path / "stars")
+    expected = stars.evaluate(TEXTS, ["2", "1", "2", "1", "2"])
+    assert expected.confusion.sum(axis=1).tolist() == [2, 3]
+    assert same(stars.evaluate(TEXTS, [2, 1, 2, 1, 2]), expected)
+    assert same(stars.evaluate(TEXTS, stars.label_positions([2, 1, 2, 1, 2])), expected)
+    with pytest.raises(InputError, match=r"labels \[0, 0\] are none of those"):
+        stars.evaluate(TEXTS, [1, 0, 1, 0, 1])
+
+
+def test_a_copy_predicts_the_same_and_equal_networks_share_their_program(run, predictor):
+    copy = pickle.loads(pickle.dumps(predictor))
+    np.testing.assert_array_equal(copy.predict_proba(TEXTS), predictor.predict_proba(TEXTS))
+    assert rnn_jax.load(run[0], "last").apply_fn is predictor.apply_fn
+
+
+def test_long_work_shows_how_far_it_is_and_short_work_does_not(predictor, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes any output for a terminal
+    predictor.predict(TEXTS)
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr("rnn_jax.inference.predictor.PATIENCE", 0.0)
+    predictor.predict(TEXTS)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "5/5" in err
+    predictor.predict(TEXTS, progress=False)
+    assert capsys.readouterr() == ("", "")

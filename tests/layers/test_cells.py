@@ -11,7 +11,6 @@ from jax.test_util import check_grads
 
 from rnn_jax import GRUCell, LSTMCarry, LSTMCell, SimpleCell
 from tests.helpers import oracle
-from tests.helpers.cases import quick_jit
 from tests.helpers.oracle import assert_trees_close, random_like
 
 BATCH, SIZE, UNITS = 3, 5, 4
@@ -93,7 +92,7 @@ def test_flax_parameters_give_flax_outputs(name):
 def initialised(cell, size=100):
     x = jnp.zeros((1, size))
     carry = cell.initialize_carry(jax.random.key(0), x.shape)
-    return quick_jit(cell.init)(jax.random.key(0), carry, x)["params"]
+    return jax.jit(cell.init)(jax.random.key(0), carry, x)["params"]
 
 
 def starting_biases(cell):

@@ -21,7 +21,6 @@ from tests.helpers.cases import (
     a_batch,
     padded_with,
     parameters,
-    quick_jit,
     slow_but,
 )
 from tests.helpers.oracle import assert_trees_close, random_like
@@ -48,7 +47,7 @@ def program_of(layer):
         values = layer.apply({"params": params}, x, lengths, carry)
         return values, jax.grad(partial(loss, layer), (0, 1, 2))(params, x, carry, lengths)
 
-    return quick_jit(run)
+    return jax.jit(run)
 
 
 def values_and_gradients(layer, *arguments):
@@ -170,16 +169,16 @@ def test_bfloat16_gradients_batch_and_differentiate():
             params
         )
 
-    alone = quick_jit(gradient)
+    alone = jax.jit(gradient)
     one_by_one = jax.tree.map(lambda *rows: np.stack(rows), *(alone(params, row) for row in x))
-    assert relative_error(quick_jit(jax.vmap(gradient, (None, 0)))(params, x), one_by_one) < 0.01
+    assert relative_error(jax.jit(jax.vmap(gradient, (None, 0)))(params, x), one_by_one) < 0.01
     direction = random_like(params, seed=7)
-    curvature = quick_jit(lambda *way: jax.jvp(lambda params: gradient(params, x[0]), *way)[1])(
+    curvature = jax.jit(lambda *way: jax.jvp(lambda params: gradient(params, x[0]), *way)[1])(
         (params,), (direction,)
     )
     exact = RNN(LSTMCell(UNITS), backend="scan")
     slope = jax.grad(lambda params: exact.apply({"params": params}, x[:1])[1].sum())
-    expected = quick_jit(lambda *way: jax.jvp(slope, *way)[1])((params,), (direction,))
+    expected = jax.jit(lambda *way: jax.jvp(slope, *way)[1])((params,), (direction,))
     assert relative_error(curvature, expected) < 0.1
 
 
@@ -198,7 +197,7 @@ def test_recurrent_dropout_draws_the_same_mask(name):
         layer = RNN(CELLS[name][0](UNITS), backend=backend, recurrent_dropout=0.5)
         options = {"deterministic": False, "rngs": {"dropout": jax.random.key(5)}}
         arguments = parameters(layer), a_batch(), a_carry(layer, 4), LENGTHS
-        gradients.append(quick_jit(jax.grad(partial(loss, layer, **options), (0, 1, 2)))(*arguments))
+        gradients.append(jax.jit(jax.grad(partial(loss, layer, **options), (0, 1, 2)))(*arguments))
     assert relative_error(*gradients) < 1e-5
 
 
@@ -222,10 +221,10 @@ def test_forward_mode_higher_orders_and_vmap_are_those_of_the_scan(name):
 
         results.append(
             (
-                quick_jit(lambda: jax.jvp(along, (params, x, carry), direction))(),  # noqa: B023
-                quick_jit(lambda: jax.jvp(gradient, (params, x, carry), direction))(),  # noqa: B023
-                quick_jit(jax.vmap(of_one_row))(x, carry, lengths),
-                quick_jit(
+                jax.jit(lambda: jax.jvp(along, (params, x, carry), direction))(),  # noqa: B023
+                jax.jit(lambda: jax.jvp(gradient, (params, x, carry), direction))(),  # noqa: B023
+                jax.jit(jax.vmap(of_one_row))(x, carry, lengths),
+                jax.jit(
                     jax.grad(lambda p: (gradient(p, x, carry)["cell"][HEAD[name]]["kernel"] ** 2).sum())  # noqa: B023
                 )(params),
             )

@@ -16,7 +16,6 @@ from tests.helpers.cases import (
     carry_of,
     padded_with,
     parameters,
-    quick_jit,
     rnn,
     run_of,
     slow_but,
@@ -31,7 +30,7 @@ NAMES = ["lstm", "gru_reverse", "norm_lstm", "bidirectional", "stacked", "flax_c
 def calls_of(name):
     """Returns a compiled function of a call and of `method="carries"`, both in one program."""
 
-    @quick_jit
+    @jax.jit
     def calls(params, *arguments):
         variables = {"params": params}
         return [LAYERS[name].apply(variables, *arguments, method=method) for method in (None, "carries")]
@@ -93,7 +92,7 @@ def test_gradients_are_those_of_the_flat_batch():
         carry, outputs = layer.apply({"params": params}, x, lengths, carry)
         return (outputs**2).sum() + sum((leaf**3).sum() for leaf in jax.tree.leaves(carry))
 
-    gradient = quick_jit(jax.grad(total, (0, 1)))
+    gradient = jax.jit(jax.grad(total, (0, 1)))
     ours = gradient(params, x, LENGTHS, initial)
     theirs = gradient(params, *flat((x, LENGTHS, initial)))
     assert_trees_close(ours[0], theirs[0])

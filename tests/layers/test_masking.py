@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from rnn_jax.layers.masking import (
-    check_batch,
     max_over_time,
     mean_over_time,
     softmax_over_time,
@@ -67,20 +66,3 @@ def test_softmax_weights_sum_to_one_over_the_valid_steps():
     np.testing.assert_allclose(weights.sum(axis=1), LENGTHS > 0, rtol=1e-6)
     gradient = jax.grad(lambda scores: (softmax_over_time(scores, LENGTHS) ** 2).sum())(scores)
     assert np.isfinite(gradient).all()
-
-
-@pytest.mark.parametrize(
-    ("x", "lengths", "message"),
-    [
-        (np.zeros(3), None, r"x has shape \(3,\)"),
-        (
-            np.zeros((2, 3, 4)),
-            np.array([1, 2, 3]),
-            r"lengths has shape \(3,\), but x has rows of shape \(2,\)",
-        ),
-        (np.zeros((2, 3, 4)), np.array([1.0, 2.0]), "lengths has dtype float64"),
-    ],
-)
-def test_a_wrong_batch_is_named(x, lengths, message):
-    with pytest.raises(ValueError, match=message):
-        check_batch(x, lengths)

@@ -23,7 +23,6 @@ from tests.helpers.cases import (
     expected_rnn,
     padded_with,
     parameters,
-    quick_jit,
     rnn,
     run_layer,
     run_of,
@@ -177,7 +176,7 @@ def test_derivatives_of_both_modes_and_orders_are_finite_differences(name):
         def function(case):
             return (weight * layer.apply({"params": case[0]}, case[1], lengths)[1]).sum()
 
-        run, step = quick_jit(partial(slopes, function, way=way)), 1e-4
+        run, step = jax.jit(partial(slopes, function, way=way)), 1e-4
         _, first, second = run(case)
         ahead, behind = (
             run(jax.tree.map(lambda leaf, along, by=by: leaf + by * along, case, way)) for by in (step, -step)

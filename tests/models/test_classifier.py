@@ -12,7 +12,7 @@ from configs import bilstm, gru, lstm, simple_rnn, smoke, stacked_bilstm, stacke
 from rnn_jax.errors import InputError
 from rnn_jax.models.classifier import build_classifier
 from tests.helpers import oracle
-from tests.helpers.cases import CELLS, quick_jit
+from tests.helpers.cases import CELLS
 from tests.helpers.oracle import random_like
 from tests.layers.test_pooling import expected_row
 
@@ -44,7 +44,7 @@ def built(classes=2, **changes):
     """Returns a model, its jitted apply, and random parameters."""
     model = build_classifier(20, classes, **(SMALL | changes))
     shapes = jax.eval_shape(model.init, jax.random.key(0), IDS, LENGTHS)["params"]
-    return model, quick_jit(model.apply), random_like(shapes)
+    return model, jax.jit(model.apply), random_like(shapes)
 
 
 def logits_of(built, ids=IDS, lengths=LENGTHS):

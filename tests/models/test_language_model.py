@@ -85,7 +85,8 @@ def test_without_a_projection_outputs_score_words_as_they_are(name, table):
     _, outputs = outputs_of(model, params)
     logits = model.apply({"params": params}, outputs, method="logits")
     table_VH = params[table[0]][table[1]] if len(table) > 1 else params[table[0]]
-    np.testing.assert_allclose(logits, outputs @ table_VH.T + params["softmax_bias"], atol=1e-5)
+    expected = np.asarray(outputs) @ np.asarray(table_VH).T + np.asarray(params["softmax_bias"])
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(

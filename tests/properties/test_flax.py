@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from rnn_jax import RNN, Bidirectional, GRUCell, LSTMCell, SimpleCell, Stacked
-from tests.helpers.cases import quick_jit
 from tests.helpers.oracle import assert_trees_close, random_like
 
 UNITS, LENGTHS = 4, np.array([3, 6, 1])
@@ -25,14 +24,14 @@ def flax_parameters(layer):
 
 def run_flax(layer, params):
     """Returns Flax's (carry, outputs), the outputs zero at padding, where Flax leaves what it computed."""
-    carry, outputs = quick_jit(layer.apply, static_argnames="return_carry")(
+    carry, outputs = jax.jit(layer.apply, static_argnames="return_carry")(
         {"params": params}, x_BTE, seq_lengths=LENGTHS, return_carry=True
     )
     return carry, np.where(valid_BT1, outputs, 0)
 
 
 def run_ours(layer, params):
-    return quick_jit(layer.apply)({"params": params}, x_BTE, LENGTHS)
+    return jax.jit(layer.apply)({"params": params}, x_BTE, LENGTHS)
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -56,5 +55,5 @@ def test_flax_cells_stack_with_ours():
     ours = Stacked([RNN(nn.GRUCell(UNITS)), RNN(LSTMCell(UNITS))])
     params = flax_parameters(ours)
     _, below = run_flax(nn.RNN(nn.GRUCell(UNITS)), params["layers_0"])
-    expected = quick_jit(RNN(LSTMCell(UNITS)).apply)({"params": params["layers_1"]}, below, LENGTHS)
+    expected = jax.jit(RNN(LSTMCell(UNITS)).apply)({"params": params["layers_1"]}, below, LENGTHS)
     assert_trees_close(run_ours(ours, params)[1], expected[1])

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from rnn_jax import RNN, Bidirectional, GRUCell, LSTMCell, SimpleCell, Stacked
-from tests.helpers.cases import quick_jit
 from tests.helpers.oracle import assert_trees_close, random_like
 
 torch = pytest.importorskip("torch", reason="torch is the independent implementation here; pip install torch")
@@ -85,7 +84,7 @@ def run_ours(kind, shape, params, x_BTE, lengths, weights):
         weighed = zip([outputs, *states], weights, strict=True)
         return sum((weight * value).sum() for value, weight in weighed), (outputs, states)
 
-    (gradients, of_x), (outputs, states) = quick_jit(jax.grad(loss, argnums=(0, 1), has_aux=True))(
+    (gradients, of_x), (outputs, states) = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))(
         params, x_BTE
     )
     return outputs, states, gradients, of_x

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rnn_jax import RNN, Bidirectional, Stacked
-from tests.helpers.cases import CELLS, SIZE, a_batch, parameters, quick_jit, run_of
+from tests.helpers.cases import CELLS, SIZE, a_batch, parameters, run_of
 from tests.helpers.oracle import assert_trees_close, random_like
 
 LENGTHS, TIME = np.array([2, 0, 3]), 3
@@ -59,7 +59,7 @@ def test_grad_jvp_and_hessian_vector_products_are_differences(name, backend):
         case = jax.tree.map(partial(np.asarray, dtype=np.float64), case_of(layer))
         way = random_like(case, seed=9)
         # One program: the slope along `way` forward, the gradient backward, and the one of the other.
-        run = quick_jit(lambda case: jax.jvp(jax.value_and_grad(partial(loss, layer)), (case,), (way,)))
+        run = jax.jit(lambda case: jax.jvp(jax.value_and_grad(partial(loss, layer)), (case,), (way,)))
         (_, gradient), (slope, product) = run(case)
         (ahead, gradient_ahead), (behind, gradient_behind) = (
             run(jax.tree.map(lambda leaf, along, sign=sign: leaf + sign * step * along, case, way))[0]
@@ -83,7 +83,7 @@ def test_vmap_over_networks_and_batches_is_a_loop_of_calls_and_jit_changes_nothi
     def run(params, x, initial, lengths):
         return layer.apply({"params": params}, x, lengths, initial)
 
-    mapped = quick_jit(jax.vmap(run))(*jax.tree.map(lambda *leaves: np.stack(leaves), *cases))
+    mapped = jax.jit(jax.vmap(run))(*jax.tree.map(lambda *leaves: np.stack(leaves), *cases))
     for index, case in enumerate(cases):  # op by op, not compiled
         assert_trees_close(jax.tree.map(lambda leaf, at=index: leaf[at], mapped), run(*case))
 
@@ -94,7 +94,7 @@ def test_a_checkpointed_layer_has_the_gradient_of_the_layer(name, backend):
     layer = MAKERS[name](backend)
     kept = jax.checkpoint(partial(loss, layer))
     assert "remat" in str(jax.make_jaxpr(kept)(case_of(layer)))
-    again, expected = quick_jit(lambda case: (jax.grad(kept)(case), jax.grad(partial(loss, layer))(case)))(
+    again, expected = jax.jit(lambda case: (jax.grad(kept)(case), jax.grad(partial(loss, layer))(case)))(
         case_of(layer)
     )
     assert_trees_close(again, expected)
@@ -112,8 +112,8 @@ def test_a_scan_over_chunks_is_a_loop_and_for_forward_layers_one_long_run(name, 
     def read(carry, part_and_lengths):
         return layer.apply({"params": params}, *part_and_lengths, carry)
 
-    scanned, outputs = quick_jit(lambda: jax.lax.scan(read, initial, (parts, lengths_of_parts)))()
-    read, carry, pieces = quick_jit(read), initial, []
+    scanned, outputs = jax.jit(lambda: jax.lax.scan(read, initial, (parts, lengths_of_parts)))()
+    read, carry, pieces = jax.jit(read), initial, []
     for part in zip(parts, lengths_of_parts, strict=True):
         carry, piece = read(carry, part)
         pieces.append(piece)
@@ -135,7 +135,7 @@ def test_a_scan_over_depth_is_a_stack(backend):
         carry, outputs = layers[0].apply({"params": params}, x, LENGTHS)
         return outputs, carry
 
-    top, carries = quick_jit(lambda: jax.lax.scan(read, x, deep))()
+    top, carries = jax.jit(lambda: jax.lax.scan(read, x, deep))()
     expected, outputs = run_of(stack)(params, x, LENGTHS)
     assert_trees_close((list(carries), top), (expected, outputs))
 
@@ -153,8 +153,8 @@ def test_gradients_by_example_are_those_of_each_row_alone(name, backend):
         return (outputs**2).sum() + sum((leaf**2).sum() for leaf in jax.tree.leaves(carry))
 
     gradient = jax.grad(row_loss)
-    by_example = quick_jit(jax.vmap(gradient, in_axes=(None, 0, 0, 0)))(params, x, LENGTHS, initial)
-    alone = quick_jit(gradient)
+    by_example = jax.jit(jax.vmap(gradient, in_axes=(None, 0, 0, 0)))(params, x, LENGTHS, initial)
+    alone = jax.jit(gradient)
     for row, length in enumerate(LENGTHS):
         expected = alone(params, x[row], length, jax.tree.map(lambda leaf, row=row: leaf[row], initial))
         assert_trees_close(jax.tree.map(lambda leaf, row=row: leaf[row], by_example), expected)

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from rnn_jax import load
+from rnn_jax.inference.predictor import load
 from rnn_jax.inference.writer import load_language_model
 from tests.helpers.runs import make_language_run, make_run
 from tests.stress import hostile_files as files

@@ -78,3 +78,18 @@ def test_a_recipe_a_config_and_python_train(installed, tmp_path):
         for name in ("recipe", "mine", "python")
     }
     assert steps == {"recipe": int(said[-2]), "mine": 2 * int(said[-2]), "python": int(said[-2])}
+
+
+LISTS = """
+import rnn_jax
+texts = [f"{kind} film {number}" for number in range(40) for kind in ("a fine", "a dull")]
+model = rnn_jax.fit(texts, ["good", "bad"] * 40, recipe="smoke", progress=False)
+print(*model.predict(texts[:2]).labels, rnn_jax.__file__)
+"""
+
+
+def test_two_lists_become_a_model_and_leave_the_folder_empty(installed, tmp_path):
+    *labels, file = run(installed, tmp_path, "-c", LISTS).split()
+    assert {*labels} <= {"good", "bad"}
+    assert file == str(installed / "rnn_jax" / "__init__.py")
+    assert not list(tmp_path.iterdir())

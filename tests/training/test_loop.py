@@ -17,7 +17,8 @@ from configs import smoke
 from rnn_jax.errors import InputError
 from rnn_jax.training import loop
 from rnn_jax.training.logger import NonFiniteLossError
-from rnn_jax.training.trainer import CompiledByShape, Trainer
+from rnn_jax.training.programs import CompiledByShape
+from rnn_jax.training.trainer import Trainer
 from tests.helpers.cases import slow_but
 from tests.helpers.cut import assert_same_run, train_until_killed
 from tests.helpers.jobs import tiny_config, tiny_language_config, write_documents, write_reviews

@@ -21,6 +21,7 @@ from rnn_jax.models.losses import (
     make_classifier_measure,
 )
 from rnn_jax.training.parameter_groups import group_parameters
+from rnn_jax.training.programs import CompiledByShape
 from rnn_jax.training.state import TrainState
 from rnn_jax.training.steps import (
     evaluate,
@@ -29,7 +30,7 @@ from rnn_jax.training.steps import (
     make_eval_step,
     make_train_step,
 )
-from rnn_jax.training.trainer import CompiledByShape, Trainer
+from rnn_jax.training.trainer import Trainer
 from tests.helpers.oracle import assert_trees_close, random_like
 
 KEY = jax.random.key(1)

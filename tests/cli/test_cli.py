@@ -4,18 +4,21 @@ import csv
 import importlib.util
 import io
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
 import rnn_jax
-from rnn_jax.cli import main
+from rnn_jax.cli import COMMANDS, main, parser
 from rnn_jax.vectors.lookup import read_vectors
 from tests.helpers.runs import TEXTS, make_language_run, make_run
 
@@ -209,8 +212,10 @@ def test_bad_input_ends_with_one_line(workdir, capsys, tmp_path):
     )
     assert ".txt" in refused(capsys, "predict", "--workdir", workdir, "--input", tmp_path / "notes.txt")
     assert "not the folder of a run" in refused(capsys, "predict", "--workdir", tmp_path, "a film")
-    (tmp_path / "null.jsonl").write_text('{"text": "a"}\n{"text": null}\n')
-    assert "row 1" in refused(capsys, "predict", "--workdir", workdir, "--input", tmp_path / "null.jsonl")
+    (tmp_path / "one.jsonl").write_text('{"text": "a"}\n{"text": 1}\n')
+    assert "row 1 has text = 1" in refused(
+        capsys, "predict", "--workdir", workdir, "--input", tmp_path / "one.jsonl"
+    )
 
 
 SCRIPT = str(Path(sys.executable).with_name("rnn-jax"))
@@ -291,7 +296,7 @@ def test_settings_of_vectors_reach_the_training(tmp_path, monkeypatch):
         seen.update(settings)
         return ["a"], np.ones((1, 2))
 
-    monkeypatch.setattr("rnn_jax.cli.train_vectors", train_vectors)
+    monkeypatch.setattr("rnn_jax.cli.commands.train_vectors", train_vectors)
     arguments = ["vectors", "--data", unlabelled(tmp_path / "data"), "--out", str(tmp_path / "v.txt")]
     main(arguments)
     assert seen == {"dim": 128, "window": 5, "epochs": 8, "min_count": 5, "seed": 0, "workers": 1}
@@ -303,7 +308,7 @@ def test_settings_of_vectors_reach_the_training(tmp_path, monkeypatch):
 def test_vectors_that_cannot_be_made_or_written_are_refused_before_the_work(tmp_path, capsys, monkeypatch):
     data = unlabelled(tmp_path / "data")
     (tmp_path / "file").write_text("in the way")
-    monkeypatch.setattr("rnn_jax.cli.read_texts", lambda *_: pytest.fail("read the texts"))
+    monkeypatch.setattr("rnn_jax.cli.commands.read_texts", lambda *_: pytest.fail("read the texts"))
     for out, message in ((tmp_path / "file" / "v.txt", "cannot be written"), (tmp_path / "v.bin", ".bin")):
         assert message in refused(capsys, "vectors", "--data", data, "--out", out)
     monkeypatch.setitem(sys.modules, "gensim.models", None)
@@ -349,3 +354,70 @@ def test_a_command_for_the_other_kind_of_run_says_what_to_use(tmp_path, workdir,
 def test_what_cannot_be_sampled_is_said_in_one_line(tmp_path, capsys, options, message):
     make_language_run(tmp_path / "run")
     assert message in refused(capsys, "sample", "--workdir", tmp_path / "run", *options)
+
+
+@pytest.mark.parametrize("command", [function.__name__ for function in COMMANDS])
+def test_the_help_of_a_command_has_examples_that_are_commands(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    assert stopped.value.code == 0
+    shown = capsys.readouterr().out
+    examples = [line.split("|")[-1].split(">")[0] for line in shown.splitlines() if line.startswith("  ")]
+    examples = [shlex.split(line)[1:] for line in examples if line.split()[:2] == ["rnn-jax", command]]
+    assert examples
+    for words in examples:
+        options, overrides = parser().parse_known_args(words)
+        assert options.run.__name__ == command
+        assert all(word.startswith("--config.") for word in overrides)
+
+
+def test_the_help_lists_every_command_and_the_version_is_told(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = capsys.readouterr().out
+    assert all(f"    {function.__name__} " in shown for function in COMMANDS)
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert re.fullmatch(
+        rf"rnn-jax [\d.]+ \(jax {jax.__version__}, Python 3\.[\d.]+\)\n", capsys.readouterr().out
+    )
+
+
+@pytest.fixture
+def as_started(monkeypatch):
+    """The settings and the workdir of a training that is begun, in place of the training."""
+    begun = []
+    monkeypatch.setattr("rnn_jax.training.command.restart", lambda *_: None)
+    monkeypatch.setattr(
+        "rnn_jax.training.command.train_and_evaluate",
+        lambda config, workdir: (
+            begun.append((config, workdir)) or {"seconds": {}, "accuracy": 1, "examples": 1}
+        ),
+    )
+    return begun
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # how ml_collections reads a config
+def test_training_from_a_run_takes_its_settings_and_its_parameters(workdir, capsys, as_started):
+    main(["train", "--from", str(workdir), "--workdir", "runs/new", "--config.train.epochs=7"])
+    ((config, place),) = as_started
+    assert place == "runs/new"
+    assert (config.model.hidden, config.train.epochs) == (4, 7)  # the run's, and the override
+    assert (config.embedding.from_workdir, config.embedding.take) == (str(workdir), ("*",))
+    main(["train", "--from", str(workdir), "--recipe", "bilstm", "--config.embedding.take=('encoder',)"])
+    config = as_started[1][0]
+    assert (config.model.hidden, config.model.bidirectional) == (32, True)  # the recipe's
+    assert (config.embedding.from_workdir, config.embedding.take) == (str(workdir), ("encoder",))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give --config FILE, --recipe NAME or --from RUN"),
+        (["--from", "runs/none"], "is 'runs/none', which is not the folder of a run"),
+        (["--form", "runs/a"], "--form is no argument of train. Did you mean '--from'"),
+    ],
+)
+def test_training_from_nothing_is_refused(arguments, message):
+    with pytest.raises(SystemExit, match=message):
+        main(["train", *arguments])

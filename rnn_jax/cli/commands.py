@@ -1,0 +1,291 @@
+"""What each command of `rnn-jax` does."""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from rnn_jax.checkpoints.restore import settings_of_run
+from rnn_jax.checkpoints.workdir import LANGUAGE
+from rnn_jax.cli.arguments import SAMPLE_SETTINGS, SERVE_SETTINGS, VECTOR_SETTINGS
+from rnn_jax.cli.row_files import check_out, rows_into
+from rnn_jax.data.columns import column_of, texts_of
+from rnn_jax.data.in_memory import missing
+from rnn_jax.data.reading import EmptySourceError, Reading
+from rnn_jax.data.row_streams import Row, Rows, stream_rows
+from rnn_jax.data.sentences import read_tagged
+from rnn_jax.data.sources import read_source, read_texts
+from rnn_jax.data.tokenizer import Tokenizer, tokenizer_kind
+from rnn_jax.errors import InputError, require
+from rnn_jax.inference.export import PLATFORMS, export_classifier
+from rnn_jax.inference.hub import local_folder, push_model
+from rnn_jax.inference.loading import load
+from rnn_jax.inference.model_card import About
+from rnn_jax.inference.predictor import Prediction, Predictor
+from rnn_jax.inference.predictor import load as load_classifier
+from rnn_jax.inference.tagger import Tagger, TagPrediction
+from rnn_jax.inference.writer import load_language_model
+from rnn_jax.vectors.readers import check_output, write_vectors
+from rnn_jax.vectors.word2vec import load_gensim, train_vectors
+
+EVERY_WORD = 2**31 - 1  # no limit to a vocabulary
+PREDICTED, PROBABILITY = "predicted", "probability"  # the columns that a file of predictions has more
+
+
+def json_lines(texts: Sequence[str], prediction: Prediction, names: Sequence[str]) -> list[str]:
+    """Returns a line for each text, with its label and the probability of every label."""
+    return [
+        json.dumps(
+            {"text": text, "label": label, "probabilities": dict(zip(names, map(float, row), strict=True))}
+        )
+        for text, label, row in zip(texts, prediction.labels, prediction.probabilities, strict=True)
+    ]
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints rows under the names of their columns."""
+    # In a pipe nothing limits the width, so that no row is folded.
+    console = Console(
+        markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else 10_000
+    )
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def one_line(text: str) -> str:
+    """Returns the first 200 characters; unprintable ones become spaces, and runs of spaces one space."""
+    encoding = sys.stdout.encoding or "utf-8"
+    shown = "".join(c if c.isprintable() else " " for c in text[:200]).encode(encoding, "replace")
+    return " ".join(shown.decode(encoding).split()) + ("..." if len(text) > 200 else "")
+
+
+def train(options: argparse.Namespace) -> None:
+    """Trains a network from a config or a recipe, or goes on with a run."""
+    from rnn_jax.training.command import run_command
+
+    run_command(options)
+
+
+def predict(options: argparse.Namespace) -> None:
+    """Prints a label and its probability for each text, or writes them beside the columns of a file."""
+    if options.out:
+        predict_rows(options)
+        return
+    found = _rows(options)
+    predictor = load(options.workdir, options.which, options.fallback)
+    if isinstance(predictor, Tagger):
+        texts = [text for _, text in texts_in_rows(found)]
+        print_tags(predictor.predict(texts), texts, options.format)
+        return
+    count, shown = 0, list[tuple[str, ...]]()
+    for part, prediction in predicted(predictor, found, progress=not sys.stdout.isatty()):
+        count += len(part)
+        texts = [text for _, text in part]
+        if options.format == "jsonl":
+            print("\n".join(json_lines(texts, prediction, predictor.label_names)))
+            continue
+        best = prediction.probabilities.max(axis=1)
+        cells = zip(prediction.labels, (f"{p:.3f}" for p in best), texts, strict=True)
+        shown += [tuple(map(one_line, row)) for row in cells]
+    if shown:
+        print_table(["label", "probability", "text"], shown)
+    if not count:
+        print("rnn-jax: there are no texts, so there is nothing to predict", file=sys.stderr)
+
+
+def predict_rows(options: argparse.Namespace) -> None:
+    """Writes the rows of --input, in their order, with what was predicted of each, into --out."""
+    check_out(options.out)
+    found = _rows(options)
+    taken = sorted({PREDICTED, PROBABILITY} & {*found.names})
+    require(not taken, f"--input has the columns {taken}, which --out would add; rename them")
+    predictor = load_classifier(options.workdir, options.which, options.fallback)
+    count = 0
+    with rows_into(options.out, [*found.names, PREDICTED, PROBABILITY], found.schema) as write:
+        for part, prediction in predicted(predictor, found, progress=True):
+            best = prediction.probabilities.max(axis=1).tolist()
+            write(
+                [
+                    {**row, PREDICTED: label, PROBABILITY: p}
+                    for (row, _), label, p in zip(part, prediction.labels, best, strict=True)
+                ]
+            )
+            count += len(part)
+    print(f"{options.out}: {count:,} rows")
+
+
+def texts_in_rows(found: Rows) -> Iterator[tuple[Row, str]]:
+    """Yields each row and its text; a missing text is an empty one."""
+    for number, row in enumerate(found.rows):
+        text = found.text(row)
+        if not (isinstance(text, str) or missing(text)):
+            raise InputError(f"row {number} has {'.'.join(found.path)} = {text!r}, not a text")
+        yield row, text if isinstance(text, str) else ""
+
+
+def predicted(
+    predictor: Predictor, found: Rows, progress: bool
+) -> Iterator[tuple[list[tuple[Row, str]], Prediction]]:
+    """Yields parts of the rows, each row with its text, and the predictions of these texts."""
+    read: list[tuple[Row, str]] = []
+
+    def texts() -> Iterator[str]:
+        for row, text in texts_in_rows(found):
+            read.append((row, text))
+            yield text
+
+    for prediction in predictor.predict_parts(texts(), progress):
+        yield list(read), prediction
+        read.clear()
+
+
+def print_tags(prediction: TagPrediction, texts: Sequence[str], kind: str) -> None:
+    """Prints a line for each word and its tag, and an empty line after each text: CoNLL. Or JSON lines."""
+    for text, words, tags, p in zip(texts, *prediction, strict=True):
+        if kind == "jsonl":
+            print(json.dumps({"text": text, "words": words, "tags": tags, "probabilities": p.tolist()}))
+        else:
+            print("".join(f"{word}\t{tag}\n" for word, tag in zip(words, tags, strict=True)))
+
+
+def evaluate_tags(tagger: Tagger, options: argparse.Namespace) -> None:
+    """Prints the accuracy of words, and the results of each tag and kind of span, on tagged sentences."""
+    usual = {"text": tagger.config.data.word_column, "label": tagger.config.data.tag_column}
+    columns = [usual.get(column, column) for column in (options.column, options.label_column)]
+    parts = read_tagged(options.data, *columns).splits
+    split = options.split or ("test" if "test" in parts else next(iter(parts)))
+    require(split in parts, f"--split is {split!r}; {options.data} has {', '.join(parts)}")
+    results = tagger.evaluate(parts[split])
+    if options.format == "jsonl":
+        print(json.dumps({"split": split, **results}))
+        return
+    print("{}: {words:,} words  accuracy {accuracy:.2%}  loss {loss:.4f}".format(split, **results))
+    for kind in ("tags", "spans"):
+        rows = [
+            (
+                one_line(name),
+                *(f"{row[key]:.2%}" for key in ("precision", "recall", "f1")),
+                f"{row['support']:,}",
+            )
+            for name, row in results.get(kind, {}).items()
+        ]
+        if rows:
+            print_table([kind, "precision", "recall", "F1", "support"], rows)
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Prints accuracy, loss and confusion counts on labelled data."""
+    predictor = load(options.workdir, options.which, options.fallback)
+    if isinstance(predictor, Tagger):
+        evaluate_tags(predictor, options)
+        return
+    reading = _reading(options)
+    parts = read_source(options.data, reading)
+    default = "test" if "test" in parts else next(iter(parts))
+    split = options.split or default
+    require(split in parts, f"--split is {split!r}; {options.data} has {', '.join(parts)}")
+    texts = texts_of(parts[split], options.column, split, reading.say)
+    values = column_of(parts[split], options.label_column, split, reading.say)
+    require(len(texts) > 0, f"split {split!r} of {options.data} holds no rows to evaluate on")
+    metrics = predictor.evaluate(texts, predictor.label_positions(values))
+    summary, confusion = metrics.summary(), np.asarray(metrics.confusion).astype(int).tolist()
+    if options.format == "jsonl":
+        print(json.dumps({"split": split, **summary, "confusion_matrix": confusion}))
+        return
+    line = "{examples:,} texts  accuracy {accuracy:.2%}  loss {loss:.4f}".format(**summary)
+    print(f"{split}: {line}")
+    names = [one_line(name) for name in predictor.label_names]
+    rows = [(name, *(f"{count:,}" for count in row)) for name, row in zip(names, confusion, strict=True)]
+    print_table(["label \\ predicted", *names], rows)
+
+
+def export(options: argparse.Namespace) -> None:
+    """Writes a classifier into one file that JAX runs without this library."""
+    predictor = load_classifier(options.workdir, options.which, options.fallback)
+    export_classifier(predictor, options.out)
+    size, step = options.out.stat().st_size, predictor.step
+    print(f"{options.out}: step {step}, {size:,} bytes, for {', '.join(PLATFORMS)}; docs/export.md uses it")
+
+
+def vectors(options: argparse.Namespace) -> None:
+    """Trains word vectors on the texts of a source, held-out splits left out, and writes a text file."""
+    check_output(options.out)
+    load_gensim()  # raises before the long work if the package is missing
+    start = time.perf_counter()
+    texts = read_texts(options.data, options.column, _reading(options))
+    kind = tokenizer_kind("auto", texts)
+    sentences = Tokenizer.train(texts, EVERY_WORD, lowercase=True, strip_html=True, kind=kind).words_of(texts)
+    settings = {name: getattr(options, name) for name in VECTOR_SETTINGS}
+    words, table = train_vectors(sentences, **settings)
+    write_vectors(options.out, words, table)
+    seconds = time.perf_counter() - start
+    print(f"{options.out}: {len(words):,} words, {table.shape[1]} dimensions, {seconds:.0f} seconds")
+
+
+def sample(options: argparse.Namespace) -> None:
+    """Prints a prompt and how a language model goes on with it."""
+    writer = load_language_model(options.workdir, options.which, options.fallback)
+    settings = {name: getattr(options, name) for name in SAMPLE_SETTINGS}
+    print(writer.write(options.prompt, **settings))
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Answers requests over HTTP, and shows a page to try a classifier."""
+    from rnn_jax.serving import Limits, serve_model
+
+    limits = Limits(**{name: getattr(options, name) for name in SERVE_SETTINGS}).check()
+    predictor = load_classifier(options.workdir, options.which, options.fallback)
+    serve_model(predictor, options.host, options.port, limits)
+
+
+def push(options: argparse.Namespace) -> None:
+    """Puts a trained model on the Hugging Face hub."""
+    folder = local_folder(options.workdir)
+    about = About(options.license, options.language, options.dataset).check()
+    loader = load_language_model if settings_of_run(folder).task == LANGUAGE else load_classifier
+    model = loader(folder, options.which, options.fallback)
+    print(f"{push_model(model, options.repository, about, options.private)} is step {model.step}")
+
+
+def _rows(options: argparse.Namespace) -> Rows:
+    """Returns the rows of --input; texts of the command line or standard input are rows of one column."""
+    require(not (options.texts and options.input), "give texts or --input, not both")
+    if options.input:
+        try:
+            return stream_rows(options.input, _reading(options))
+        except EmptySourceError:
+            return Rows([], iter([]))
+    lines = options.texts or _standard_input()
+    return Rows([options.column], ({options.column: text} for text in lines), path=(options.column,))
+
+
+def _reading(options: argparse.Namespace) -> Reading:
+    return Reading(
+        options.column,
+        options.delimiter,
+        options.encoding,
+        say=lambda line: print(f"rnn-jax: {line}", file=sys.stderr),
+    )
+
+
+def _standard_input() -> Iterator[str]:
+    require(sys.stdin is not None, "standard input is closed; give texts or --input")
+    try:
+        for line in sys.stdin:
+            yield line.rstrip("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"standard input is not {error.encoding}: {error}") from error
+
+
+def report(options: argparse.Namespace) -> None:
+    """Writes report.html, a page about a finished classifier that needs no network, into its folder."""
+    from rnn_jax.report import write_html
+
+    print(write_html(options.workdir))

@@ -1,0 +1,106 @@
+"""Rows written into a file a part at a time: CSV, JSON lines or Parquet."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from rnn_jax.data.row_streams import Row
+from rnn_jax.errors import InputError, choose
+from rnn_jax.files import replacing
+
+if TYPE_CHECKING:
+    import pyarrow
+
+Write = Callable[[Sequence[Row]], None]  # takes the next rows
+
+
+def check_out(path: Path) -> None:
+    """Raises InputError unless a file of rows can be written at `path`, whose suffix tells the format."""
+    choose("the suffix of --out", path.suffix.lower(), FORMATS)
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"--out is {path}, but there is no folder {path.absolute().parent}")
+
+
+@contextmanager
+def rows_into(path: Path, names: Sequence[str], schema: "pyarrow.Schema | None") -> Iterator[Write]:
+    """Gives a function that writes rows; at the end the whole file takes the place of `path`.
+
+    Args:
+      path: a file with a suffix of FORMATS.
+      names: the columns.
+      schema: the types of some of the columns; others get that of their first values.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "out.csv")
+    >>> with rows_into(path, ["text", "predicted"], None) as write:
+    ...     write([{"text": "a, b", "predicted": "fine"}])
+    >>> path.read_text()
+    'text,predicted\\n"a, b",fine\\n'
+    """
+    with replacing(path) as file, FORMATS[path.suffix.lower()](file, names, schema) as write:
+        yield write
+
+
+@contextmanager
+def _csv(file: BinaryIO, names: Sequence[str], schema: Any, delimiter: str = ",") -> Iterator[Write]:
+    text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogatepass", newline="", write_through=True)
+    writer = csv.DictWriter(text, names, delimiter=delimiter, lineterminator="\n")
+    writer.writeheader()
+
+    def write(rows: Sequence[Row]) -> None:
+        try:
+            writer.writerows(rows)
+        except ValueError as error:
+            raise InputError(f"--out cannot be CSV: {error}; give a .jsonl file") from error
+
+    yield write
+    text.detach()
+
+
+def _tsv(file: BinaryIO, names: Sequence[str], schema: Any) -> AbstractContextManager[Write]:
+    return _csv(file, names, schema, delimiter="\t")
+
+
+@contextmanager
+def _json_lines(file: BinaryIO, names: Sequence[str], schema: Any) -> Iterator[Write]:
+    def write(rows: Sequence[Row]) -> None:
+        file.writelines(f"{json.dumps(row, default=str)}\n".encode() for row in rows)
+
+    yield write
+
+
+@contextmanager
+def _parquet(file: BinaryIO, names: Sequence[str], schema: "pyarrow.Schema | None") -> Iterator[Write]:
+    import pyarrow
+    import pyarrow.parquet
+
+    writer: Any = None
+
+    def write(rows: Sequence[Row]) -> None:
+        nonlocal writer
+        try:
+            if writer is None:
+                found = pyarrow.Table.from_pylist([{name: row.get(name) for name in names} for row in rows])
+                known = {} if schema is None else {field.name: field.type for field in schema}
+                types = [(field.name, known.get(field.name, field.type)) for field in found.schema]
+                writer = pyarrow.parquet.ParquetWriter(file, pyarrow.schema(types))
+            writer.write_table(pyarrow.Table.from_pylist(list(rows), writer.schema))
+        except pyarrow.ArrowException as error:
+            raise InputError(f"--out cannot be Parquet: {error}; give a .jsonl file") from error
+
+    yield write
+    if writer is not None:
+        writer.close()
+
+
+FORMATS: dict[str, Callable[[BinaryIO, Sequence[str], Any], AbstractContextManager[Write]]] = {
+    ".csv": _csv,
+    ".tsv": _tsv,
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".parquet": _parquet,
+}

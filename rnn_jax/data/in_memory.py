@@ -1,0 +1,149 @@
+"""Texts and labels that a program has in memory, as the splits that a run reads.
+
+They come as lists, numpy arrays, columns of pandas, generators, or as the tables of `datasets` and pandas.
+"""
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rnn_jax.data.sources import Splits
+from rnn_jax.errors import InputError, require
+
+if TYPE_CHECKING:
+    import datasets
+
+SHOWN = 60  # characters of a value in a message
+
+
+def splits_of(
+    texts: Any, labels: Iterable[object] | None, validation: Any, text_column: str, label_column: str
+) -> Splits:
+    """Returns the splits by name that a run reads.
+
+    Args:
+      texts: n texts. Without `labels` it may also be a table with both columns: a `datasets.Dataset`, a
+        pandas DataFrame, a mapping of splits by name such as a `DatasetDict`, or an iterable of pairs (text,
+        label) or of rows {column: value}.
+      labels: n labels.
+      validation: the split "validation", in the form of `texts` or as a pair (texts, labels); None for none.
+      text_column, label_column: the names of the two columns.
+
+    Raises:
+      InputError: a text that is no string, not one label for each text, or values that no column can hold.
+
+    >>> splits_of(["dull", "fine"], [0, 1], None, "text", "label")["train"].to_list()
+    [{'text': 'dull', 'label': 0}, {'text': 'fine', 'label': 1}]
+    """
+    columns = text_column, label_column
+    if isinstance(texts, Mapping) and labels is None:
+        splits = {name: _split(part, None, columns) for name, part in texts.items()}
+    else:
+        splits = {"train": _split(texts, labels, columns)}
+    if validation is not None:
+        pair = isinstance(validation, tuple) and len(validation) == 2
+        own_texts, own_labels = validation if pair else (validation, None)
+        splits["validation"] = _split(own_texts, own_labels, columns)
+    return splits
+
+
+def texts_in(texts: Iterable[object]) -> Iterator[Any]:
+    """Yields the texts; a missing one, None or NaN, is a text without words.
+
+    Raises:
+      TypeError: `texts` is one string, or holds something that is not a string.
+
+    >>> list(texts_in(["a film", None]))
+    ['a film', '']
+    """
+    if isinstance(texts, str):
+        raise TypeError(f"texts is one string, {texts[:40]!r}; give a list of strings")
+    for position, text in enumerate(values_of(texts, "texts")):
+        if not (isinstance(text, str) or missing(text)):
+            raise TypeError(f"text {position} is {text!r}, not a string; give one string for each text")
+        yield text if isinstance(text, str) else ""
+
+
+def values_of(values: Any, argument: str) -> Iterable[object]:
+    """Returns the values of a column, those of numpy and pandas as Python's own types.
+
+    Raises:
+      InputError: a table with several columns.
+    """
+    shape = getattr(values, "shape", None)
+    if isinstance(shape, tuple):  # numpy, pandas
+        require(
+            len(shape) == 1 or (len(shape) == 2 and shape[1] == 1),
+            f"{argument} has the shape {shape}; give one column",
+        )
+        values = values.squeeze(axis=1) if len(shape) == 2 else values
+        return values.tolist()
+    return values
+
+
+def missing(value: object) -> bool:
+    """Returns whether a value stands for none: None, a float that is no number, pandas' NA or NaT."""
+    nan = isinstance(value, float) and math.isnan(value)
+    return value is None or nan or type(value).__name__ in ("NAType", "NaTType")
+
+
+def _split(texts: Any, labels: Any, columns: tuple[str, str]) -> "datasets.Dataset":
+    """Returns one split as a table of two columns, or of one where there are no labels."""
+    import datasets
+
+    if isinstance(texts, datasets.Dataset) and labels is None:
+        return texts
+    if hasattr(texts, "columns") and hasattr(texts, "to_dict") and labels is None:  # pandas
+        return _table({str(name): list(values_of(texts[name], str(name))) for name in texts.columns})
+    if isinstance(texts, str | bytes):
+        raise InputError(f"texts is one string, {texts[:SHOWN]!r}; give a list of strings")
+    rows: Iterable[Any] = [] if texts is None else values_of(texts, "texts")
+    if labels is None:
+        (first, *_), rows = _peeked(rows)
+        if isinstance(first, Mapping):
+            return datasets.Dataset.from_list([dict(row) for row in rows])
+        if isinstance(first, tuple) and len(first) == 2:
+            rows, labels = zip(*rows, strict=True)
+    column = [_text(place, text) for place, text in enumerate(rows)]
+    require(bool(column), "there are no texts to train on")
+    if labels is None:
+        return _table({columns[0]: column})
+    values = [None if missing(label) else label for label in values_of(labels, "labels")]
+    require(len(values) == len(column), f"there are {len(column)} texts and {len(values)} labels")
+    return _table(dict(zip(columns, (column, values), strict=True)))
+
+
+def _peeked(rows: Iterable[Any]) -> tuple[list[Any], Iterable[Any]]:
+    """Returns the first of the rows in a list, [None] where there is none, and all rows."""
+    rows = iter(rows)
+    first = list(itertools.islice(rows, 1))
+    return first or [None], itertools.chain(first, rows)
+
+
+def _text(place: int, text: object) -> str | None:
+    if missing(text):
+        return None
+    if not isinstance(text, str):
+        raise InputError(f"text {place} is {str(text)[:SHOWN]!r}, a {type(text).__name__}; give strings")
+    return str(text)  # numpy's strings are a class of their own
+
+
+def _table(columns: Mapping[str, list[Any]]) -> "datasets.Dataset":
+    import datasets
+    import pyarrow
+
+    arrays = {}
+    for name, values in columns.items():
+        plain = [None if missing(value) else _plain(value) for value in values]
+        try:
+            arrays[name] = pyarrow.array(plain)
+        except (pyarrow.ArrowException, OverflowError, UnicodeEncodeError) as error:
+            kinds = sorted({type(value).__name__ for value in plain})
+            raise InputError(f"{name} holds {', '.join(kinds)}, which no column can: {error}") from error
+    return datasets.Dataset(pyarrow.table(arrays))
+
+
+def _plain(value: Any) -> Any:
+    """Returns a numpy number, or a list of them, as Python's."""
+    return value.tolist() if hasattr(value, "tolist") else value

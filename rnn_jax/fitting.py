@@ -1,0 +1,196 @@
+"""`rnn_jax.fit`: texts and labels that a program has in memory become a trained model."""
+
+import importlib
+import shutil
+import signal
+import tempfile
+import warnings
+import weakref
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from rnn_jax.checkpoints.checkpoints import FOLDER, Checkpoints
+from rnn_jax.checkpoints.restore import settings_of_run
+from rnn_jax.checkpoints.workdir import (
+    CLASSIFY,
+    LANGUAGE,
+    RESULTS,
+    check_run,
+    check_task,
+    is_saved_model,
+)
+from rnn_jax.data.columns import column_of, find_column
+from rnn_jax.data.in_memory import splits_of
+from rnn_jax.data.labels import read_labels
+from rnn_jax.data.sources import IN_MEMORY, Splits
+from rnn_jax.distributed.preemption import Interrupted
+from rnn_jax.errors import choose, require
+from rnn_jax.files import path_of
+from rnn_jax.inference.loading import load
+from rnn_jax.inference.predictor import Predictor
+from rnn_jax.inference.writer import load_language_model
+from rnn_jax.progress import quiet, tell
+from rnn_jax.settings import changed, recipe_settings, starting_from
+from rnn_jax.training.loop import TASKS, check_config, prepare_data, train_and_evaluate
+
+# How a finished run of each task is loaded.
+LOADERS: dict[str, Callable[[Path], Any]] = {CLASSIFY: load, LANGUAGE: load_language_model}
+DEFAULT_RECIPE = "bilstm"
+
+
+def fit(
+    texts: Any,
+    labels: Any = None,
+    *,
+    recipe: str | ConfigDict | None = None,
+    validation: Any = None,
+    workdir: str | Path | None = None,
+    progress: bool = True,
+    start: "Predictor | str | Path | None" = None,
+    **settings: Any,
+) -> Any:
+    """Trains a network on texts and labels, and returns it as `rnn_jax.load` does.
+
+    The best checkpoint is chosen on a validation split. There is a test split where `texts` has one, or where
+    `data.test_share` is given; without one, what is printed at the end was measured on the validation split.
+
+    Args:
+      texts: n texts: a list, a numpy array, a column of pandas or of `datasets`, or a generator. Without
+        `labels`: a table with both (a `datasets.Dataset`, or a `DatasetDict` of splits, a pandas DataFrame),
+        an iterable of pairs (text, label) or of rows {column: value}, or the path of a file or folder, which
+        is read and split as `rnn-jax train` does it. A table has the columns `data.text_column` and
+        `data.label_column`, "text" and "label" by default.
+      labels: n labels, integers, strings or booleans, in any of these forms.
+      recipe: the name of a recipe, or settings such as `rnn_jax.recipe("bilstm")`, which are used as they
+        are; None is "bilstm", or the settings of `start`.
+      validation: the share of the texts to validate on, in (0, 1), or a split of its own: a pair (texts,
+        labels) or a table. None is `data.validation_share`, 0.1, unless `texts` has that split.
+      workdir: the run's folder; a run in it goes on. None is a temporary folder, removed with the model.
+      progress: whether to print; what is not printed goes to the logger "rnn_jax".
+      start: a model, or the folder of a run, whose parameters training starts from.
+      settings: values by dotted key: `fit(texts, labels, **{"model.hidden": 64}, seed=1)`. What they mean
+        is in rnn_jax/settings.py.
+
+    Raises:
+      InputError: a setting, the data or the workdir cannot be used; raised before any training.
+      NonFiniteLossError: training diverged.
+      KeyboardInterrupt: Ctrl-C. The step that was under way is done and saved, and the message says how to go
+        on.
+
+    >>> import rnn_jax
+    >>> rnn_jax.fit(["dull", "fine"], [0, 1], **{"model.hiden": 64})
+    Traceback (most recent call last):
+    ...
+    rnn_jax.errors.InputError: 'model.hiden' is no setting of task 'classify'. Did you mean 'model.hidden'?
+    """
+    config = _config(recipe, start, validation, settings)
+    _import_datasets()
+    source = _source(texts, labels, validation, config)
+    if source is not None:
+        whole = start is not None or isinstance(recipe, ConfigDict)  # settings that are used as they are
+        _fit_data(config, source, whole or "data.test_share" in settings, "data.label_names" in settings)
+    check_config(config)
+    loader = choose("config.task", config.task, LOADERS)
+    require(
+        workdir is not None or config.task != LANGUAGE,
+        "workdir is None; a language model is used from its folder, so give one",
+    )
+    folder = Path(tempfile.mkdtemp(prefix="rnn_jax-")) if workdir is None else path_of(workdir)
+    try:
+        with quiet(not progress):
+            _train(config, folder, source, "" if workdir else " (removed with the model)")
+            model = loader(folder)
+    except BaseException as error:
+        _end(error, folder, temporary=workdir is None)
+        raise
+    if workdir is None:
+        weakref.finalize(model, shutil.rmtree, folder, ignore_errors=True)
+    return model
+
+
+def _config(recipe: Any, start: Any, validation: Any, settings: Mapping[str, Any]) -> ConfigDict:
+    """Returns the settings of the run, the source of its data left open."""
+    run = None if start is None else _run_of(start)
+    if recipe is None:
+        config = recipe_settings(DEFAULT_RECIPE) if run is None else settings_of_run(run)
+    else:
+        config = recipe_settings(recipe)
+    require("task" in config, f"recipe has no setting `task`; give one of: {', '.join(TASKS)}")
+    if run is not None:
+        config = starting_from(config, run)
+    config = changed(config, settings, choose("config.task", config.task, TASKS).settings)
+    if isinstance(validation, int | float):
+        config.data.validation_share = float(validation)
+    return config
+
+
+def _import_datasets() -> None:
+    """Imports `datasets` without the warning of its progress bars, which are off, in notebooks."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        importlib.import_module("datasets")
+
+
+def _run_of(start: Any) -> Path:
+    """Returns the folder of the run that `start` names; its best checkpoint has to be what is meant."""
+    folder: Any = start.workdir if isinstance(start, Predictor) else start
+    require(isinstance(folder, str | Path), f"start is {start!r}; give a model, or the folder of a run")
+    folder = path_of(folder).resolve()
+    check_run("start", folder)
+    if isinstance(start, Predictor) and not is_saved_model(folder):
+        with Checkpoints(folder) as checkpoints:
+            best = checkpoints.steps("best", fallback=False)[0]
+        require(
+            start.step == best,
+            f"start is the checkpoint of step {start.step}, but training starts from the best one, that of "
+            f"step {best}; load the model with which='best'",
+        )
+    return folder
+
+
+def _source(texts: Any, labels: Any, validation: Any, config: ConfigDict) -> "Splits | None":
+    """Returns the splits by name, or None where `texts` is the name of a source, which goes to the config."""
+    own = None if validation is None or isinstance(validation, int | float) else validation
+    if isinstance(texts, str | Path) and labels is None:
+        require(own is None, f"validation is a {type(own).__name__}; with a file or folder give a share")
+        config.data.source = str(texts)
+        return None
+    return splits_of(texts, labels, own, config.data.text_column, config.data.get("label_column", "label"))
+
+
+def _fit_data(config: ConfigDict, source: Splits, keep_share: bool, keep_names: bool) -> None:
+    """Puts into the settings what texts in memory need in place of what a recipe or an earlier run had."""
+    data = config.data
+    data.source = IN_MEMORY
+    if "test_share" in data and not keep_share:
+        data.test_share = 0.0
+    if data.get("label_names") and not keep_names and find_column(source["train"], data.label_column):
+        labels = read_labels(column_of(source["train"], data.label_column, "train"))
+        if len(set(map(str, labels))) != len(data.label_names):  # an earlier run's, of other labels
+            data.label_names = ()
+
+
+def _train(config: ConfigDict, folder: Path, source: "Splits | None", note: str) -> None:
+    tell(f"workdir: {folder}{note}")
+    finished = (folder / RESULTS).exists()
+    results = train_and_evaluate(config, folder, source)
+    task = TASKS[config.task]
+    if finished:  # nothing was read: the texts may be others than those that the run had
+        check_task(folder, prepare_data(config, source).task)
+        tell("the run in this folder is finished already, and is used as it is")
+    tell(task.close(folder, results).split("\n")[0])
+
+
+def _end(error: BaseException, folder: Path, temporary: bool) -> None:
+    """Says how to go on after Ctrl-C, and removes a temporary folder from which nobody can go on."""
+    stopped = isinstance(error, Interrupted) and error.signal == signal.SIGINT
+    if stopped or (isinstance(error, KeyboardInterrupt) and any((folder / FOLDER).glob("[0-9]*"))):
+        what = str(error) or "ended within a step; what was saved before it is kept"
+        raise KeyboardInterrupt(
+            f"{what}; to go on, call rnn_jax.fit again with the same arguments and workdir={str(folder)!r}"
+        ) from None
+    if temporary and not isinstance(error, Interrupted):
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,191 @@
+"""rnn-jax predict --out: every row and every column, as they were, and what was predicted beside them."""
+
+import csv
+import json
+from contextlib import contextmanager
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+import rnn_jax
+from rnn_jax.cli import main, row_files
+from rnn_jax.data.row_streams import stream_rows
+from rnn_jax.errors import InputError
+from tests.helpers.runs import TEXTS, make_run
+
+# Fields that a reader of types would change, and texts that are awkward.
+TABLE = """id,text,price
+007,"a great, moving film",1.50
+008,,NA
+009,"two
+lines",
+010,"dull ""and"" awful",null
+"""
+READ = ["a great, moving film", "", "two\nlines", 'dull "and" awful']
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run") / "w"
+    make_run(workdir)
+    return workdir
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text(TABLE)
+    return path
+
+
+def predict(workdir, path, out, *more):
+    main(["predict", "--workdir", str(workdir), "--input", str(path), "--out", str(out), *more])
+
+
+def expected(workdir, texts):
+    labels, probabilities = rnn_jax.load(workdir).predict(texts)
+    return labels, probabilities.max(axis=1).tolist()
+
+
+def test_a_csv_file_keeps_its_columns_as_they_are_written(workdir, table, tmp_path, capsys):
+    predict(workdir, table, tmp_path / "out.csv")
+    assert capsys.readouterr().out == f"{tmp_path / 'out.csv'}: 4 rows\n"
+    with table.open(newline="") as before, (tmp_path / "out.csv").open(newline="") as after:
+        rows = list(zip(csv.DictReader(before), csv.DictReader(after), strict=True))
+    labels, best = expected(workdir, READ)
+    assert list(rows[0][1]) == ["id", "text", "price", "predicted", "probability"]
+    for (old, new), label, probability in zip(rows, labels, best, strict=True):
+        assert new == {**old, "predicted": label, "probability": str(probability)}
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet", ".tsv"])
+def test_other_formats_hold_the_same(workdir, table, tmp_path, suffix):
+    out = tmp_path / f"out{suffix}"
+    predict(workdir, table, out)
+    if suffix == ".jsonl":
+        rows = [json.loads(line) for line in out.read_text().splitlines()]
+    elif suffix == ".parquet":
+        rows = pa.parquet.read_table(out).to_pylist()
+    else:
+        with out.open(newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+    assert [row["text"] for row in rows] == READ
+    assert [row["predicted"] for row in rows] == expected(workdir, READ)[0]
+    assert [row["id"] for row in rows] == ["007", "008", "009", "010"]
+
+
+def test_the_types_of_a_parquet_file_are_kept(workdir, tmp_path):
+    types = {"text": pa.string(), "n": pa.int8(), "when": pa.timestamp("s"), "tags": pa.list_(pa.string())}
+    rows = [{"text": text, "n": None, "when": 5, "tags": ["a"]} for text in [*TEXTS, None]]
+    pa.parquet.write_table(pa.Table.from_pylist(rows, pa.schema(types)), tmp_path / "in.parquet")
+    predict(workdir, tmp_path / "in.parquet", tmp_path / "out.parquet")
+    before, after = (pa.parquet.read_table(tmp_path / f"{name}.parquet") for name in ("in", "out"))
+    kept = after.select(before.column_names)
+    assert [field.type for field in kept.schema][1] == pa.int8()
+    assert kept.to_pylist() == before.to_pylist()
+    assert after["predicted"].to_pylist() == expected(workdir, [*TEXTS, ""])[0]
+
+
+def test_rows_of_json_keep_fields_of_any_kind(workdir, tmp_path):
+    rows = [{"text": "a film", "more": {"a": [1, None]}}, {"text": None}, {"other": 1.5}]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    predict(workdir, tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [{name: row[name] for name in old} for old, row in zip(rows, found, strict=True)] == rows
+    assert [row["predicted"] for row in found] == expected(workdir, ["a film", "", ""])[0]
+
+
+def test_a_field_that_the_first_row_lacks_is_refused_where_columns_are_fixed(workdir, tmp_path, capsys):
+    (tmp_path / "in.jsonl").write_text('{"text": "a film"}\n{"text": "a film", "more": 1}\n')
+    with pytest.raises(SystemExit):
+        predict(workdir, tmp_path / "in.jsonl", tmp_path / "out.csv")
+    assert "fields not in fieldnames: 'more'; give a .jsonl file" in capsys.readouterr().err
+
+
+def test_texts_of_the_command_line_can_be_written_too(workdir, tmp_path):
+    main(["predict", "--workdir", str(workdir), "--out", str(tmp_path / "out.csv"), *TEXTS])
+    with (tmp_path / "out.csv").open(newline="") as file:
+        assert [row["text"] for row in csv.DictReader(file)] == TEXTS
+
+
+def test_a_file_of_any_size_is_read_and_written_a_part_at_a_time(workdir, tmp_path, monkeypatch):
+    monkeypatch.setattr("rnn_jax.inference.predictor.PART", 4)
+    (tmp_path / "in.csv").write_text("text\n" + "a film\n" * 10)
+    read, written = [], []
+    monkeypatch.setattr(
+        "rnn_jax.cli.commands.stream_rows", lambda *source: counted(stream_rows(*source), read)
+    )
+    monkeypatch.setattr("rnn_jax.cli.commands.rows_into", spy_rows(row_files.rows_into, read, written))
+    predict(workdir, tmp_path / "in.csv", tmp_path / "out.csv")
+    assert written == [(4, 4), (8, 4), (10, 2)], "rows read so far, and rows written at once"
+
+
+def counted(rows, read):
+    return rows._replace(rows=(read.append(1) or row for row in rows.rows))
+
+
+def spy_rows(rows_into, read, written):
+    @contextmanager
+    def spied(*arguments):
+        with rows_into(*arguments) as write:
+            yield lambda rows: written.append((len(read), len(rows))) or write(rows)
+
+    return spied
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("in.csv", "text\nfirst\n" + "more\n" * 5000 + "a,b\n"),
+        ("in.jsonl", '{"text": "first"}\n' + '{"text": "more"}\n' * 5000 + "{\n"),
+        ("in.jsonl", '{"text": "first"}\n' + '{"text": "more"}\n' * 5000 + '{"text": "a", "text": "b"}\n'),
+    ],
+)
+def test_a_file_is_not_read_before_its_rows_are_asked_for(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    rows = stream_rows(str(tmp_path / name)).rows
+    assert next(rows)["text"] == "first"  # what is wrong further down is not seen yet
+    with pytest.raises(InputError, match=r"more fields|could not read"):
+        list(rows)
+
+
+def test_an_error_leaves_no_file(workdir, tmp_path, capsys):
+    (tmp_path / "in.jsonl").write_text('{"text": "a film"}\n{"text": 7}\n')
+    with pytest.raises(SystemExit):
+        predict(workdir, tmp_path / "in.jsonl", tmp_path / "out.csv")
+    assert "row 1 has text = 7, not a text" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("out", "more", "message"),
+    [
+        ("out.xml", [], "the suffix of --out is '.xml'"),
+        ("none/out.csv", [], "there is no folder"),
+        ("out.csv", ["--column", "txt"], "no column 'txt'; it has id ('007'), text ('a great, m"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_at_once(table, tmp_path, capsys, out, more, message):
+    with pytest.raises(SystemExit):
+        predict(tmp_path / "no run", table, tmp_path / out, *more)
+    assert message in capsys.readouterr().err
+
+
+def test_a_column_that_is_there_is_not_written_over(workdir, table, tmp_path, capsys):
+    predict(workdir, table, tmp_path / "out.csv")
+    with pytest.raises(SystemExit):
+        predict(workdir, tmp_path / "out.csv", tmp_path / "again.csv")
+    assert "has the columns ['predicted', 'probability'], which --out would add" in capsys.readouterr().err
+
+
+def test_an_empty_line_is_an_empty_text_where_there_is_one_column(tmp_path):
+    (tmp_path / "one.csv").write_text("text\na\n\nb\n")
+    assert [row["text"] for row in stream_rows(str(tmp_path / "one.csv")).rows] == ["a", "", "b"]
+    (tmp_path / "two.csv").write_text("text,id\na,1\n\nb,2\n")
+    assert [row["text"] for row in stream_rows(str(tmp_path / "two.csv")).rows] == ["a", "b"]
+
+
+def test_a_text_longer_than_the_limit_of_the_reader_is_read(tmp_path):
+    (tmp_path / "long.csv").write_text("text\n" + "a" * 200_000 + "\n")
+    assert len(next(stream_rows(str(tmp_path / "long.csv")).rows)["text"]) == 200_000

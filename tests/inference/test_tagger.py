@@ -1,0 +1,91 @@
+"""A tagger in use: which checkpoint it takes, which folders it refuses, and how spans are counted."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import rnn_jax
+from rnn_jax.errors import InputError
+from rnn_jax.inference import Predictor, load_tagger
+from rnn_jax.inference.tagger import span_scores
+from tests.helpers.runs import make_run, make_tagger_run
+
+TAGS = ["NOUN", "VERB", "ADV"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("tagger") / "w"
+    return workdir, make_tagger_run(workdir, [["Dogs", "bark", "loudly"]], TAGS, (0.5, 0.9, 0.7))
+
+
+@pytest.mark.parametrize(("which", "step"), [("best", 2), ("last", 3), (1, 1)])
+def test_the_checkpoint_that_is_asked_for_is_loaded(made, which, step):
+    workdir, params_by_step = made
+    tagger = rnn_jax.load(workdir, which)
+    assert (tagger.step, tagger.tag_names) == (step, tuple(TAGS))
+    jax.tree.map(np.testing.assert_array_equal, tagger.params, params_by_step[step])
+
+
+def test_each_kind_of_run_is_loaded_as_what_it_is(made, tmp_path):
+    make_run(tmp_path / "classifier")
+    assert isinstance(rnn_jax.load(tmp_path / "classifier"), Predictor)
+    with pytest.raises(InputError, match=r"holds a classifier: use rnn_jax\.load"):
+        load_tagger(tmp_path / "classifier")
+
+
+def test_probabilities_are_those_of_the_tags_in_all_ways_to_score(tmp_path):
+    """Of one word, a CRF has p = softmax(scores + start + end)."""
+    params = make_tagger_run(tmp_path / "w", [["Dogs"]], TAGS, (0.5,), output="crf")[1]
+    tagger = rnn_jax.load(tmp_path / "w")
+    found = tagger.predict([["dogs"]])
+    ids, letters = tagger.spelling.word_ids(["dogs"]), tagger.spelling.letters_of(["dogs"])
+    scores = tagger.model.apply({"params": tagger.params}, ids[None], None, letters[None])[0, 0]
+    p = jax.nn.softmax(scores + params["crf"]["start"] + params["crf"]["end"])
+    assert found.tags == [[TAGS[int(p.argmax())]]]
+    assert found.probabilities[0][0] == pytest.approx(float(p.max()), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tag_names": ["NOUN", "NOUN"]}, "tag_names are no texts, each once"),
+        ({"tag_names": "NOUN"}, "tag_names are no texts, each once"),
+        ({"tag_names": ["NOUN", "VERB"]}, "is of another network than its config: .*head/bias"),
+        ({"letters": [1, 2]}, "letters are no texts, each once"),
+        ({"buckets": [8, 4]}, "buckets are not numbers of words that grow to config.text.max_length, 8"),
+        ({"buckets": None}, "buckets are not numbers of words"),
+    ],
+)
+def test_a_folder_that_makes_no_sense_is_refused(made, tmp_path, changes, message):
+    workdir = made[0]
+    for name in ("config.json", "tokenizer.json"):
+        (tmp_path / name).write_text((workdir / name).read_text())
+    (tmp_path / "checkpoints").symlink_to(workdir / "checkpoints")
+    task = json.loads((workdir / "task.json").read_text())
+    (tmp_path / "task.json").write_text(json.dumps(task | changes))
+    with pytest.raises(InputError, match=message):
+        rnn_jax.load(tmp_path)
+
+
+def test_spans_are_counted_whole():
+    pytest.importorskip("seqeval", reason="what measures spans; pip install seqeval")
+    true = [["B-PER", "I-PER", "O", "B-LOC"], ["B-LOC", "I-LOC"]]
+    found = [["B-PER", "O", "O", "B-LOC"], ["B-LOC", "I-LOC"]]  # one span is too short
+    scores = span_scores(true, found, "BIO")
+    assert scores["PER"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 1}
+    assert scores["LOC"] == {"precision": 1.0, "recall": 1.0, "f1": 1.0, "support": 2}
+    assert scores["micro"]["f1"] == pytest.approx(2 / 3)
+    assert scores["micro"]["support"] == 3
+    bilou = [["B-PER", "L-PER", "O", "U-LOC"]]
+    assert span_scores(bilou, bilou, "BILOU")["micro"]["f1"] == 1
+    assert span_scores(bilou, [["B-PER", "I-PER", "O", "U-LOC"]], "BILOU")["micro"]["recall"] == 0.5
+
+
+def test_no_spans_at_all_are_no_division_by_zero():
+    pytest.importorskip("seqeval", reason="what measures spans; pip install seqeval")
+    assert span_scores([["O", "O"]], [["O", "O"]], "BIO")["micro"]["support"] == 0
+    assert span_scores([["U-x", "O"]], [["I-x", "O"]], "BILOU")["micro"]["recall"] == 0
+    assert span_scores([["I-x", "O"]], [["I-x", "O"]], "BILOU")["micro"]["support"] == 0

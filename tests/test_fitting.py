@@ -1,0 +1,244 @@
+"""rnn_jax.fit: from lists to a model, and on from where an earlier one or an interruption ended."""
+
+import gc
+import json
+import logging
+import signal
+import tempfile
+import threading
+
+import datasets
+import jax
+import numpy as np
+import pytest
+
+import rnn_jax
+from rnn_jax.errors import InputError
+from rnn_jax.training.trainer import Trainer
+from tests.helpers.jobs import tiny_config, write_reviews
+
+SAME_PROGRAM = {"text.fill_vocabulary": True, "text.vocab_size": 130, "train.epochs": 2}
+
+
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory):
+    path = write_reviews(tmp_path_factory.mktemp("data") / "reviews.jsonl", 60)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return [row["text"] for row in rows], [("bad", "good")[row["label"]] for row in rows]
+
+
+def settings():
+    config = tiny_config("")
+    config.data.test_share = 0.0
+    return config
+
+
+def fit(*data, **changes):
+    given = {"recipe": settings(), "progress": False, **SAME_PROGRAM, **changes}
+    return rnn_jax.fit(*data, **{name: value for name, value in given.items() if value is not None})
+
+
+@pytest.fixture(scope="module")
+def model(reviews):
+    return fit(*reviews)
+
+
+def same(ours, theirs):
+    pairs = zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True)
+    return all(np.array_equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.slow
+def test_lists_become_the_model_that_a_file_of_them_becomes(tmp_path, reviews, model):
+    assert model.label_names == ("bad", "good")
+    (tmp_path / "r.jsonl").write_text(
+        "".join(json.dumps({"text": t, "label": x}) + "\n" for t, x in zip(*reviews, strict=True))
+    )
+    config = settings()
+    config.data.source = str(tmp_path / "r.jsonl")
+    for name, value in SAME_PROGRAM.items():
+        section, key = name.split(".")
+        config[section][key] = value
+    rnn_jax.train_and_evaluate(config, tmp_path / "run")
+    assert same(model.params, rnn_jax.load(tmp_path / "run").params)
+    assert same(model.params, fit(tmp_path / "r.jsonl").params)
+
+
+def test_a_model_with_a_folder_of_its_own_leaves_nothing(tmp_path, monkeypatch, reviews):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    model = fit(*reviews)
+    assert model.workdir.parent == tmp_path
+    assert (model.workdir / "results.json").exists()
+    del model
+    gc.collect()
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(InputError, match="holds only"):
+        fit(reviews[0], ["same"] * 60)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("model.hiden", 64, "'model.hiden' is no setting of task 'classify'. Did you mean 'model.hidden'"),
+        ("epochs", 3, "'epochs' is no setting"),
+        ("model.hidden", "64", "config.model.hidden is '64', a str; give a int"),
+        ("recipe", "bilstn", "recipe is 'bilstn', which is not one of: .* Did you mean 'bilstm'"),
+        ("recipe", {"model": 1}, "recipe is a dict; give the name of a recipe, or a ConfigDict"),
+        ("start", 7, "start is 7; give a model, or the folder of a run"),
+        ("start", "runs/none", "start is .*runs/none', which is not the folder of a run"),
+        ("validation", 1.5, "validation_share is 1.5"),
+    ],
+)
+def test_a_wrong_argument_is_refused_at_the_call(reviews, name, value, message):
+    with pytest.raises(InputError, match=message):
+        fit(*reviews, **{name: value})
+
+
+def test_an_unknown_setting_is_refused_before_a_text_is_read():
+    texts = (pytest.fail("read a text") for _ in range(3))
+    with pytest.raises(InputError, match="no setting"):
+        rnn_jax.fit(texts, [0, 1, 0], nothing=1)
+
+
+def test_without_a_test_split_validation_is_measured_and_that_is_said(tmp_path, capsys, reviews):
+    model = fit(*reviews, workdir=tmp_path / "run", progress=True)
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["tested_on"] == "validation"
+    assert results["accuracy"] == results["validation"]["accuracy"]
+    output = capsys.readouterr().out
+    assert "48 train, 12 validation, no test, so that validation is measured at the end" in output
+    assert f"validation accuracy {results['accuracy']:.2%} on 12 texts" in output
+    assert model.workdir == tmp_path / "run"
+
+
+@pytest.mark.slow
+def test_splits_that_are_given_are_used(tmp_path, reviews):
+    table = datasets.Dataset.from_dict(dict(zip(("text", "label"), reviews, strict=True)))
+    parts = {"train": (0, 40), "validation": (40, 47), "test": (47, 60)}
+    whole = datasets.DatasetDict({name: table.select(range(*part)) for name, part in parts.items()})
+    fit(whole, workdir=tmp_path / "dict")
+    results = json.loads((tmp_path / "dict" / "results.json").read_text())
+    assert (results["validation"]["examples"], results["examples"]) == (7, 13)
+    assert "tested_on" not in results
+    own = [column[40:47] for column in reviews]
+    fit(*(column[:40] for column in reviews), validation=tuple(own), workdir=tmp_path / "own")
+    results = json.loads((tmp_path / "own" / "results.json").read_text())
+    assert (results["examples"], results["tested_on"]) == (7, "validation")
+    fit(*reviews, workdir=tmp_path / "share", **{"data.test_share": 0.2})
+    assert json.loads((tmp_path / "share" / "results.json").read_text())["examples"] == 12
+
+
+@pytest.mark.slow
+def test_quiet_is_quiet_and_the_lines_go_to_the_log(capfd, caplog, reviews):
+    with caplog.at_level(logging.INFO, "rnn_jax"):
+        model = fit(*reviews)
+        model.predict(reviews[0], progress=False)
+    assert capfd.readouterr() == ("", "")
+    assert any("step 12/12  validation" in line for line in caplog.messages)
+
+
+@pytest.fixture
+def interrupted_at(monkeypatch):
+    """Returns a function of a step, within which Ctrl-C comes."""
+    train_until, raised = Trainer.train_until, []
+
+    def set_step(number):
+        def cut(self, stop, state, batches, *rest):
+            def source(seed, step):
+                if step == number and not raised:
+                    raised.append(step)
+                    signal.raise_signal(signal.SIGINT)
+                return batches(seed, step)
+
+            return train_until(self, stop, state, source, *rest)
+
+        monkeypatch.setattr(Trainer, "train_until", cut)
+
+    return set_step
+
+
+def test_ctrl_c_saves_the_step_says_how_to_go_on_and_going_on_is_as_if_it_had_not_come(
+    tmp_path, reviews, model, interrupted_at
+):
+    interrupted_at(7)
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(KeyboardInterrupt, match="ended after step 8, which is saved; to go on") as stopped:
+        fit(*reviews, workdir=tmp_path / "run")
+    assert f"workdir={str(tmp_path / 'run')!r}" in str(stopped.value)
+    assert before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert same(fit(*reviews, workdir=tmp_path / "run").params, model.params)
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_the_temporary_folder(tmp_path, monkeypatch, reviews, interrupted_at):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    interrupted_at(7)
+    with pytest.raises(KeyboardInterrupt, match="which is saved"):
+        fit(*reviews)
+    (kept,) = tmp_path.iterdir()
+    assert rnn_jax.load(kept, "last").step == 8
+
+
+@pytest.mark.slow
+def test_it_works_outside_the_main_thread(reviews, model):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(fit(*reviews)))
+    thread.start()
+    thread.join()
+    assert same(found[0].params, model.params)
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_used_again_for_its_own_texts_alone(tmp_path, capsys, reviews, model):
+    fit(*reviews, workdir=tmp_path / "run")
+    again = fit(*reviews, workdir=tmp_path / "run", progress=True)
+    assert same(again.params, model.params)
+    assert "is finished already" in capsys.readouterr().out
+    with pytest.raises(InputError, match="began with other data"):
+        fit(reviews[0][:50], reviews[1][:50], workdir=tmp_path / "run")
+    with pytest.raises(InputError, match=r"another config \(seed: 0 -> 1\).* --from .*start="):
+        fit(*reviews, workdir=tmp_path / "run", seed=1)
+
+
+STILL = {"optimizer.name": "sgd", "optimizer.learning_rate": 1e-12, "recipe": None}
+
+
+def test_training_on_starts_from_the_other_models_parameters(capsys, reviews, model):
+    on = fit(*reviews, start=model, progress=True, **STILL)
+    output = capsys.readouterr().out
+    assert "taken: head/kernel" in output
+    assert "not taken" not in output
+    np.testing.assert_allclose(on.predict_proba(reviews[0]), model.predict_proba(reviews[0]), atol=1e-6)
+    assert on.config.model == model.config.model  # no recipe: the settings of the model
+
+
+@pytest.mark.slow
+def test_training_on_with_other_labels_draws_the_head_anew_and_says_so(capsys, reviews, model):
+    texts, labels = reviews
+    for others in ([{"bad": "no", "good": "yes"}[label] for label in labels], [0, 1, 2] * 20):
+        on = fit(texts, others, start=model, progress=True, **STILL)
+        output = capsys.readouterr().out
+        assert "not taken, its labels there are bad, good: head/kernel" in output
+        assert not same(on.params["head"], model.params["head"])
+        close = jax.tree.map(np.allclose, on.params["encoder"], model.params["encoder"])
+        assert all(jax.tree.leaves(close))
+
+
+def test_another_checkpoint_than_the_best_is_no_start(tmp_path, reviews):
+    fit(*reviews, workdir=tmp_path / "run", **{"train.evaluate_every": 0.5})
+    best = rnn_jax.load(tmp_path / "run").step
+    model = rnn_jax.load(tmp_path / "run", 12 if best != 12 else 9)
+    with pytest.raises(InputError, match=f"start is the checkpoint of step {model.step}, .* step {best}"):
+        fit(*reviews, start=model, recipe=None)
+
+
+@pytest.mark.slow
+def test_a_language_model_needs_a_folder_and_is_returned_as_it_is_loaded(tmp_path, reviews):
+    small = {"batch.lanes": 4, "batch.window": 8, "model.hidden": 8, "model.embedding_dim": 8}
+    small |= {"train.epochs": 1, "objective.negatives": 0, "text.vocab_size": 130}
+    arguments = {"recipe": "language_model", "progress": False, **small}
+    with pytest.raises(InputError, match="workdir is None"):
+        rnn_jax.fit(reviews[0], **arguments)
+    writer = rnn_jax.fit(reviews[0], workdir=tmp_path / "run", **arguments)
+    assert writer.write("the film", words=2, temperature=1.0, top_k=0, seed=0).startswith("the film ")
