@@ -22,6 +22,7 @@ from rnn_jax.checkpoints.workdir import (
     check_task,
     is_saved_model,
 )
+from rnn_jax.config import changed, starting_from
 from rnn_jax.data.columns import column_of, find_column
 from rnn_jax.data.in_memory import splits_of
 from rnn_jax.data.labels import read_labels
@@ -33,7 +34,7 @@ from rnn_jax.inference.loading import load
 from rnn_jax.inference.predictor import Predictor
 from rnn_jax.inference.writer import load_language_model
 from rnn_jax.progress import quiet, tell
-from rnn_jax.settings import changed, recipe_settings, starting_from
+from rnn_jax.settings import recipe_settings
 from rnn_jax.training.loop import TASKS, check_config, prepare_data, train_and_evaluate
 
 # How a finished run of each task is loaded.
