@@ -88,8 +88,13 @@ CLASSIFIER: dict[str, Any] = {
     "train": {
         "epochs": 5,
         "evaluate_every": 1.0,  # epochs between evaluations, each with a checkpoint
+        # What makes an evaluation better: "accuracy", "macro_f1", "weighted_f1", "balanced_accuracy", "mcc"
+        # or "loss"; between equals the lower loss. "" is the accuracy
+        "monitor": "",
         "patience": 0,  # stop after so many evaluations without a better one; 0 never stops early
         "keep_checkpoints": 2,  # the last ones, beside the best
+        # Factors of the losses of labels: "balanced", or JSON such as '{"positive": 3}'; "" weighs all alike
+        "class_weights": "",
         "freeze": (),  # paths that do not train, ("embedding",), or not before an epoch (("encoder", 1),)
         "label_smoothing": 0.0,  # share of a target that is spread over all classes
         "adversarial": 0.0,  # norm of each text's worst change, whose loss is added; doubles the cost
@@ -257,7 +262,13 @@ READING: dict[str, object] = {
     "text.tokenizer": "auto",
 }
 ADDED: dict[str, dict[str, object]] = {
-    "classify": {"model.weight_drop": 0.0, "text.fill_vocabulary": False, **READING},
+    "classify": {
+        "model.weight_drop": 0.0,
+        "text.fill_vocabulary": False,
+        "train.monitor": "",
+        "train.class_weights": "",
+        **READING,
+    },
     "language": {**READING},
     "tag": {},
 }

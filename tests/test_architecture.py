@@ -29,12 +29,13 @@ OVER_BUDGET = dict.fromkeys(  # name: the reason
         "fit",
         "group_parameters",
         "load_documents",
+        "make_classifier_loss",
         "make_language_loss",
         "make_train_step",
         "transferred",
     ],
     "its docstring explains many arguments and has an example; the code is under 35 lines",
-)
+) | {"settings.py": "it documents every setting, a line each, and that is one concept"}
 SOURCES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "benchmarks").glob("*.py"), ROOT / "train_loop.py"])
 
 
