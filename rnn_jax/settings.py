@@ -277,8 +277,8 @@ ADDED: dict[str, dict[str, object]] = {
 def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a saved config with the settings that later versions added.
 
-    >>> completed({"task": "language", "seed": 7})
-    {'task': 'language', 'seed': 7}
+    >>> completed({"task": "tag", "seed": 7})
+    {'task': 'tag', 'seed': 7}
     """
     task = config.get("task", "classify")  # the first runs were all of one kind, and do not name it
     added = ADDED.get(task, {}) if isinstance(task, str) else {}
