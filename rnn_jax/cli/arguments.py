@@ -94,7 +94,10 @@ def add_train(command: argparse.ArgumentParser) -> None:
     command.add_argument("--processes", type=int, help="the number of processes")
     command.add_argument("--process", type=int, help="the number of this process, from 0")
     command.add_argument(
-        "--verbosity", type=int, default=-1, help="absl's: -1 warnings, 0 what Orbax does, 1 all"
+        "--verbosity",
+        type=int,
+        default=-1,
+        help="absl's: -1 warnings, 0 also XLA's flags and what Orbax does, 1 all",
     )
 
 
