@@ -144,3 +144,10 @@ def test_interchange_has_the_same_outputs_in_all_three(folder):
     for module in (names["module"], names["copy"]):
         outputs, _ = torch.nn.utils.rnn.pad_packed_sequence(module(packed)[0], batch_first=True)
         np.testing.assert_allclose(names["outputs"], outputs.detach().numpy(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_plain_orbax_reads_the_parameters_of_a_checkpoint(folder):
+    expected = make_run(folder / "runs" / "smoke")[2]
+    params = run_page("docs/checkpoints.md")["params"]
+    jax.tree.map(np.testing.assert_array_equal, params, expected)
