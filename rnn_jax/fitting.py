@@ -23,6 +23,7 @@ from rnn_jax.checkpoints.workdir import (
     check_task,
     is_saved_model,
 )
+from rnn_jax.config import changed, starting_from
 from rnn_jax.data.in_memory import are_words, splits_of
 from rnn_jax.data.sentences import TAG_COLUMNS, WORD_COLUMNS
 from rnn_jax.data.sources import IN_MEMORY, Splits
@@ -34,7 +35,7 @@ from rnn_jax.inference.predictor import Predictor
 from rnn_jax.inference.tagger import Tagger
 from rnn_jax.inference.writer import load_language_model
 from rnn_jax.progress import quiet, tell
-from rnn_jax.settings import changed, recipe_settings, starting_from, tagger_settings
+from rnn_jax.settings import recipe_settings, tagger_settings
 from rnn_jax.training.loop import TASKS, check_config, prepare_data, train_and_evaluate
 
 # How a finished run of each task is loaded.

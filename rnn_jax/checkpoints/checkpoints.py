@@ -231,12 +231,17 @@ def _progress(state: RunState) -> dict[str, Tree]:
 def score(evaluation: Evaluation) -> tuple[float, float]:
     """Returns what decides which evaluation is the best: the accuracy, and between equals the lower loss.
 
-    A language model has no accuracy, so that the loss alone decides.
+    An evaluation with an entry "monitor" names another of its values to take in place of the accuracy. A
+    language model has no accuracy, so that the loss alone decides.
 
     >>> max([{"loss": 0.3, "accuracy": 0.8}, {"loss": 9.0, "accuracy": 0.9}], key=score)
     {'loss': 9.0, 'accuracy': 0.9}
+    >>> score({"loss": 0.3, "accuracy": 0.8, "macro_f1": 0.6, "monitor": "macro_f1"})
+    (0.6, -0.3)
     """
-    return evaluation.get("accuracy", 0.0), -evaluation["loss"]
+    name = evaluation.get("monitor", "accuracy")
+    value = 0.0 if name == "loss" else evaluation.get(name, 0.0)  # the loss decides between equals
+    return value, -evaluation["loss"]
 
 
 def best_step(evaluations: Sequence[Evaluation], steps: Sequence[int]) -> int:
@@ -262,6 +267,8 @@ def checked(found: object, checkpoint: Path) -> list[Evaluation]:
         type(row.get("step")) is int
         and isinstance(row.get("loss"), int | float)
         and isinstance(row.get("accuracy", 0.0), int | float)
+        and isinstance(row.get("monitor", ""), str)
+        and isinstance(row.get(row.get("monitor"), 0.0), int | float)
         for row in rows
     )
     require(

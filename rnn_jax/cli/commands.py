@@ -30,6 +30,7 @@ from rnn_jax.inference.predictor import Prediction, Predictor
 from rnn_jax.inference.predictor import load as load_classifier
 from rnn_jax.inference.tagger import Tagger, TagPrediction
 from rnn_jax.inference.writer import load_language_model
+from rnn_jax.models.scores import table
 from rnn_jax.vectors.readers import check_output, write_vectors
 from rnn_jax.vectors.word2vec import load_gensim, train_vectors
 
@@ -201,13 +202,15 @@ def evaluate(options: argparse.Namespace) -> None:
     metrics = predictor.evaluate(texts, predictor.label_positions(values))
     summary, confusion = metrics.summary(), np.asarray(metrics.confusion).astype(int).tolist()
     if options.format == "jsonl":
-        print(json.dumps({"split": split, **summary, "confusion_matrix": confusion}))
+        scores = {"confusion_matrix": confusion, "scores": metrics.scores}
+        print(json.dumps({"split": split, **summary, **scores}))
         return
     line = "{examples:,} texts  accuracy {accuracy:.2%}  loss {loss:.4f}".format(**summary)
     print(f"{split}: {line}")
     names = [one_line(name) for name in predictor.label_names]
     rows = [(name, *(f"{count:,}" for count in row)) for name, row in zip(names, confusion, strict=True)]
     print_table(["label \\ predicted", *names], rows)
+    print(table(metrics.scores))
 
 
 def export(options: argparse.Namespace) -> None:

@@ -138,6 +138,13 @@ def added(tree: ArrayTree) -> ArrayTree:
     return jax.tree.unflatten(structure, found)
 
 
+def gathered(tree: ArrayTree) -> ArrayTree:
+    """Returns the tree with the rows of each numpy array of all processes, which give equal shapes."""
+    if jax.process_count() == 1:
+        return tree
+    return jax.tree.map(lambda leaf: multihost_utils.process_allgather(leaf, tiled=True), tree)
+
+
 def on_host(tree: ArrayTree) -> ArrayTree:
     """Returns the tree with numpy copies of arrays that are split over processes; all have to call it."""
 

@@ -95,13 +95,15 @@ def _front_matter(kind: str, config: Any, measures: Mapping[str, float], about: 
 
 
 def _measures(results: Mapping[str, Json]) -> dict[str, float]:
-    """Returns the numbers that both the test and the validation of a run have, such as its accuracy."""
-    validation = results.get("validation")
-    measured = validation if isinstance(validation, dict) else {}
+    """Returns the test's numbers: those that the validation has too, such as the accuracy, and the scores."""
+    validation, scores = (
+        found if isinstance(found := results.get(name), dict) else {} for name in ("validation", "scores")
+    )
+    measured = {name: results.get(name) for name in validation} | (scores if validation else {})
     return {
-        name: round(float(results[name]), 6)
-        for name in measured
-        if name not in COUNTS and isinstance(results.get(name), int | float)
+        name: round(float(value), 6)
+        for name, value in measured.items()
+        if name not in COUNTS and isinstance(value, int | float)
     }
 
 
@@ -139,7 +141,10 @@ def _results(results: Mapping[str, Json], measures: Mapping[str, float], step: i
     if not measures:
         return f"The parameters are those of training step {step:,}; no results are known of them."
     validation = results["validation"]
-    rows = [(name, f"{value:.4f}", f"{float(validation[name]):.4f}") for name, value in measures.items()]
+    rows = [
+        (name, f"{value:.4f}", f"{float(validation[name]):.4f}" if name in validation else "")
+        for name, value in measures.items()
+    ]
     count = next((results[name] for name in COUNTS if isinstance(results.get(name), int)), None)
     on = f", test on {count:,}" if count is not None else ""
     return f"At training step {step:,}{on}.\n\n" + _table(["", "test", "validation"], rows)

@@ -24,7 +24,8 @@ from rnn_jax.inference.model_folder import save_model
 from rnn_jax.inference.parts import bar_of, in_parts
 from rnn_jax.inference.stream import Steps, Stream, make_steps
 from rnn_jax.models.classifier import TextClassifier, build_classifier
-from rnn_jax.models.losses import Metrics, batch_metrics, class_log_probabilities
+from rnn_jax.models.losses import batch_metrics, class_log_probabilities, confusion_means
+from rnn_jax.models.scores import classifier_scores
 from rnn_jax.progress import Bar
 from rnn_jax.trees import Params
 
@@ -50,6 +51,24 @@ class Prediction(NamedTuple):
 
     labels: list[str]
     probabilities: np.ndarray
+
+
+class Evaluation(NamedTuple):
+    """What `Predictor.evaluate` finds on n labelled texts.
+
+    Attributes:
+      loss: float32[], the summed cross-entropy, in nats.
+      confusion: float32[C, C]; `confusion[i, j]` counts the examples of label i that are predicted as j.
+      scores: as `rnn_jax.models.scores.classifier_scores` describes them.
+    """
+
+    loss: np.ndarray
+    confusion: np.ndarray
+    scores: dict[str, Any]
+
+    def summary(self) -> dict[str, float]:
+        """Returns the mean loss, the accuracy and the number of examples."""
+        return confusion_means(self.loss, self.confusion, "examples")
 
 
 class Predictor:
@@ -133,8 +152,10 @@ class Predictor:
 
     def evaluate(
         self, texts: Iterable[str | None], labels: Iterable[object], progress: bool = True
-    ) -> Metrics:
-        """Returns the summed loss and the confusion counts; `.summary()` has the mean loss and the accuracy.
+    ) -> Evaluation:
+        """Returns the summed loss, the confusion counts and the scores, from one pass over the texts.
+
+        `.summary()` has the mean loss, the accuracy and the number of examples.
 
         Args:
           texts: n strings, at least one.
@@ -149,9 +170,14 @@ class Predictor:
         read, numbers = list(texts_in(texts)), self._numbers(list(values_of(labels, "labels")), labels)
         require(len(read) > 0, "there are no texts to evaluate on")
         require(len(read) == len(numbers), f"there are {len(read)} texts and {len(numbers)} labels")
+        parts, probabilities = [], np.zeros((len(read), len(self.label_names)), np.float32)
         with bar_of(len(read), progress) as bar:
-            parts = [batch_metrics(logits, batch) for batch, logits in self._logits(read, numbers, bar)]
-        return Metrics(*(np.sum(field, axis=0) for field in zip(*parts, strict=True)))
+            for batch, logits in self._logits(read, numbers, bar):
+                parts.append(batch_metrics(logits, batch))
+                count = int(batch.weights.sum())
+                probabilities[batch.rows[:count]] = np.exp(class_log_probabilities(logits))[:count]
+        loss, confusion = (np.sum(field, axis=0) for field in zip(*parts, strict=True))
+        return Evaluation(loss, confusion, classifier_scores(probabilities, numbers, self.label_names))
 
     def stream(self) -> Stream:
         """Returns a new stream: `stream.feed(piece)` reads on and gives the probabilities after each word.

@@ -23,7 +23,7 @@ from rnn_jax.inference.hub import local_folder
 from rnn_jax.inference.model_card import About
 from rnn_jax.inference.model_folder import save_model
 from rnn_jax.inference.parts import in_parts
-from rnn_jax.models.losses import class_scores
+from rnn_jax.models.scores import class_scores
 from rnn_jax.models.tagger import TagMetrics, WordTagger, build_tagger, make_tagger_measure
 from rnn_jax.progress import Bar
 from rnn_jax.trees import Params
@@ -178,7 +178,7 @@ class Tagger:
         cut = words_and_numbers(sentences, self.tag_names, self.buckets[-1])
         parts = [self._measure(self.params, (), batch)[0] for batch in self._batches(*cut)]
         metrics = TagMetrics(*(np.sum(field, axis=0, dtype=float) for field in zip(*parts, strict=True)))
-        results = {**metrics.summary(), "tags": class_scores(metrics.confusion, self.tag_names)}
+        results = {**metrics.summary(), "tags": class_scores(np.asarray(metrics.confusion), self.tag_names)}
         if scheme := span_scheme(self.tag_names):
             found = self.predict([row.words for row in sentences]).tags
             results["spans"] = span_scores([row.tags for row in sentences], found, scheme)

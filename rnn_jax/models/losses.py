@@ -7,9 +7,9 @@ carry goes on to the next batch: it is the state of a language model, and `()` f
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import flax.linen as nn
 import jax
@@ -27,6 +27,7 @@ from rnn_jax.models.weight_drop import drop_weights
 from rnn_jax.trees import Params
 
 BatchIn = TypeVar("BatchIn", contravariant=True)
+Values: TypeAlias = jax.Array | np.ndarray
 
 
 class Measured(Protocol):
@@ -70,32 +71,10 @@ class Metrics(NamedTuple):
         return confusion_means(self.loss, self.confusion, self.unit)
 
 
-def confusion_means(loss: jax.Array, confusion: jax.Array, unit: str) -> dict[str, float]:
+def confusion_means(loss: Values, confusion: Values, unit: str) -> dict[str, float]:
     """Returns the mean loss, the accuracy and, under `unit`, the number of what a confusion counts."""
     count, hits = float(np.sum(confusion)), float(np.trace(np.asarray(confusion)))
     return {"loss": float(loss) / max(count, 1.0), "accuracy": hits / max(count, 1.0), unit: int(count)}
-
-
-def class_scores(confusion: jax.Array | np.ndarray, names: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Returns precision, recall, F1 and support of each class, 0 where nothing is divided by nothing.
-
-    Args:
-      confusion: [C, C], as in `Metrics`.
-      names: the C classes.
-
-    >>> scores = class_scores(np.array([[3.0, 1.0], [0.0, 0.0]]), ["NOUN", "VERB"])
-    >>> scores["NOUN"]["recall"], scores["VERB"]
-    (0.75, {'precision': 0.0, 'recall': 0.0, 'f1': 0.0, 'support': 0})
-    """
-    confusion = np.asarray(confusion, float)
-    hits, found, true = np.diag(confusion), confusion.sum(axis=0), confusion.sum(axis=1)
-    precision, recall = hits / np.maximum(found, 1), hits / np.maximum(true, 1)
-    f1 = 2 * hits / np.maximum(found + true, 1)
-    columns = precision.tolist(), recall.tolist(), f1.tolist(), true.astype(int).tolist()
-    rows = zip(names, *columns, strict=True)
-    return {
-        name: dict(zip(("precision", "recall", "f1", "support"), row, strict=True)) for name, *row in rows
-    }
 
 
 class LossFn(Protocol[BatchIn]):
@@ -168,7 +147,10 @@ def batch_metrics(logits: jax.Array, batch: Batch, smoothing: float = 0.0) -> Me
 
 
 def make_classifier_loss(
-    apply_fn: Callable[..., jax.Array], smoothing: float = 0.0, weight_drop: float = 0.0
+    apply_fn: Callable[..., jax.Array],
+    smoothing: float = 0.0,
+    weight_drop: float = 0.0,
+    class_weights: np.ndarray | None = None,
 ) -> LossFn[Batch]:
     """Returns the loss of a classifier: the cross-entropy of `batch_metrics`, summed over the real examples.
 
@@ -182,6 +164,9 @@ def make_classifier_loss(
       smoothing: the share of each target that is spread evenly over all classes, from 0 to below 1.
       weight_drop: rate in [0, 1) at which entries of the recurrent kernels are dropped, one mask for all rows
         and steps of a batch (Merity et al. 2018).
+      class_weights: float[C] above 0, factors of the loss by label. The count is still the number of real
+        examples, as in Keras: divided by the sum of the factors, as in torch, most batches have no example
+        of a rare class and weigh too much. The metrics stay unweighted. None is 1 for all.
 
     >>> import jax, jax.numpy as jnp, numpy as np
     >>> from rnn_jax.data import Batches
@@ -202,8 +187,11 @@ def make_classifier_loss(
             params = drop_weights(params, weights, weight_drop)
         changed |= {"deterministic": False, "rngs": {"dropout": key}}
         logits = apply_fn({"params": params}, batch.token_ids, batch.lengths, **changed)
-        metrics = batch_metrics(logits, batch, smoothing)
-        return metrics.loss, (metrics, jnp.asarray(batch.weights).sum(), carry)
+        metrics = weighted = batch_metrics(logits, batch, smoothing)
+        if class_weights is not None:
+            factors = batch.weights * jnp.asarray(class_weights, jnp.float32)[batch.labels]
+            weighted = batch_metrics(logits, batch._replace(weights=factors), smoothing)
+        return weighted.loss, (metrics, jnp.asarray(batch.weights).sum(), carry)
 
     return loss_fn
 

@@ -11,7 +11,7 @@ from rnn_jax.inference.predictor import Predictor
 from rnn_jax.report.charts import Curve
 
 MOST_CURVES = 8  # classes that get a curve each; of more, one curve of all decisions is drawn
-BINS, MISTAKES = 10, 8
+MISTAKES = 8
 
 
 class Evidence(NamedTuple):
@@ -87,21 +87,6 @@ def _questions(evidence: Evidence, names: Sequence[str]) -> list[tuple[str, np.n
         return [(f"all {len(names)} classes", truth.ravel(), evidence.probabilities.ravel())]
     chosen = [1] if len(names) == 2 else range(len(names))
     return [(names[index], truth[:, index], evidence.probabilities[:, index]) for index in chosen]
-
-
-def calibration(evidence: Evidence) -> tuple[Curve, float]:
-    """Returns the accuracy by the probability of the predicted class, and the expected calibration error.
-
-    The error is the mean distance of the two in ten bins of equal width, weighted by texts (Guo et al. 2017).
-    """
-    certainty = evidence.probabilities.max(axis=1)
-    right = evidence.probabilities.argmax(axis=1) == evidence.labels
-    bins = np.minimum((certainty * BINS).astype(int), BINS - 1)
-    used = [bins == index for index in range(BINS) if (bins == index).any()]
-    said = np.array([certainty[rows].mean() for rows in used])
-    true = np.array([right[rows].mean() for rows in used])
-    error = sum(rows.mean() * abs(s - t) for rows, s, t in zip(used, said, true, strict=True))
-    return Curve("this model", said, true), float(error)
 
 
 def accuracy_by_length(evidence: Evidence) -> list[tuple[str, float, int]]:

@@ -11,11 +11,10 @@ from rnn_jax.checkpoints.workdir import CLASSIFY, METRICS, RESULTS
 from rnn_jax.errors import InputError, require
 from rnn_jax.files import path_of, read_text, replacing
 from rnn_jax.inference.predictor import Predictor, load
-from rnn_jax.models.losses import class_scores
+from rnn_jax.models.scores import calibration, class_scores
 from rnn_jax.report.charts import Curve, bar_chart, line_chart
 from rnn_jax.report.evidence import (
     accuracy_by_length,
-    calibration,
     certain_mistakes,
     read_evidence,
     threshold_curves,
@@ -57,15 +56,16 @@ def write_html(workdir: str | Path) -> Path:
 def _contents(workdir: Path, results: dict[str, Any], predictor: Predictor) -> dict[str, Any]:
     names = list(predictor.label_names)
     confusion = np.array(results.get("confusion_matrix", np.zeros((len(names), len(names)), int)))
+    scores = results.get("scores", {})  # runs of before these were counted have none
     return {
         "title": workdir.resolve().name,
         "task": CLASSIFY,
-        "numbers": {key: value for key, value in results.items() if _is_number(value)},
+        "numbers": {key: value for key, value in (results | scores).items() if _is_number(value)},
         "versions": results.get("versions", {}),
         "machine": {key: results[key] for key in ("device", "processor") if key in results},
         "config": json.dumps(predictor.config.to_dict(), indent=2, ensure_ascii=False, default=str),
         "curves": learning_curves(workdir / METRICS),
-        "classes": class_scores(confusion, names),
+        "classes": scores.get("classes") or class_scores(confusion, names),
         "matrix": confusion.tolist() if len(names) <= MOST_IN_MATRIX else None,
         "pairs": common_mistakes(confusion, names),
         "names": names,
@@ -81,9 +81,10 @@ def _shown_evidence(predictor: Predictor, results: dict[str, Any]) -> dict[str, 
     try:
         evidence = read_evidence(predictor, results)
     except (InputError, OSError) as error:
-        return {"missing": str(error), "charts": [], "mistakes": [], "calibration_error": None}
+        return {"missing": str(error), "charts": [], "mistakes": []}
     roc, precision_recall = threshold_curves(evidence, predictor.label_names)
-    reliability, error_of_it = calibration(evidence)
+    confidence, accuracy, _ = calibration(evidence.probabilities, evidence.labels)
+    reliability = Curve("this model", confidence, accuracy)
     lengths = accuracy_by_length(evidence)
     by_length = bar_chart("Accuracy by length", lengths, "words of the text", "accuracy")
     said = ("probability of the predicted class", "share that is right")
@@ -97,7 +98,7 @@ def _shown_evidence(predictor: Predictor, results: dict[str, Any]) -> dict[str, 
         title = "Precision and recall"
         shown.insert(1, (title, line_chart(title, precision_recall, "recall", "precision", unit=True)))
     mistakes = certain_mistakes(evidence, predictor)
-    return {"missing": None, "charts": shown, "mistakes": mistakes, "calibration_error": error_of_it}
+    return {"missing": None, "charts": shown, "mistakes": mistakes}
 
 
 def learning_curves(path: Path) -> list[tuple[str, Any]]:

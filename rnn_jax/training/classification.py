@@ -1,22 +1,37 @@
 """The task of a text classifier: its settings checked, its data, its network, its report."""
 
+import json
+import math
+from functools import partial
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from rnn_jax.data.pipeline import Data, load_data
 from rnn_jax.data.sources import Source
 from rnn_jax.data.tokenizer import TRUNCATIONS
+from rnn_jax.distributed.broadcast import say
 from rnn_jax.distributed.data_parallel import batch_mesh, check_rows, own_rows
 from rnn_jax.errors import choose, require
 from rnn_jax.models.classifier import build_classifier
-from rnn_jax.models.losses import Metrics, make_classifier_loss, make_classifier_measure
+from rnn_jax.models.losses import (
+    Metrics,
+    class_log_probabilities,
+    make_classifier_loss,
+    make_classifier_measure,
+)
+from rnn_jax.models.scores import FROM_COUNTS, classifier_scores, table
 from rnn_jax.settings import CLASSIFIER, CLASSIFIER_LEAST
 from rnn_jax.training.regularisers import Regularisers
 from rnn_jax.training.report import report_confusion
-from rnn_jax.training.tasks import Network, Results, Task
+from rnn_jax.training.tasks import Network, Results, Scoring, Task
 from rnn_jax.training.trainer import check_plan
+
+BALANCED = "balanced"
+MOST_OF_ALL = 0.9  # the share of one class above which the log warns
 
 
 def check_classifier(config: ConfigDict) -> None:
@@ -35,6 +50,9 @@ def check_classifier(config: ConfigDict) -> None:
             f"{section}.{name} is {config[section][name]}, but train.row_sparse reads and changes a batch's "
             "rows alone; set train.row_sparse to False",
         )
+    choose("train.monitor", config.train.monitor, {"": None, "loss": None, **FROM_COUNTS})
+    if config.train.class_weights not in ("", BALANCED):
+        factors_of(config.train.class_weights)
     choose("text.truncate", config.text.truncate, TRUNCATIONS)
     trained, most = config.text.train_length, config.text.max_length
     require(trained <= most, f"text.train_length is {trained}, more than text.max_length, {most}")
@@ -51,6 +69,8 @@ def load_classifier_data(config: ConfigDict, cache: Path, source: "Source | None
 def classifier_network(config: ConfigDict, data: Data) -> Network:
     """Returns the classifier of `config.model`, its loss and its measure."""
     model = build_classifier(data.tokenizer.vocab_size, len(data.label_names), **config.model)
+    factors = class_weights(config.train.class_weights, data)
+    say_imbalance(data, weighted=factors is not None)
 
     def apply_fn(variables, *arguments, **keywords):
         words = len(variables["params"]["embedding"]["embedding"])  # with row_sparse, those of a batch
@@ -59,11 +79,85 @@ def classifier_network(config: ConfigDict, data: Data) -> Network:
     options = regularisers(config)
     return Network(
         model,
-        make_classifier_loss(apply_fn, options.label_smoothing, config.model.weight_drop),
+        make_classifier_loss(apply_fn, options.label_smoothing, config.model.weight_drop, factors),
         make_classifier_measure(apply_fn),
         regularisers=options,
         row_sparse=config.train.row_sparse,
+        scoring=Scoring(
+            lambda params, batch: jnp.exp(
+                class_log_probabilities(apply_fn({"params": params}, batch.token_ids, batch.lengths))
+            ),
+            partial(classifier_scores, names=data.label_names),
+            table,
+        ),
+        monitor=partial(monitored, config.train.monitor),
     )
+
+
+def class_weights(setting: str, data: Data) -> np.ndarray | None:
+    """Returns float[C], the factors of the labels' losses that `train.class_weights` names; None for "".
+
+    "balanced" is n / (C n_c), as in scikit-learn, for n training texts, n_c of them of class c, and the C
+    classes that occur. A mapping has factors by label name; the other labels keep 1.
+
+    Raises:
+      InputError: a mapping that names an unknown label.
+    """
+    if not setting:
+        return None
+    names = list(data.label_names)
+    if setting == BALANCED:
+        counts = np.bincount(data.corpus.train.labels, minlength=len(names))
+        return np.where(counts > 0, counts.sum() / ((counts > 0).sum() * np.maximum(counts, 1)), 1.0)
+    factors = np.ones(len(names))
+    for name, factor in factors_of(setting).items():
+        position = choose("a label of train.class_weights", name, {name: k for k, name in enumerate(names)})
+        factors[position] = factor
+    return factors
+
+
+def factors_of(setting: str) -> dict[str, float]:
+    """Returns the factors by label name of a `train.class_weights` that is JSON.
+
+    Raises:
+      InputError: it is no JSON object of numbers above 0.
+
+    >>> factors_of('{"positive": 3}')
+    {'positive': 3}
+    """
+    try:
+        found = json.loads(setting)
+    except ValueError:
+        found = None
+    fits = isinstance(found, dict) and all(
+        type(factor) in (int, float) and 0 < factor < math.inf for factor in found.values()
+    )
+    require(
+        fits,
+        f"train.class_weights is {setting!r}; give 'balanced', or factors above 0 by label as JSON, such as "
+        "'{\"positive\": 3}'",
+    )
+    return dict(found)
+
+
+def say_imbalance(data: Data, weighted: bool) -> None:
+    """Says in the log if one class has over 90 % of the texts to train on."""
+    counts = np.bincount(data.corpus.train.labels, minlength=len(data.label_names))
+    share = counts.max() / counts.sum()
+    if share > MOST_OF_ALL:
+        advice = (
+            "" if weighted else "; train.class_weights 'balanced' and train.monitor 'macro_f1' count them"
+        )
+        name = data.label_names[int(counts.argmax())]
+        say(f"warning: {share:.1%} of the texts to train on are {name!r}: accuracy hides the rest{advice}")
+
+
+def monitored(name: str, metrics: Metrics) -> Results:
+    """Returns what `train.monitor` adds to an evaluation: the value, and its name as "monitor"."""
+    if not name:
+        return {}
+    values = {} if name == "loss" else {name: FROM_COUNTS[name](np.asarray(metrics.confusion))}
+    return values | {"monitor": name}
 
 
 def regularisers(config: ConfigDict) -> Regularisers:

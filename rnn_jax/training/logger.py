@@ -189,10 +189,11 @@ class Meter:
         if self.sums is not None:
             self._write_line(self.sums)
 
-    def evaluated(self, step: int, metrics: dict[str, float]) -> None:
-        """Takes the summary of the validation split at a step."""
+    def evaluated(self, step: int, metrics: Results) -> None:
+        """Takes the evaluation of the validation split at a step; its numbers are shown."""
         self._require_finite(metrics["loss"], f"on validation after step {step}")
-        self.journal.record(step, "validation", metrics)
+        numbers = {name: value for name, value in metrics.items() if not isinstance(value, str)}
+        self.journal.record(step, "validation", numbers)
         self._restart()
 
     def _require_finite(self, loss: float, where: str) -> None:

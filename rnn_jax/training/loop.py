@@ -8,13 +8,13 @@ from ml_collections import ConfigDict
 
 from rnn_jax.checkpoints.checkpoints import out_of_patience
 from rnn_jax.checkpoints.workdir import CLASSIFY, LANGUAGE, TAG, save_task
+from rnn_jax.config import check_settings, flatten
 from rnn_jax.data.encoding import default_cache
 from rnn_jax.data.pipeline import RunData
 from rnn_jax.data.sources import Source
 from rnn_jax.distributed.broadcast import in_turn, on_process_zero, require_same, say
 from rnn_jax.distributed.preemption import Interrupted, Interruption
 from rnn_jax.errors import choose, require
-from rnn_jax.settings import check_settings, flatten
 from rnn_jax.training.classification import CLASSIFICATION
 from rnn_jax.training.language_modelling import LANGUAGE_MODELLING
 from rnn_jax.training.logger import Meter, Stopwatch, check_tensorboard
@@ -77,15 +77,15 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path, source: "Source 
                 with clock("train"):
                     state = run.settle(state)
                 with clock("eval"):
-                    used = exchange(state)
-                    metrics = run.evaluate(used.params, data.validation).summary()
+                    metrics = run.validate((used := exchange(state)).params, data.validation)
                 meter.evaluated(step, metrics)
                 evaluations.append({"step": step, **metrics, "seconds": dict(clock.seconds)})
                 shared.save(used, evaluations)
             best = shared.best()
             with clock("eval"):
-                test = run.evaluate(shared.restore_params(best, state.params), data.test)
-        measured = measurements(run, state, data, clock, evaluations, best, test.unit)
+                chosen = shared.restore_params(best, state.params)
+                test, scores = run.evaluate(chosen, data.test), run.score(chosen, data.test, journal.say)
+        measured = measurements(run, state, data, clock, evaluations, best, test.unit) | scores
         measured |= {"resumed_at": start, "seed": config.seed}
         report = partial(task.report, workdir, test, data)
         return on_process_zero(lambda: write_report(workdir, test, report(), journal.history, measured))

@@ -15,7 +15,8 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from rnn_jax.distributed.broadcast import added
+from rnn_jax.data.batches import Batch
+from rnn_jax.distributed.broadcast import added, gathered
 from rnn_jax.distributed.data_parallel import batch_mesh, measure_parts, rows_here, sum_over_batch
 from rnn_jax.layers.cells import Carry
 from rnn_jax.layers.dropout import BATCH_AXIS
@@ -248,6 +249,35 @@ def evaluate(
         metrics, carry = eval_step((params, carry), batch)
         parts.append(metrics)
     return summed(parts)
+
+
+def outputs_in_order(
+    step: Callable[[Params, Batch], jax.Array], params: Params, batches: Iterable[Batch]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the outputs [n, ...] and the labels int32[n] of all real examples, of all processes, in order.
+
+    Args:
+      step: `outputs = step(params, batch)`, as `make_output_step` makes it.
+      params: the parameters, a nested dict of arrays.
+      batches: the batches in order, of this process's rows.
+    """
+    parts = []
+    for batch in batches:
+        found = rows_here(step(params, batch))
+        rows = found.reshape(-1, *found.shape[2:])[: len(batch.rows)]  # devices may have padded the batch
+        parts.append((rows, np.asarray(batch.labels), np.asarray(batch.weights), np.asarray(batch.rows)))
+    outputs, labels, weights, numbers = gathered(
+        tuple(np.concatenate(field) for field in zip(*parts, strict=True))
+    )
+    order = np.argsort(np.where(weights > 0, numbers, np.iinfo(np.int32).max), kind="stable")
+    order = order[: int((weights > 0).sum())]
+    return outputs[order], labels[order]
+
+
+def make_output_step(outputs: Callable[[Params, BatchT], jax.Array], mesh: Mesh) -> Jitted:
+    """Returns the jitted `found = step(params, batch)`, [devices, B / devices, ...] of outputs [B, ...]."""
+    parts = measure_parts(lambda params, batch: (outputs(params, batch), ()), mesh)
+    return jax.jit(lambda params, batch: parts(params, batch)[0])
 
 
 def summed(parts: Sequence[Measured]) -> Measured:

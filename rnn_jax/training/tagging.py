@@ -13,7 +13,7 @@ from rnn_jax.distributed.broadcast import say
 from rnn_jax.distributed.data_parallel import batch_mesh, check_rows, own_rows
 from rnn_jax.errors import require
 from rnn_jax.inference.tagger import check_seqeval, load_tagger, span_scores
-from rnn_jax.models.losses import class_scores
+from rnn_jax.models.scores import class_scores
 from rnn_jax.models.tagger import (
     TagMetrics,
     build_tagger,

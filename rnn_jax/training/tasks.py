@@ -10,15 +10,38 @@ from string import Formatter
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from rnn_jax.data.pipeline import RunData
 from rnn_jax.layers.cells import Carry
 from rnn_jax.models.losses import LossFn, Measured, MeasureFn
 from rnn_jax.training.regularisers import PLAIN, Regularisers
+from rnn_jax.trees import Params
 
 Say = Callable[[str], None]  # takes a line for the log
 Results = dict[str, Any]  # JSON values by name, as in results.json
+
+
+class Scoring(NamedTuple):
+    """What is computed of a network's outputs for a whole split, once, at the end of a run.
+
+    Attributes:
+      outputs: `outputs = outputs(params, batch)`, an array [B, ...] of a batch, such as probabilities.
+      scores: `scores = scores(outputs, labels)` of all n examples of the split, numpy arrays [n, ...] and
+        int32[n]; JSON values by name for results.json.
+      table: `text = table(scores)` for the log.
+    """
+
+    outputs: Callable[[Params, Any], jax.Array]
+    scores: Callable[[np.ndarray, np.ndarray], Results]
+    table: Callable[[Results], str]
+
+
+def nothing_more(metrics: Measured) -> Results:
+    """Adds nothing to an evaluation."""
+    return {}
 
 
 class Network(NamedTuple):
@@ -32,6 +55,9 @@ class Network(NamedTuple):
       regularisers: the adversary's norm and the decay of the average of the weights.
       row_sparse: whether a step trains only those rows of the embedding that its batch has. The loss must
         then accept a table of fewer rows.
+      scoring: what the test split is scored by at the end; None for a network without scores.
+      monitor: `values = monitor(metrics)` adds values to an evaluation on the validation split; with
+        "monitor", the name of the value that makes an evaluation better than another.
 
     >>> from rnn_jax import RNN, GRUCell, TextClassifier
     >>> from rnn_jax.models import make_classifier_loss, make_classifier_measure
@@ -47,6 +73,8 @@ class Network(NamedTuple):
     carry: Carry = ()
     regularisers: Regularisers = PLAIN
     row_sparse: bool = False
+    scoring: Scoring | None = None
+    monitor: Callable[[Any], Results] = nothing_more
 
 
 def no_details(workdir: Path, test: Measured, data: RunData[Any]) -> Results:

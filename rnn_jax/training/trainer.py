@@ -36,7 +36,9 @@ from rnn_jax.training.steps import (
     init_params,
     init_state,
     make_eval_step,
+    make_output_step,
     make_train_step,
+    outputs_in_order,
 )
 from rnn_jax.training.tasks import Network, Results, Say
 from rnn_jax.trees import Params, Tree
@@ -141,6 +143,7 @@ class Run(NamedTuple):
       settle: makes a state's parameters ready to be evaluated and saved.
       eval_step: `metrics, carry = eval_step((params, carry), batch)`.
       carry: what an evaluation starts from.
+      network: what is trained.
       plan: which parameters train when, how fast, and for how long.
     """
 
@@ -149,6 +152,7 @@ class Run(NamedTuple):
     settle: Callable[[TrainState], TrainState]
     eval_step: CompiledByShape
     carry: Carry
+    network: Network
     plan: Plan
 
     def template(self, step: int) -> TrainState:
@@ -158,6 +162,21 @@ class Run(NamedTuple):
     def evaluate(self, params: Params, split: BatchSource[Tree]) -> Measured:
         """Returns the sums of a split's metrics, every example counted once."""
         return evaluate(self.eval_step, params, split.in_order(), self.carry)
+
+    def validate(self, params: Params, split: BatchSource[Tree]) -> Results:
+        """Returns the means of a split's metrics, and what the network's monitor adds to them."""
+        metrics = self.evaluate(params, split)
+        return metrics.summary() | self.network.monitor(metrics)
+
+    def score(self, params: Params, split: BatchSource[Tree], say: Say) -> Results:
+        """Returns the test split's "scores", and says them; {} for a network without scores."""
+        scoring, mesh = self.network.scoring, self.trainer.mesh
+        if scoring is None:
+            return {}
+        step = CompiledByShape(make_output_step(scoring.outputs, mesh), mesh)
+        scores = scoring.scores(*outputs_in_order(step, params, split.in_order()))
+        say(f"test split, best checkpoint:\n{scoring.table(scores)}")
+        return {"scores": scores}
 
 
 def results_of(config: ConfigDict, workdir: Path, measures: Sequence[str]) -> Results | None:
@@ -220,6 +239,7 @@ def build_run(
         settle=jax.jit(rows.settle, donate_argnums=0) if rows else lambda state: state,
         eval_step=CompiledByShape(make_eval_step(network.measure, mesh), mesh),
         carry=split_rows(jax.tree.map(jnp.copy, network.carry), mesh),  # the state's is donated
+        network=network,
         plan=plan,
     )
 

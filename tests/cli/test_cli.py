@@ -155,16 +155,14 @@ def test_no_rows_predict_nothing_and_cannot_be_evaluated(workdir, capsys, tmp_pa
 def test_evaluation_of_a_file(workdir, capsys, tmp_path, suffix):
     path = write(tmp_path / f"labelled.{suffix}", ROWS)
     output = json.loads(run(capsys, "evaluate", workdir, "--format", "jsonl", "--data", path))
-    summary = (
-        rnn_jax.load(workdir)
-        .evaluate([row["text"] for row in ROWS], [row["label"] for row in ROWS])
-        .summary()
-    )
-    assert output == {"split": "train", **summary, "confusion_matrix": output["confusion_matrix"]}
+    found = rnn_jax.load(workdir).evaluate([row["text"] for row in ROWS], [row["label"] for row in ROWS])
+    summary, counts = found.summary(), output["confusion_matrix"]
+    assert output == {"split": "train", **summary, "confusion_matrix": counts, "scores": found.scores}
     assert sum(map(sum, output["confusion_matrix"])) == len(ROWS)
     table = run(capsys, "evaluate", workdir, "--data", path)
     assert f"accuracy {summary['accuracy']:.2%}" in table
     assert "negative" in table
+    assert f"macro_f1 {found.scores['macro_f1']:.3f}" in table
 
 
 @pytest.mark.slow

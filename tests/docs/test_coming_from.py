@@ -91,8 +91,8 @@ TORCH = (
 )
 KERAS = (
     "units activation recurrent_activation use_bias kernel_initializer recurrent_initializer "
-    "bias_initializer unit_forget_bias kernel_regularizer dropout recurrent_dropout seed return_sequences return_state "
-    "go_backwards stateful unroll reset_after use_cudnn merge_mode mask_zero"
+    "bias_initializer unit_forget_bias kernel_regularizer dropout recurrent_dropout seed "
+    "return_sequences return_state go_backwards stateful unroll reset_after use_cudnn merge_mode mask_zero"
 )
 FLAX = [
     name

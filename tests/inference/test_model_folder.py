@@ -22,6 +22,7 @@ RESULTS = {
     "loss": 0.25,
     "examples": 40,
     "validation": {"step": 2, "accuracy": 0.75, "loss": 0.5, "examples": 20},
+    "scores": {"macro_f1": 0.5, "roc_auc": None, "classes": {"bad": {"f1": 0.5}}},
 }
 
 
@@ -89,8 +90,10 @@ def test_the_card_has_what_the_hub_reads_and_what_a_person_needs(once, run, tmp_
     assert {entry["type"]: entry["value"] for entry in results["metrics"]} == {
         "accuracy": 0.875,
         "loss": 0.25,
+        "macro_f1": 0.5,
     }
     assert "| accuracy | 0.8750 | 0.7500 |" in text
+    assert "| macro_f1 | 0.5000 |  |" in text
     assert "`go\\|od`" in text
     assert "model = rnn_jax.load('reviews')" in text
     rnn_jax.load(run, which="last").save(tmp_path / "last")  # the results are those of another step

@@ -153,6 +153,11 @@ def test_labels_that_the_model_does_not_know_are_refused(predictor, labels):
         predictor.evaluate(TEXTS, labels)
 
 
+def test_labels_may_be_names(predictor):
+    by_name = predictor.evaluate(TEXTS, ["positive", "negative", "negative", "positive", "negative"])
+    assert by_name.scores == predictor.evaluate(TEXTS, [1, 0, 0, 1, 0]).scores
+
+
 def params_folder(workdir, step):
     return workdir / "checkpoints" / str(step) / "params"
 

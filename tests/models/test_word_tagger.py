@@ -13,7 +13,7 @@ from rnn_jax.errors import InputError
 from rnn_jax.layers import CRF
 from rnn_jax.layers.dropout import BATCH_AXIS
 from rnn_jax.models import build_tagger, make_tagger_loss, make_tagger_measure
-from rnn_jax.models.losses import class_scores
+from rnn_jax.models.scores import class_scores
 from rnn_jax.settings import tagger_settings
 
 VOCAB, LETTERS, TAGS = 20, 9, 4

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_fscore_support
 
-from rnn_jax.models.losses import class_scores
-from rnn_jax.report.evidence import Evidence, accuracy_by_length, calibration, threshold_curves
+from rnn_jax.models.scores import class_scores
+from rnn_jax.report.evidence import Evidence, accuracy_by_length, threshold_curves
 
 
 def evidence_of(labels, probabilities, lengths=None):
@@ -19,15 +19,6 @@ def test_rows_of_the_classes_are_those_of_scikit_learn():
     wanted = precision_recall_fscore_support(*zip(*pairs, strict=True), labels=range(3), zero_division=0)
     rows = class_scores(confusion, ["a", "b", "c"]).values()
     np.testing.assert_allclose([list(row.values()) for row in rows], np.transpose(wanted))
-
-
-def test_calibration_error_counted_by_hand():
-    curve, error = calibration(
-        evidence_of([0, 0, 1, 1], [[0.95, 0.05], [0.95, 0.05], [0.95, 0.05], [0.35, 0.65]])
-    )
-    np.testing.assert_allclose(curve.x, [0.65, 0.95], rtol=1e-6)
-    np.testing.assert_allclose(curve.y, [1, 2 / 3])
-    assert error == pytest.approx(0.25 * 0.35 + 0.75 * (0.95 - 2 / 3), rel=1e-5)
 
 
 def test_groups_of_length_hold_every_text_once():

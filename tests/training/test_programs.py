@@ -22,7 +22,7 @@ def test_equal_functions_share_a_program_and_unequal_ones_do_not():
     assert kept.compile(lowered([1, 2, 3]), MESH) is first
     others = [
         lowered([1, 2, 4]),  # another constant
-        lowered([1, 2, 3], jnp.ones((1, 3))),  # another shape
+        lowered([1, 2, 3], jnp.ones(1)),  # another shape
         lowered([1, 2, 3], tree=list),  # another tree
     ]
     found = [kept.compile(other, MESH) for other in others]

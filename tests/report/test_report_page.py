@@ -37,7 +37,12 @@ def run(tmp_path_factory):
     predictor = load(workdir)
     metrics = predictor.evaluate([row["text"] for row in map(json.loads, _lines(source))], [0, 1] * 10)
     confusion = np.asarray(metrics.confusion).astype(int).tolist()
-    extra = {"confusion_matrix": confusion, "label_names": NAMES, "versions": {"python": "3"}}
+    extra = {
+        "scores": metrics.scores,
+        "confusion_matrix": confusion,
+        "label_names": NAMES,
+        "versions": {"python": "3"},
+    }
     (workdir / RESULTS).write_text(json.dumps(metrics.summary() | extra))
     lines = [{"split": s, "step": n, "loss": 1 / n} for n in (1, 2) for s in ("train", "validation")]
     (workdir / METRICS).write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -75,6 +80,8 @@ def test_a_browser_reads_the_numbers_of_results_json_and_runs_no_text(run, tmp_p
     numbers = dict(re.findall(r'<tr><th scope="row">(\w+)</th><td>([^<]*)</td>', dom))
     assert float(numbers["accuracy"]) == results["accuracy"]
     assert float(numbers["loss"]) == results["loss"]
+    assert float(numbers["macro_f1"]) == results["scores"]["macro_f1"]
+    assert float(numbers["calibration_error"]) == results["scores"]["calibration_error"]
     body = re.search(r'<table id="confusion">.*?</table>', dom, re.DOTALL)[0]
     counts = [int(cell) for cell in re.findall(r"<td[^>]*>(\d+)</td>", body)]
     assert counts == np.ravel(results["confusion_matrix"]).tolist()
