@@ -95,6 +95,6 @@ TAGGING = Task(
     load_tagger_data,
     tagger_network,
     "{tested_on} accuracy {accuracy:.2%} on {words:,} words\n"
-    "use it: rnn-jax predict --workdir {workdir} 'what a film'",
+    "use it: rnn-jax predict --workdir {workdir} 'a text'",
     report_tagger,
 )
