@@ -78,6 +78,7 @@ def test_keras_by_its_equations():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of Keras's variables
 def test_keras():
     pytest.importorskip("keras", reason="the framework to compare with; pip install keras")
     names = run_page("docs/from_keras.md")
