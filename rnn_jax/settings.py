@@ -27,8 +27,14 @@ CLASSIFIER: dict[str, Any] = {
         "validation_share": 0.1,  # of the training split, where the source has no validation split
         "test_share": 0.1,  # likewise; 0 cuts none, and validation is measured at the end
         "split_seed": 0,
+        "delimiter": "",  # between the fields of a CSV; "" finds it in the header and the rows
+        "encoding": "",  # of files of text, such as "cp1252"; "" is UTF-8, or what a byte order mark says
+        "name": "",  # the configuration of a dataset on the hub; "" is its default
+        "revision": "",  # its version: a branch, tag or commit; "" is the newest
     },
     "text": {
+        # What a word is: "words", "characters", or "auto", words but in scripts without spaces characters
+        "tokenizer": "auto",
         "vocab_size": 10_000,  # padding and the unknown word included
         "vocabulary_source": "",  # a larger corpus to choose the words from; "" is the training split
         "fill_vocabulary": False,  # with unused words, so that runs on other texts have programs in common
@@ -127,8 +133,12 @@ LANGUAGE_MODEL: dict[str, Any] = {
         "text_column": "text",
         "validation_share": 0.02,  # of the texts, held out to measure the perplexity
         "split_seed": 0,
+        "delimiter": "",  # as above, and the next three
+        "encoding": "",
+        "name": "",
+        "revision": "",
     },
-    "text": {"vocab_size": 30_000, "lowercase": True, "strip_html": True},
+    "text": {"tokenizer": "auto", "vocab_size": 30_000, "lowercase": True, "strip_html": True},
     "direction": "forward",  # or "backward": texts are read from their last word to their first
     "batch": {
         "lanes": 64,  # documents read side by side; a multiple of all devices
@@ -244,14 +254,22 @@ TAGGER_LEAST = {  # the smallest value of each setting that has one
 
 # Settings that later versions added, by task, each with the value that stands for what runs did before: a
 # config.json that lacks them is read as if it had them, so that its run can be used and resumed.
+READING: dict[str, object] = {
+    "data.delimiter": "",
+    "data.encoding": "",
+    "data.name": "",
+    "data.revision": "",
+    "text.tokenizer": "auto",
+}
 ADDED: dict[str, dict[str, object]] = {
     "classify": {
         "model.weight_drop": 0.0,
         "text.fill_vocabulary": False,
         "train.monitor": "",
         "train.class_weights": "",
+        **READING,
     },
-    "language": {},
+    "language": {**READING},
     "tag": {},
 }
 
@@ -259,8 +277,8 @@ ADDED: dict[str, dict[str, object]] = {
 def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a saved config with the settings that later versions added.
 
-    >>> completed({"task": "language", "seed": 7})
-    {'task': 'language', 'seed': 7}
+    >>> completed({"task": "tag", "seed": 7})
+    {'task': 'tag', 'seed': 7}
     """
     task = config.get("task", "classify")  # the first runs were all of one kind, and do not name it
     added = ADDED.get(task, {}) if isinstance(task, str) else {}

@@ -4,7 +4,8 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -14,14 +15,15 @@ from rnn_jax.checkpoints.restore import settings_of_run
 from rnn_jax.checkpoints.workdir import LANGUAGE
 from rnn_jax.cli.arguments import SAMPLE_SETTINGS, SERVE_SETTINGS, VECTOR_SETTINGS
 from rnn_jax.cli.row_files import check_out, rows_into
+from rnn_jax.data.columns import column_of, texts_of
 from rnn_jax.data.in_memory import missing
-from rnn_jax.data.row_streams import Row, Rows, check_column, stream_rows
+from rnn_jax.data.reading import EmptySourceError, Reading
+from rnn_jax.data.row_streams import Row, Rows, stream_rows
 from rnn_jax.data.sentences import read_tagged
-from rnn_jax.data.sources import column_of, read_source, read_texts, texts_of
-from rnn_jax.data.tables import EmptySourceError
-from rnn_jax.data.tokenizer import Tokenizer
+from rnn_jax.data.sources import read_source, read_texts
+from rnn_jax.data.tokenizer import Tokenizer, tokenizer_kind
 from rnn_jax.errors import InputError, require
-from rnn_jax.inference.export import PLATFORMS, export_classifier
+from rnn_jax.inference.export import PLATFORMS, export_classifier, export_tagger
 from rnn_jax.inference.hub import local_folder, push_model
 from rnn_jax.inference.loading import load
 from rnn_jax.inference.model_card import About
@@ -34,7 +36,8 @@ from rnn_jax.vectors.readers import check_output, write_vectors
 from rnn_jax.vectors.word2vec import load_gensim, train_vectors
 
 EVERY_WORD = 2**31 - 1  # no limit to a vocabulary
-PREDICTED, PROBABILITY = "predicted", "probability"  # the columns that a file of predictions has more
+# The columns that a file of predictions has more: the last two, or of a tagger the first two.
+WORDS, PREDICTED, PROBABILITY = "words", "predicted", "probability"
 
 
 def json_lines(texts: Sequence[str], prediction: Prediction, names: Sequence[str]) -> list[str]:
@@ -78,18 +81,18 @@ def predict(options: argparse.Namespace) -> None:
     if options.out:
         predict_rows(options)
         return
-    rows = _rows(options).rows
+    found = _rows(options)
     predictor = load(options.workdir, options.which, options.fallback)
-    if isinstance(predictor, Tagger):
-        texts = [row.get(options.column) or "" for row in rows]
-        print_tags(predictor.predict(texts), texts, options.format)
-        return
+    names = predictor.label_names if isinstance(predictor, Predictor) else predictor.tag_names
     count, shown = 0, list[tuple[str, ...]]()
-    for part, prediction in predicted(predictor, rows, options.column, progress=not sys.stdout.isatty()):
+    for part, prediction in predicted(predictor, found, progress=not sys.stdout.isatty()):
         count += len(part)
-        texts = [row.get(options.column) or "" for row in part]
+        texts = [text for _, text in part]
+        if isinstance(prediction, TagPrediction):
+            print_tags(prediction, texts, options.format)
+            continue
         if options.format == "jsonl":
-            print("\n".join(json_lines(texts, prediction, predictor.label_names)))
+            print("\n".join(json_lines(texts, prediction, names)))
             continue
         best = prediction.probabilities.max(axis=1)
         cells = zip(prediction.labels, (f"{p:.3f}" for p in best), texts, strict=True)
@@ -103,38 +106,52 @@ def predict(options: argparse.Namespace) -> None:
 def predict_rows(options: argparse.Namespace) -> None:
     """Writes the rows of --input, in their order, with what was predicted of each, into --out."""
     check_out(options.out)
-    names, rows, schema = _rows(options)
-    taken = sorted({PREDICTED, PROBABILITY} & {*names})
+    found = _rows(options)
+    predictor = load(options.workdir, options.which, options.fallback)
+    more = [WORDS, PREDICTED] if isinstance(predictor, Tagger) else [PREDICTED, PROBABILITY]
+    taken = sorted({*more} & {*found.names})
     require(not taken, f"--input has the columns {taken}, which --out would add; rename them")
-    predictor = load_classifier(options.workdir, options.which, options.fallback)
+    if isinstance(predictor, Tagger):
+        spaced = [tag for tag in predictor.tag_names if tag.split() != [tag]]
+        require(
+            not spaced,
+            f"the tag {spaced[:1]} has a space in it, but --out joins tags by spaces; use --format jsonl",
+        )
     count = 0
-    with rows_into(options.out, [*names, PREDICTED, PROBABILITY], schema) as write:
-        for part, prediction in predicted(predictor, rows, options.column, progress=True):
-            best = prediction.probabilities.max(axis=1).tolist()
-            write(
-                [
-                    {**row, PREDICTED: label, PROBABILITY: p}
-                    for row, label, p in zip(part, prediction.labels, best, strict=True)
-                ]
-            )
+    with rows_into(options.out, [*found.names, *more], found.schema) as write:
+        for part, prediction in predicted(predictor, found, progress=True):
+            cells = zip(part, *_cells(prediction), strict=True)
+            write([{**row, more[0]: first, more[1]: second} for (row, _), first, second in cells])
             count += len(part)
     print(f"{options.out}: {count:,} rows")
 
 
+def _cells(prediction: Prediction | TagPrediction) -> tuple[list[Any], list[Any]]:
+    """Returns what the two columns hold that a file of predictions has more."""
+    if isinstance(prediction, Prediction):
+        return prediction.labels, prediction.probabilities.max(axis=1).tolist()
+    return [" ".join(words) for words in prediction.words], [" ".join(tags) for tags in prediction.tags]
+
+
+def texts_in_rows(found: Rows) -> Iterator[tuple[Row, str]]:
+    """Yields each row and its text; a missing text is an empty one."""
+    for number, row in enumerate(found.rows):
+        text = found.text(row)
+        if not (isinstance(text, str) or missing(text)):
+            raise InputError(f"row {number} has {'.'.join(found.path)} = {text!r}, not a text")
+        yield row, text if isinstance(text, str) else ""
+
+
 def predicted(
-    predictor: Predictor, rows: Iterable[Row], column: str, progress: bool
-) -> Iterator[tuple[list[Row], Prediction]]:
-    """Yields parts of the rows, each with the predictions of its texts; a missing text is an empty one."""
-    read: list[Row] = []
+    predictor: Predictor | Tagger, found: Rows, progress: bool
+) -> Iterator[tuple[list[tuple[Row, str]], Prediction | TagPrediction]]:
+    """Yields parts of the rows, each row with its text, and the predictions of these texts."""
+    read: list[tuple[Row, str]] = []
 
     def texts() -> Iterator[str]:
-        for number, row in enumerate(rows):
-            text = row.get(column)
-            require(
-                isinstance(text, str) or missing(text), f"row {number} has {column} = {text!r}, not a text"
-            )
-            read.append(row)
-            yield text if isinstance(text, str) else ""
+        for row, text in texts_in_rows(found):
+            read.append((row, text))
+            yield text
 
     for prediction in predictor.predict_parts(texts(), progress):
         yield list(read), prediction
@@ -181,12 +198,13 @@ def evaluate(options: argparse.Namespace) -> None:
     if isinstance(predictor, Tagger):
         evaluate_tags(predictor, options)
         return
-    parts = read_source(options.data)
+    reading = _reading(options)
+    parts = read_source(options.data, reading)
     default = "test" if "test" in parts else next(iter(parts))
     split = options.split or default
     require(split in parts, f"--split is {split!r}; {options.data} has {', '.join(parts)}")
-    texts = texts_of(parts[split], options.column, split)
-    values = column_of(parts[split], options.label_column, split)
+    texts = texts_of(parts[split], options.column, split, reading.say)
+    values = column_of(parts[split], options.label_column, split, reading.say)
     require(len(texts) > 0, f"split {split!r} of {options.data} holds no rows to evaluate on")
     metrics = predictor.evaluate(texts, predictor.label_positions(values))
     summary, confusion = metrics.summary(), np.asarray(metrics.confusion).astype(int).tolist()
@@ -203,10 +221,13 @@ def evaluate(options: argparse.Namespace) -> None:
 
 
 def export(options: argparse.Namespace) -> None:
-    """Writes a classifier into one file that JAX runs without this library."""
-    predictor = load_classifier(options.workdir, options.which, options.fallback)
-    export_classifier(predictor, options.out)
-    size, step = options.out.stat().st_size, predictor.step
+    """Writes a classifier or tagger into one file that JAX runs without this library."""
+    model = load(options.workdir, options.which, options.fallback)
+    if isinstance(model, Tagger):
+        export_tagger(model, options.out)
+    else:
+        export_classifier(model, options.out)
+    size, step = options.out.stat().st_size, model.step
     print(f"{options.out}: step {step}, {size:,} bytes, for {', '.join(PLATFORMS)}; docs/export.md uses it")
 
 
@@ -215,8 +236,9 @@ def vectors(options: argparse.Namespace) -> None:
     check_output(options.out)
     load_gensim()  # raises before the long work if the package is missing
     start = time.perf_counter()
-    texts = read_texts(options.data, options.column)
-    sentences = Tokenizer.train(texts, EVERY_WORD, lowercase=True, strip_html=True).words_of(texts)
+    texts = read_texts(options.data, options.column, _reading(options))
+    kind = tokenizer_kind("auto", texts)
+    sentences = Tokenizer.train(texts, EVERY_WORD, lowercase=True, strip_html=True, kind=kind).words_of(texts)
     settings = {name: getattr(options, name) for name in VECTOR_SETTINGS}
     words, table = train_vectors(sentences, **settings)
     write_vectors(options.out, words, table)
@@ -244,7 +266,7 @@ def push(options: argparse.Namespace) -> None:
     """Puts a trained model on the Hugging Face hub."""
     folder = local_folder(options.workdir)
     about = About(options.license, options.language, options.dataset).check()
-    loader = load_language_model if settings_of_run(folder).task == LANGUAGE else load_classifier
+    loader: Any = load_language_model if settings_of_run(folder).task == LANGUAGE else load
     model = loader(folder, options.which, options.fallback)
     print(f"{push_model(model, options.repository, about, options.private)} is step {model.step}")
 
@@ -254,13 +276,20 @@ def _rows(options: argparse.Namespace) -> Rows:
     require(not (options.texts and options.input), "give texts or --input, not both")
     if options.input:
         try:
-            found = stream_rows(options.input)
+            return stream_rows(options.input, _reading(options))
         except EmptySourceError:
             return Rows([], iter([]))
-        check_column(options.column, found.names, f"{options.input!r}")
-        return found
     lines = options.texts or _standard_input()
-    return Rows([options.column], ({options.column: text} for text in lines))
+    return Rows([options.column], ({options.column: text} for text in lines), path=(options.column,))
+
+
+def _reading(options: argparse.Namespace) -> Reading:
+    return Reading(
+        options.column,
+        options.delimiter,
+        options.encoding,
+        say=lambda line: print(f"rnn-jax: {line}", file=sys.stderr),
+    )
 
 
 def _standard_input() -> Iterator[str]:

@@ -1,14 +1,19 @@
 """Splits: a source's labelled texts as train, validation and test splits that share no text."""
 
-from collections.abc import Hashable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from rnn_jax.data.sources import HELD_OUT, Source, column_of, named, read_source, texts_of
-from rnn_jax.errors import require
+from rnn_jax.data.columns import column_of, find_column, require_column, texts_of
+from rnn_jax.data.folders import HELD_OUT
+from rnn_jax.data.labels import label_set, positions, read_labels, say_merged, say_several, withheld
+from rnn_jax.data.reading import Reading, quiet
+from rnn_jax.data.sources import Source, named, read_source
+from rnn_jax.errors import InputError, require
 
-UNLABELLED = -1  # how hub datasets mark a row whose label is withheld
+if TYPE_CHECKING:
+    import datasets
 
 
 class Split(NamedTuple):
@@ -68,71 +73,104 @@ def load_corpus(
     validation_share: float,
     test_share: float,
     split_seed: int,
+    delimiter: str = "",
+    encoding: str = "",
+    name: str = "",
+    revision: str = "",
+    say: Callable[[str], None] = quiet,
 ) -> Corpus:
     """Reads a source, and cuts the splits that it lacks from its training split, stratified by label.
 
     Two texts are equal if they differ in upper case and spaces alone. Equal texts are all in one split.
 
     Args:
-      source: as in `read_source`: a file, a folder, a name in NAMED_SOURCES, or a dataset's name on the hub.
+      source: as in `read_source`.
       text_column, label_column: the names of the two columns. A label is an integer, a string or a boolean.
       label_names: one name a label, in the order of the labels; empty takes the dataset's own or its values.
       validation_share, test_share: the part of the training split, between 0 and 1, to cut where the source
         has no such split. A test_share of 0 cuts none.
       split_seed: of the order in which texts are drawn.
+      delimiter, encoding, name, revision: of the source, as in `Reading`.
+      say: takes a line for the log about each thing that the reader decides or counts.
 
     Raises:
-      InputError: no such source, column or split; a missing text or label; a share that leaves a split empty.
+      InputError: no such source, column or split; a missing label; a share that leaves a split empty.
     """
-    parts = {name: data for name, data in read_source(source).items() if name in ("train", *HELD_OUT)}
-    require("train" in parts, f"{named(source)} has no split 'train'; name a file, or files, for it")
-    columns = {name: column_of(data, label_column, name) for name, data in parts.items()}
-    names, values = _labels(parts["train"].features[label_column], columns["train"], label_names)
-    splits = {
-        name: Split(texts_of(data, text_column, name), positions(columns[name], values, name))
-        for name, data in parts.items()
-        if name == "train" or not _withheld(columns[name])
-    }
+    reading = Reading(text_column, delimiter, encoding, name, revision, say)
+    splits, names, values = _labelled(source, reading, label_column, label_names)
     shares = {"validation": validation_share, "test": test_share}
     separate, dropped = _separate(splits, shares, split_seed)
     return Corpus(**separate, label_names=names, label_values=tuple(values), dropped=dropped)
 
 
-def _withheld(labels: list) -> bool:
-    return bool(labels) and all(label is None or label == UNLABELLED for label in labels)
+def _labelled(
+    source: Source,
+    reading: Reading,
+    label_column: str,
+    label_names: Sequence[str],
+) -> tuple[dict[str, Split], tuple[str, ...], list]:
+    """Returns the splits that have labels, the label names and what stands for each in the column."""
+    text_column, say = reading.text_column, reading.say
+    parts = {
+        part: data for part, data in read_source(source, reading).items() if part in ("train", *HELD_OUT)
+    }
+    require("train" in parts, f"{named(source)} has no split 'train'; name a file, or files, for it")
+    require_column(parts["train"], text_column, "train")
+    columns = _label_columns(parts, label_column, say)
+    feature = parts["train"].features.get(require_column(parts["train"], label_column, "train"))
+    names, values = label_set(feature, columns["train"], label_names)
+    hear = _once(say)
+    texts = {part: texts_of(parts[part], text_column, part, hear) for part in columns}
+    splits = {part: Split(texts[part], positions(columns[part], values, part)) for part in columns}
+    splits["train"] = _with_words(splits["train"], say)
+    folded = [fold(text) for split in splits.values() for text in split.texts]
+    say_several(folded, np.concatenate([split.labels for split in splits.values()]).tolist(), names, say)
+    return splits, names, values
 
 
-def _labels(feature: object, labels: list, names: Sequence[str]) -> tuple[tuple[str, ...], list]:
-    """Returns the label names and the value that stands for each in the column."""
-    odd = [label for label in labels if not isinstance(label, int | str)]
-    require(
-        None not in odd and UNLABELLED not in labels,
-        f"the training split has rows without a label (None or {UNLABELLED}); keep labelled rows only, or "
-        f"write another value for {UNLABELLED} where it is a label",
-    )
-    require(not odd, f"the label column holds {odd[:1]}; a label is an integer, a string or a boolean")
-    found = set(labels)
-    kinds = {str if isinstance(label, str) else int for label in found}
-    require(len(kinds) == 1, "the label column holds strings and numbers; write all labels as one of them")
-    own_names = getattr(feature, "names", None)
-    values = list(range(len(own_names))) if own_names else sorted(found)
-    require(len(found) > 1, f"the label column holds only {sorted(found)}; classification needs two labels")
-    names = tuple(names) or tuple(own_names or map(str, values))
-    require(
-        len(names) == len(values),
-        f"label_names has {len(names)} names, {names}, but there are {len(values)} labels: {values[:20]}",
-    )
-    return names, values
+def _label_columns(
+    parts: "Mapping[str, datasets.Dataset]", column: str, say: Callable[[str], None]
+) -> dict[str, list]:
+    """Returns the labels of the splits that have some; the others are passed over and named."""
+    hear = _once(say)
+    written = {"train": column_of(parts["train"], column, "train", hear)}
+    for part in HELD_OUT:
+        if part in parts and find_column(parts[part], column) is not None:
+            written[part] = column_of(parts[part], column, part, hear)
+    say_merged(written, say)
+    columns = {part: read_labels(labels) for part, labels in written.items()}
+    name = require_column(parts["train"], column, "train")
+    classes = getattr(parts["train"].features.get(name), "names", None) is not None
+    kept = {
+        part: labels
+        for part, labels in columns.items()
+        if part == "train" or not withheld(labels, columns["train"], classes)
+    }
+    for part in parts:
+        if part not in kept:
+            say(f"the split {part!r} has no labels, and is passed over")
+    return kept
 
 
-def positions(labels: Sequence, values: Sequence, split: str) -> np.ndarray:
-    """Returns int32 positions in `values`. Raises InputError for a label that is not there."""
-    odd = [label for label in labels if not isinstance(label, Hashable)]
-    require(not odd, f"the label column holds {odd[:1]}; a label is an integer, a string or a boolean")
-    position = {value: index for index, value in enumerate(values)}
-    unknown = sorted(set(labels) - set(position), key=str)
-    require(not unknown, f"split {split!r} has labels {unknown[:20]} that train does not have: {values[:20]}")
-    return np.array([position[label] for label in labels], dtype=np.int32)
+def _once(say: Callable[[str], None]) -> Callable[[str], None]:
+    """Returns a `say` that says each line once: what is decided alike in every split."""
+    said = set()
+
+    def hear(line: str) -> None:
+        if line not in said:
+            said.add(line)
+            say(line)
+
+    return hear
+
+
+def _with_words(split: Split, say: Callable[[str], None]) -> Split:
+    """Returns the rows that have words; the others, which teach nothing, are counted."""
+    words = [bool(text.strip()) for text in split.texts]
+    if all(words):
+        return split
+    say(f"{words.count(False):,} rows to train on have no text, and are dropped")
+    return _select(split, words)
 
 
 def _separate(splits: dict[str, Split], shares: dict[str, float], seed: int) -> tuple[dict[str, Split], int]:
@@ -151,20 +189,30 @@ def _separate(splits: dict[str, Split], shares: dict[str, float], seed: int) -> 
             splits[name] = splits["validation"]
         if name not in splits:
             require(0 < shares[name] < 1, f"{name}_share is {shares[name]}; it must be between 0 and 1")
-            _require_rows("train", splits["train"])
+            _require_rows("train", splits["train"], shares, total)
             chosen = _cut(splits["train"], round(shares[name] * total), rng)
             splits[name] = _select(splits["train"], chosen)
             splits["train"] = _select(splits["train"], ~chosen)
     for name, split in splits.items():
-        _require_rows(name, split)
+        _require_rows(name, split, shares, total)
     return splits, dropped
 
 
-def _require_rows(name: str, split: Split) -> None:
-    require(
-        len(split.texts) > 0,
-        f"split {name!r} has no rows left; change validation_share or test_share, or give it texts that "
-        "no later split (of train, validation, test) has",
+def _require_rows(name: str, split: Split, shares: dict[str, float], total: int) -> None:
+    """Raises InputError for a split without rows, which says how many rows it takes, or which shares."""
+    if len(split.texts):
+        return
+    share = min(shares.values())
+    need = max(3, round(1 / share)) if 0 < share < 1 else 3
+    hint = (
+        f"at least {need:,} different ones are needed for shares of {share:g}"
+        if total < need
+        else "too many are equal, or stand in a later split (of train, validation, test) too"
+    )
+    shares_to_set = f"set data.validation_share and data.test_share to {1 / max(total, 3):.2g} or more"
+    raise InputError(
+        f"split {name!r} has no rows left of the {total:,} texts to train on: {hint}; give more texts"
+        + (f", or {shares_to_set}" if total >= 3 else "")
     )
 
 
