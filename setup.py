@@ -1,8 +1,41 @@
-"""What pyproject.toml cannot say: the recipes of configs/ are installed as the package rnn_jax.recipes."""
+"""What pyproject.toml cannot say: recipes that lie elsewhere, and kernels that are built where that is possible.
 
-from setuptools import find_packages, setup
+The recipes of configs/ are installed as the package rnn_jax.recipes. The kernels of rnn_jax/native need a C++
+compiler and the headers that come with jaxlib; without them the package is installed all the same.
+"""
+
+from glob import glob
+
+from setuptools import Extension, find_packages, setup
+
+try:
+    from jax import ffi
+
+    include = [ffi.include_dir()]
+except ImportError:  # no build isolation, and no JAX yet
+    include = []
+
+FLAGS = [
+    "-std=c++17",
+    "-O3",
+    "-DNDEBUG",
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+    "-fvisibility=hidden",
+    "-g0",
+    "-w",
+]
+kernels = Extension(
+    "rnn_jax.native._kernels",
+    sorted(glob("rnn_jax/native/*.cc")),
+    include_dirs=include,
+    depends=sorted(glob("rnn_jax/native/*.h") + glob("rnn_jax/native/*.inc")),
+    extra_compile_args=FLAGS,
+    optional=True,
+)
 
 setup(
+    ext_modules=[kernels],
     packages=[*find_packages(include=["rnn_jax*"]), "rnn_jax.recipes"],
     package_dir={"rnn_jax.recipes": "configs"},
 )

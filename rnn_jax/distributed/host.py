@@ -8,6 +8,8 @@ import os
 import platform
 import sys
 
+from rnn_jax.native import cores
+
 WIDE = 2048  # bytes of a row of units; from here on one CPU device for all cores beats one for each core
 DEVICE_COUNT_FLAG = "--xla_force_host_platform_device_count"
 # Kernels may write several results: a step of the recurrence then starts fewer, and is up to 25 % faster.
@@ -60,8 +62,3 @@ def restart(devices: int, hidden: int, dtype: str = "float32") -> None:
 def describe_environment() -> str:
     """Returns the values that this process has for the variables of `environment`, for a log."""
     return ", ".join(f"{name}={os.environ.get(name, '')}" for name in ("XLA_FLAGS", "GLIBC_TUNABLES"))
-
-
-def cores() -> int:
-    """Returns the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -93,7 +93,7 @@ def why_not_native(cell: FusedStep | None, weights: Weights, x: jax.Array, carry
         return f"native kernels are for CPUs, and the default device is a {jax.default_backend()}"
     if not any(cell is known for known in CELLS):
         return "native kernels know SimpleCell, LSTMCell and GRUCell"
-    types = {leaf.dtype for leaf in jax.tree.leaves((weights, carry))} | {jnp.result_type(x)}
+    types = {jnp.result_type(leaf) for leaf in jax.tree.leaves((weights, carry, x))}
     if types != {jnp.dtype("float32")}:
         return f"native kernels compute in float32, and the layer has {', '.join(sorted(map(str, types)))}"
     return ""
@@ -110,6 +110,7 @@ def run_native(
     remat: bool | None,
 ) -> tuple[Carry, jax.Array]:
     """Returns the last carry and the hidden states [T, B, H], as `rnn_jax.layers.fused.run_fused` does."""
+    weights, x_TBE, carry = jax.tree.map(jnp.asarray, (weights, x_TBE, carry))
     steps, batch, _ = x_TBE.shape
     keep = fused.keeps_activations(steps, batch, weights.bias.size) if remat is None else not remat
     kind = next(number for number, known in enumerate(CELLS) if known is cell)
@@ -296,9 +297,7 @@ def reshaped(tree: Tree, chunks: tuple[int, int]) -> Tree:
 
 def unchunked(tree: Tree, steps: int, chunks: tuple[int, int]) -> Tree:
     """Returns arrays [N, K, ...] as [T, ...]."""
-    return jax.tree.map(
-        lambda leaf: leaf.reshape(chunks[0] * chunks[1], *leaf.shape[2:])[:steps], tree
-    )
+    return jax.tree.map(lambda leaf: leaf.reshape(chunks[0] * chunks[1], *leaf.shape[2:])[:steps], tree)
 
 
 def fused_plan(plan: Plan) -> FusedPlan:

@@ -16,6 +16,7 @@ from rnn_jax.layers.dropout import Dropout, drops
 from rnn_jax.layers.fused import run_fused
 from rnn_jax.layers.inputs import fit_carry, over_leading_axes, split_carry
 from rnn_jax.layers.masking import valid_steps, zero_padding
+from rnn_jax.layers.native import run_native, why_not_native
 from rnn_jax.layers.placement import over_rows, place_rows
 from rnn_jax.layers.recurrence import Carry, Weights, hidden_state
 from rnn_jax.layers.scanned import PLAIN, Lifting, run_scanned
@@ -24,7 +25,12 @@ Layer: TypeAlias = "RNN | Bidirectional | Stacked"
 Mask: TypeAlias = jax.Array | None
 Merge: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
 
-BACKENDS = {"auto": "fused where it applies, else scan", "fused": "our cells", "scan": "any cell"}
+BACKENDS = {
+    "auto": "the fastest that applies",
+    "native": "three of our cells, on a CPU",
+    "fused": "our cells",
+    "scan": "any cell",
+}
 
 
 class Mode(NamedTuple):
@@ -49,9 +55,10 @@ class RNN(nn.Module):
       reverse: read right to left; outputs stay in the original order.
       backend: "scan" is `nn.scan` over any cell. "fused" (rnn_jax.layers.fused) is the same function in
         chunks of steps, several times faster to train and smaller; it takes cells that have a `fused_step`:
-        SimpleCell, GRUCell, LSTMCell without layer_norm, and your own. "auto" is "fused" where that applies
-        and "scan" elsewhere.
-      remat: of "fused": compute the activations again in the backward pass rather than keep them, which takes
+        SimpleCell, GRUCell, LSTMCell without layer_norm, and your own. "native" (rnn_jax.layers.native) runs
+        these three in C++ on a CPU, in float32, where the package was built with a compiler. "auto" is
+        "native" where that applies, else "fused", else "scan".
+      remat: of "native" and "fused": compute the activations again in the backward pass rather than keep them, which takes
         about half the memory and up to 38 % more time. None: chosen by shape, so that up to a GiB is kept.
       recurrent_dropout: rate in [0, 1) of variational dropout on the hidden state inside the recurrent
         product, one mask for the whole sequence, from the rng stream "dropout" (Gal & Ghahramani 2016). Our
@@ -66,7 +73,7 @@ class RNN(nn.Module):
     Raises:
       InputError: x is not [..., T, E] or not as wide as the parameters, lengths is not int[...],
         initial_carry has other shapes than the cell's, a cell that is not of flax.linen, an unknown backend,
-        "fused" on a cell it does not take, `remat` where the backend is "scan", recurrent_dropout outside
+        one that does not take the cell or is not there, `remat` where the backend is "scan", recurrent_dropout outside
         [0, 1) or on a cell that is not ours or has its own `__call__`, a traced `deterministic`.
 
     >>> import jax, jax.numpy as jnp
@@ -164,12 +171,17 @@ class RNN(nn.Module):
         self, x_TBE: jax.Array, carry: Carry, valid_TB: Mask, hidden_mask: Mask, reverse: bool
     ) -> tuple[Carry, jax.Array]:
         step = self.cell.fused_step
+        weights = self.cell.weights(x_TBE.shape[-1])
+        reason = "" if self.backend == "fused" else why_not_native(step, weights, x_TBE, carry)
+        require(
+            not reason or self.backend != "native", f'backend is "native", but {reason}; use backend "auto"'
+        )
+        run_steps = run_fused if reason or self.backend == "fused" else run_native
 
         def run(weights: Weights, x_TBE: jax.Array, of_rows: Any, valid_TB: Mask) -> tuple[Carry, jax.Array]:
             carry, hidden_mask = of_rows
-            return run_fused(step, weights, x_TBE, carry, valid_TB, hidden_mask, reverse, self.remat)
+            return run_steps(step, weights, x_TBE, carry, valid_TB, hidden_mask, reverse, self.remat)
 
-        weights = self.cell.weights(x_TBE.shape[-1])
         carry, h_TBH = over_rows(run, weights, x_TBE, (carry, hidden_mask), valid_TB)
         return carry, h_TBH.astype(weights.recurrent.dtype)
 
@@ -177,7 +189,7 @@ class RNN(nn.Module):
         return Lifting(self.variable_axes, self.variable_broadcast, self.variable_carry, self.split_rngs)
 
     def _backend(self) -> str:
-        """Returns "fused" or "scan"; raises where "fused" or `remat` is asked for and cannot be had."""
+        """Returns "fused", which "native" stands beside, or "scan"; raises where the choice cannot be had."""
         choose("backend", self.backend, BACKENDS)
         reason = why_scanned(self.cell)
         if not reason and self._lifting() != PLAIN:
@@ -185,13 +197,13 @@ class RNN(nn.Module):
                 "variable_axes, variable_broadcast, variable_carry and split_rngs are arguments of a scan"
             )
         require(
-            not reason or self.backend != "fused",
-            f'backend is "fused", but {reason}; use backend "auto" or "scan"',
+            not reason or self.backend in ("auto", "scan"),
+            f'backend is "{self.backend}", but {reason}; use backend "auto" or "scan"',
         )
         backend = "scan" if reason or self.backend == "scan" else "fused"
         require(
             self.remat is None or backend == "fused",
-            f"remat is {self.remat}, but only the fused backend has that choice, and this layer is scanned"
+            f"remat is {self.remat}, but only the native and fused backends have that choice, and this layer is scanned"
             + (f": {reason}" if reason else ""),
         )
         return backend

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jax
 
-SWITCH = "RNN_JAX_NATIVE"  # 0 turns the kernels off
+SWITCH = "RNN_JAX_NATIVE"  # 0 turns the kernels off; avx2 or portable takes those of lesser processors
 TARGETS = ("rnn_jax_forward", "rnn_jax_backward")  # names of functions of the library, and of XLA's calls
 
 

@@ -20,8 +20,11 @@ using NewFloats = ffi::ResultBuffer<ffi::F32>;
 
 const Kernels& kernels() {
   static const Kernels found = [] {
+    const char* named = std::getenv("RNN_JAX_NATIVE");
+    const std::string wanted = named ? named : "";
+    if (wanted == "portable") return portable_kernels();
 #if RNN_X86
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+    if (wanted != "avx2" && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
       return avx512_kernels();
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return avx2_kernels();
