@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "rnn_jax"
 # A wing, or a module beside the wings, imports from the lines above its own and from its own, in no circle.
 ORDER = [
-    {"config", "errors", "files", "hashing", "progress", "settings", "trees"},
+    {"config", "errors", "files", "hashing", "native", "progress", "settings", "trees"},
     {"layers", "distributed"},
     {"models", "data", "vectors", "convert", "checkpoints"},
     {"training", "inference"},

@@ -1,88 +1,36 @@
 """The native backend: all steps of a layer in one call of C++ on a CPU, and its backward pass in another.
 
-The kernels are in rnn_jax/native. They know three cells, in float32. The rest is the fused backend's: the
-forward pass, the pass that is linear in the tangents, and its transpose are primitives, whose meaning is that
-of rnn_jax.layers.fused, and whose lowering on a CPU is a kernel. So forward mode, vmap, higher orders,
-`jax.export` and other devices work as there; they do not use the kernels, but for gradients.
+The kernels are in rnn_jax/native. They know three cells, in float32. rnn_jax.layers.kernel_calls wraps them
+as primitives, which mean what the fused backend computes.
 """
 
-from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import ShapedArray
 from jax.custom_derivatives import SymbolicZero
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
 
 from rnn_jax.layers import fused
-from rnn_jax.layers.fused import Chunk, FusedPlan, Masks, Operands
-from rnn_jax.layers.placement import varying_axes, vary_with
-from rnn_jax.layers.recurrence import GRU, LSTM, SIMPLE, Carry, FusedStep, LSTMCarry, Weights, hidden_state
+from rnn_jax.layers.fused import Masks, Operands
+from rnn_jax.layers.kernel_calls import (
+    ABSENT,
+    CELLS,
+    Inputs,
+    Plan,
+    Steps,
+    Tangents,
+    bind,
+    carry_like,
+    forward_p,
+    memory_and_hidden,
+    or_absent,
+    tangent_p,
+)
+from rnn_jax.layers.placement import vary_with, varying_axes
+from rnn_jax.layers.recurrence import Carry, FusedStep, Weights
 from rnn_jax.native import cores, why_missing
 from rnn_jax.trees import Tree
-
-# The kernels' numbers of the cells, and the arrays [H] that each keeps of a step (rnn_jax/native/recurrence.h).
-CELLS = (SIMPLE, LSTM, GRU)
-KEPT = (0, 4, 4)
-ABSENT = (0,)  # the shape of an array that is not there: the kernels take a fixed number of arrays
-
-
-class Plan(NamedTuple):
-    """What no array decides.
-
-    Attributes:
-      kind: which of CELLS.
-      reverse: run from the last step to the first.
-      keep: what the forward pass keeps: 0 nothing, 1 the carries, 2 also the activations.
-      threads: that share the rows.
-      moves: whether x has a tangent.
-    """
-
-    kind: int
-    reverse: bool
-    keep: int
-    threads: int
-    moves: bool = False
-
-
-class Inputs(NamedTuple):
-    """What the kernels read, every array present: x [T, B, E], the operands, the first carry, the masks."""
-
-    x: jax.Array
-    kernel: jax.Array
-    recurrent: jax.Array
-    bias: jax.Array
-    extra: jax.Array
-    first_c: jax.Array
-    first_h: jax.Array
-    hidden_mask: jax.Array
-    valid: jax.Array
-
-
-class Steps(NamedTuple):
-    """What the forward pass gives: the last carry, and what it keeps of every step, [T, B, ...]."""
-
-    last_c: jax.Array
-    last_h: jax.Array
-    h: jax.Array
-    c: jax.Array
-    kept: jax.Array
-
-
-class Tangents(NamedTuple):
-    """Changes of what a layer reads; in the order of the operands, x, and the carry."""
-
-    kernel: jax.Array
-    recurrent: jax.Array
-    bias: jax.Array
-    extra: jax.Array
-    x: jax.Array
-    first_c: jax.Array
-    first_h: jax.Array
 
 
 def why_not_native(cell: FusedStep | None, weights: Weights, x: jax.Array, carry: Carry) -> str:
@@ -149,11 +97,15 @@ def native_recurrence_jvp(plan: Plan, primals: Tree, tangents: Tree) -> tuple[Tr
         (operands, first),
         is_leaf=lambda leaf: isinstance(leaf, SymbolicZero),
     )
+    c_dot, h_dot = memory_and_hidden(carry_dot)
     changes = Tangents(
-        *operands_dot[:3],
+        operands_dot.kernel,
+        operands_dot.recurrent,
+        operands_dot.bias,
         or_absent(operands_dot.extras),
         x_dot if plan.moves else or_absent(None),
-        *memory_and_hidden(carry_dot),
+        c_dot,
+        h_dot,
     )
     last_c, last_h, h = bind(tangent_p, (*changes, *inputs, steps.h, steps.c, steps.kept), plan)
     return (
@@ -173,307 +125,3 @@ def inputs_of(operands: Operands, x_TBE: jax.Array, carry: Carry, masks: Masks) 
         or_absent(masks.hidden),
         valid,
     )
-
-
-def or_absent(array: jax.Array | None) -> jax.Array:
-    """Returns an array, or the one that stands for none."""
-    return jnp.zeros(ABSENT, jnp.float32) if array is None else array
-
-
-def is_absent(array: Any) -> bool:
-    """Returns whether an array, or its type, stands for none."""
-    return tuple(array.shape) == ABSENT
-
-
-def memory_and_hidden(carry: Carry) -> tuple[jax.Array, jax.Array]:
-    """Returns c, absent where the carry has none, and h."""
-    return or_absent(carry[0] if isinstance(carry, tuple) else None), hidden_state(carry)
-
-
-def carry_like(carry: Carry, c: jax.Array, h: jax.Array) -> Carry:
-    """Returns c and h as a carry."""
-    return LSTMCarry(c, h) if isinstance(carry, tuple) else h
-
-
-def bind(primitive: Primitive, arrays: Sequence[jax.Array], plan: Plan) -> list[jax.Array]:
-    """Returns the results of a primitive; its arrays vary over the same axes of a `shard_map`."""
-    results: list[jax.Array] = primitive.bind(*vary_with(tuple(arrays)), plan=plan)
-    return results
-
-
-# What the primitives mean, in terms of the fused backend.
-
-
-def forward_meaning(*arrays: jax.Array, plan: Plan) -> tuple[jax.Array, ...]:
-    """Returns the fields of `Steps`."""
-    inputs = Inputs(*arrays)
-
-    def keep(carry: Carry, activations: Tree) -> tuple[Carry, Tree]:
-        return carry, activations if plan.keep == 2 and KEPT[plan.kind] else None
-
-    masks = Masks(*(None if is_absent(mask) else mask for mask in (inputs.valid, inputs.hidden_mask)))
-    chunks, x, valid = chunked(inputs.x, masks.valid)
-    carry, (carries, activations) = fused.steps_forward(
-        fused_plan(plan), operands_in(inputs), x, first_carry(plan, inputs), Masks(valid, masks.hidden), keep
-    )
-    carries, activations = unchunked((carries, activations), inputs.x.shape[0], chunks)
-    c, h = memory_and_hidden(carries)
-    kept = or_absent(None) if activations is None else jnp.concatenate(jax.tree.leaves(activations), -1)
-    return *memory_and_hidden(carry), h, c if plan.keep else or_absent(None), kept
-
-
-def tangent_meaning(*arrays: jax.Array, plan: Plan) -> tuple[jax.Array, ...]:
-    """Returns the changes of the last c, the last h, and of h at every step. Linear in the tangents."""
-    count = len(Tangents._fields)
-    changes, inputs = Tangents(*arrays[:count]), Inputs(*arrays[count:-3])
-    h, c, kept = arrays[-3:]
-    mask = None if is_absent(inputs.hidden_mask) else inputs.hidden_mask
-    chunks, x, valid = chunked(inputs.x, None if is_absent(inputs.valid) else inputs.valid)
-    first = first_carry(plan, inputs)
-    carries = reshaped(carry_like(first, c, h), chunks)
-    last = 0 if plan.reverse else -1
-    ends = jax.tree.map(lambda state: state[:, last], carries)
-    before = jax.tree.map(partial(fused.shift, reverse=plan.reverse), first, ends)
-    chunk = Chunk(
-        x,
-        reshaped(changes.x, chunks) if plan.moves else None,
-        before,
-        carries,
-        activations_in(plan, reshaped(kept, chunks), carries),
-        valid,
-    )
-    extras = None if is_absent(changes.extra) else changes.extra
-    operands_dot = Operands(changes.kernel, changes.recurrent, changes.bias, extras)
-    carry_dot = carry_like(first, changes.first_c, changes.first_h)
-    carry_dot, h_dot = fused.steps_tangent(
-        fused_plan(plan), operands_in(inputs), operands_dot, carry_dot, mask, chunk
-    )
-    return *memory_and_hidden(carry_dot), unchunked(h_dot, inputs.x.shape[0], chunks)
-
-
-def backward_meaning(*arrays: jax.Array, plan: Plan) -> tuple[jax.Array, ...]:
-    """Returns the cotangents of the fields of `Tangents`, from those of the last c, the last h and h."""
-    known, cotangents = arrays[:-3], arrays[-3:]
-    inputs = Inputs(*known[:-3])
-    like = Tangents(
-        inputs.kernel, inputs.recurrent, inputs.bias, inputs.extra, x_or_absent(plan, inputs),
-        inputs.first_c, inputs.first_h,
-    )  # fmt: skip
-    outputs = jax.eval_shape(partial(tangent_meaning, plan=plan), *like, *known)
-    given = [jnp.zeros(out.shape, out.dtype) if is_absent(ct) and not is_absent(out) else ct
-             for ct, out in zip(cotangents, outputs, strict=True)]  # fmt: skip
-    transpose = jax.linear_transpose(lambda *changes: tangent_meaning(*changes, *known, plan=plan), *like)
-    return tuple(transpose(tuple(vary_with(tuple(given), *known))))
-
-
-def x_or_absent(plan: Plan, inputs: Inputs) -> jax.Array:
-    """Returns x where it has a tangent."""
-    return inputs.x if plan.moves else or_absent(None)
-
-
-def chunked(x_TBE: jax.Array, valid_TB: jax.Array | None) -> tuple[tuple[int, int], jax.Array, Any]:
-    """Returns the numbers of chunks and of their steps, and x and valid in chunks, padded to whole ones."""
-    steps, batch, _ = x_TBE.shape
-    length = fused.chunk_length(steps)
-    count = 1 if isinstance(steps, int) and not steps else -(-steps // length)
-    if count * length - steps and valid_TB is None:
-        valid_TB = jnp.ones((steps, batch), bool)
-    chunks = count, length
-    return chunks, reshaped(x_TBE, chunks), None if valid_TB is None else reshaped(valid_TB, chunks)
-
-
-def reshaped(tree: Tree, chunks: tuple[int, int]) -> Tree:
-    """Returns arrays [T, ...] as [N, K, ...], padded with zeros; absent ones as they are."""
-
-    def reshape(leaf: jax.Array) -> jax.Array:
-        if is_absent(leaf):
-            return leaf
-        added = chunks[0] * chunks[1] - leaf.shape[0]
-        padded = jnp.pad(leaf, [(0, added), *[(0, 0)] * (leaf.ndim - 1)]) if added else leaf
-        return padded.reshape(*chunks, *leaf.shape[1:])
-
-    return jax.tree.map(reshape, tree)
-
-
-def unchunked(tree: Tree, steps: int, chunks: tuple[int, int]) -> Tree:
-    """Returns arrays [N, K, ...] as [T, ...]."""
-    return jax.tree.map(lambda leaf: leaf.reshape(chunks[0] * chunks[1], *leaf.shape[2:])[:steps], tree)
-
-
-def fused_plan(plan: Plan) -> FusedPlan:
-    """Returns the plan of the same layer on the fused backend."""
-    return FusedPlan(CELLS[plan.kind], plan.reverse, plan.keep == 2, 1, jnp.dtype("float32"))
-
-
-def operands_in(inputs: Inputs) -> Operands:
-    """Returns the weights."""
-    extra = None if is_absent(inputs.extra) else inputs.extra
-    return Operands(inputs.kernel, inputs.recurrent, inputs.bias, extra)
-
-
-def first_carry(plan: Plan, inputs: Inputs) -> Carry:
-    """Returns the carry before the first step."""
-    return LSTMCarry(inputs.first_c, inputs.first_h) if CELLS[plan.kind] is LSTM else inputs.first_h
-
-
-def activations_in(plan: Plan, kept: jax.Array, carries: Carry) -> Tree:
-    """Returns the activations as the fused backend has them; None if they were not kept."""
-    if CELLS[plan.kind] is SIMPLE:
-        return hidden_state(carries) if plan.keep == 2 else None
-    if is_absent(kept):
-        return None
-    return kept if CELLS[plan.kind] is LSTM else tuple(jnp.split(kept, 4, axis=-1))
-
-
-# The calls of the kernels.
-
-
-def forward_call(*arrays: jax.Array, plan: Plan) -> Sequence[jax.Array]:
-    """Calls the forward kernel."""
-    call = jax.ffi.ffi_call("rnn_jax_forward", structs(forward_types(*map(jax.typeof, arrays), plan=plan)))
-    return call(*arrays, **attributes(plan))  # type: ignore[no-any-return]
-
-
-def backward_call(*arrays: jax.Array, plan: Plan) -> Sequence[jax.Array]:
-    """Calls the backward kernel."""
-    call = jax.ffi.ffi_call("rnn_jax_backward", structs(backward_types(*map(jax.typeof, arrays), plan=plan)))
-    return call(*arrays, **attributes(plan))  # type: ignore[no-any-return]
-
-
-def attributes(plan: Plan) -> dict[str, Any]:
-    """Returns the attributes of a call."""
-    return {"kind": np.int64(plan.kind), "reverse": np.bool_(plan.reverse), "threads": np.int64(plan.threads)}
-
-
-def structs(types: Sequence[ShapedArray]) -> list[jax.ShapeDtypeStruct]:
-    """Returns types as `jax.ffi` takes them."""
-    return [jax.ShapeDtypeStruct(kind.shape, kind.dtype) for kind in types]
-
-
-# The types of the results.
-
-
-def typed(like: ShapedArray, *shape: int) -> ShapedArray:
-    """Returns the type of a float32 array that varies over the same mesh axes as another."""
-    sharding = like.sharding.update(spec=jax.sharding.PartitionSpec(*[None] * len(shape)))
-    kind: ShapedArray = like.update(shape=shape, dtype=jnp.dtype("float32"), sharding=sharding)
-    return kind
-
-
-def forward_types(*types: ShapedArray, plan: Plan) -> list[ShapedArray]:
-    """Returns the types of the fields of `Steps`."""
-    inputs = Inputs(*types)
-    steps, batch, _ = inputs.x.shape
-    units = inputs.first_h.shape[1]
-    of = partial(typed, inputs.x)
-    memory, kept = CELLS[plan.kind] is LSTM, KEPT[plan.kind] * units
-    return [
-        of(batch, units) if memory else of(*ABSENT),
-        of(batch, units),
-        of(steps, batch, units),
-        of(steps, batch, units) if memory and plan.keep else of(*ABSENT),
-        of(steps, batch, kept) if kept and plan.keep == 2 else of(*ABSENT),
-    ]
-
-
-def tangent_types(*types: ShapedArray, plan: Plan) -> list[ShapedArray]:
-    """Returns the types of the changes of the last c, the last h, and h of every step."""
-    return forward_types(*types[len(Tangents._fields) : -3], plan=plan._replace(keep=0))[:3]
-
-
-def backward_types(*types: ShapedArray, plan: Plan) -> list[ShapedArray]:
-    """Returns the types of the fields of `Tangents`."""
-    inputs = Inputs(*types[: len(Inputs._fields)])
-    like = (*inputs[1:5], x_or_absent_type(plan, inputs.x), inputs.first_c, inputs.first_h)
-    return [typed(inputs.x, *kind.shape) for kind in like]
-
-
-def x_or_absent_type(plan: Plan, x: ShapedArray) -> ShapedArray:
-    """Returns the type of x where it has a tangent."""
-    return x if plan.moves else typed(x, *ABSENT)
-
-
-# The primitives.
-
-
-def make_primitive(
-    name: str,
-    meaning: Callable[..., Sequence[jax.Array]],
-    types: Callable[..., list[ShapedArray]],
-    call: Callable[..., Sequence[jax.Array]] | None,
-) -> Primitive:
-    """Returns a primitive that means a function, and that is a call of a kernel on a CPU."""
-    primitive = Primitive(name)
-    primitive.multiple_results = True
-    primitive.def_impl(lambda *arrays, plan: jax.jit(partial(primitive.bind, plan=plan))(*arrays))
-    primitive.def_abstract_eval(types)
-    lower = mlir.lower_fun(meaning, multiple_results=True)
-    mlir.register_lowering(primitive, lower)
-    if call is not None:
-        lower_call = mlir.lower_fun(call, multiple_results=True)
-
-        def on_cpu(context: Any, *arrays: Any, plan: Plan) -> Any:
-            exported = context.module_context.lowering_parameters.for_export
-            return (lower if exported or why_missing() else lower_call)(context, *arrays, plan=plan)
-
-        mlir.register_lowering(primitive, on_cpu, platform="cpu")
-
-    def batch(arrays: Sequence[jax.Array], axes: Sequence[Any], *, plan: Plan) -> Any:
-        results = jax.vmap(partial(meaning, plan=plan), axes)(*arrays)
-        return results, [0] * len(results)
-
-    batching.primitive_batchers[primitive] = batch
-    return primitive
-
-
-def derivative(
-    meaning: Callable[..., Sequence[jax.Array]], arrays: Sequence[Any], tangents: Sequence[Any], plan: Plan
-) -> tuple[Any, Any]:
-    """Returns the results of a function, and their changes."""
-    dense = [ad.instantiate_zeros(tangent) for tangent in tangents]
-    moving = [index for index, array in enumerate(arrays) if jnp.issubdtype(array.dtype, jnp.floating)]
-
-    def of_moving(*moved: jax.Array) -> Sequence[jax.Array]:
-        every = list(arrays)
-        for index, array in zip(moving, moved, strict=True):
-            every[index] = array
-        return tuple(meaning(*every, plan=plan))
-
-    return jax.jvp(of_moving, [arrays[index] for index in moving], [dense[index] for index in moving])
-
-
-forward_p = make_primitive("rnn_forward", forward_meaning, forward_types, forward_call)
-tangent_p = make_primitive("rnn_tangent", tangent_meaning, tangent_types, None)
-backward_p = make_primitive("rnn_backward", backward_meaning, backward_types, backward_call)
-
-ad.primitive_jvps[forward_p] = lambda arrays, tangents, *, plan: derivative(
-    forward_meaning, arrays, tangents, plan
-)
-ad.primitive_jvps[backward_p] = lambda arrays, tangents, *, plan: derivative(
-    backward_meaning, arrays, tangents, plan
-)
-
-
-def tangent_jvp(arrays: Sequence[Any], tangents: Sequence[Any], *, plan: Plan) -> tuple[Any, Any]:
-    """The derivative of the linear pass: the pass itself, in what it is linear in alone."""
-    count = len(Tangents._fields)
-    if any(type(tangent) is not ad.Zero for tangent in tangents[count:]):
-        return derivative(tangent_meaning, arrays, tangents, plan)
-    dense = [ad.instantiate_zeros(tangent) for tangent in tangents[:count]]
-    return tangent_p.bind(*arrays, plan=plan), tangent_p.bind(*dense, *arrays[count:], plan=plan)
-
-
-def tangent_transpose(cotangents: Sequence[Any], *arrays: Any, plan: Plan) -> list[Any]:
-    """The backward pass, whose results are the cotangents of the tangents."""
-    count = len(Tangents._fields)
-    known = arrays[count:]
-    last_c, last_h, h = cotangents
-    h = or_absent(None) if type(h) is ad.Zero else h
-    given = [ad.instantiate_zeros(last_c), ad.instantiate_zeros(last_h), h]
-    found = bind(backward_p, (*known, *given), plan)
-    wanted = [ct if ad.is_undefined_primal(array) else None for ct, array in zip(found, arrays, strict=False)]
-    return [*wanted, *[None] * len(known)]
-
-
-ad.primitive_jvps[tangent_p] = tangent_jvp
-ad.primitive_transposes[tangent_p] = tangent_transpose

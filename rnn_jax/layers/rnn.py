@@ -11,12 +11,11 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.errors import check_rate, choose, require
-from rnn_jax.layers.cells import check_cell, check_masked, check_width, why_scanned
+from rnn_jax.layers.backends import is_scanned, runner
+from rnn_jax.layers.cells import check_cell, check_masked, check_width
 from rnn_jax.layers.dropout import Dropout, drops
-from rnn_jax.layers.fused import run_fused
 from rnn_jax.layers.inputs import fit_carry, over_leading_axes, split_carry
 from rnn_jax.layers.masking import valid_steps, zero_padding
-from rnn_jax.layers.native import run_native, why_not_native
 from rnn_jax.layers.placement import over_rows, place_rows
 from rnn_jax.layers.recurrence import Carry, Weights, hidden_state
 from rnn_jax.layers.scanned import PLAIN, Lifting, run_scanned
@@ -24,13 +23,6 @@ from rnn_jax.layers.scanned import PLAIN, Lifting, run_scanned
 Layer: TypeAlias = "RNN | Bidirectional | Stacked"
 Mask: TypeAlias = jax.Array | None
 Merge: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
-
-BACKENDS = {
-    "auto": "the fastest that applies",
-    "native": "three of our cells, on a CPU",
-    "fused": "our cells",
-    "scan": "any cell",
-}
 
 
 class Mode(NamedTuple):
@@ -58,8 +50,9 @@ class RNN(nn.Module):
         SimpleCell, GRUCell, LSTMCell without layer_norm, and your own. "native" (rnn_jax.layers.native) runs
         these three in C++ on a CPU, in float32, where the package was built with a compiler. "auto" is
         "native" where that applies, else "fused", else "scan".
-      remat: of "native" and "fused": compute the activations again in the backward pass rather than keep them, which takes
-        about half the memory and up to 38 % more time. None: chosen by shape, so that up to a GiB is kept.
+      remat: of "native" and "fused": compute the activations again in the backward pass rather than keep
+        them, which takes about half the memory and up to 38 % more time. None: chosen by shape, so that up
+        to a GiB is kept.
       recurrent_dropout: rate in [0, 1) of variational dropout on the hidden state inside the recurrent
         product, one mask for the whole sequence, from the rng stream "dropout" (Gal & Ghahramani 2016). Our
         cells only.
@@ -73,8 +66,9 @@ class RNN(nn.Module):
     Raises:
       InputError: x is not [..., T, E] or not as wide as the parameters, lengths is not int[...],
         initial_carry has other shapes than the cell's, a cell that is not of flax.linen, an unknown backend,
-        one that does not take the cell or is not there, `remat` where the backend is "scan", recurrent_dropout outside
-        [0, 1) or on a cell that is not ours or has its own `__call__`, a traced `deterministic`.
+        one that does not take the cell or is not there, `remat` where the backend is "scan",
+        recurrent_dropout outside [0, 1) or on a cell that is not ours or has its own `__call__`, a traced
+        `deterministic`.
 
     >>> import jax, jax.numpy as jnp
     >>> from rnn_jax import RNN, LSTMCell
@@ -149,7 +143,7 @@ class RNN(nn.Module):
     ) -> tuple[Carry, jax.Array]:
         """Returns (carry, outputs) of a batch [B, T, E]: the whole layer."""
         check_cell(self.cell)
-        fused = self._backend() == "fused" and not mode.every_step
+        scanned = is_scanned(self.backend, self.cell, self._lifting(), self.remat) or mode.every_step
         batch, time, size = x.shape
         zeros = self.cell.initialize_carry(jax.random.key(0), (batch, size))
         carry = zeros if initial_carry is None else fit_carry(initial_carry, zeros, type(self.cell).__name__)
@@ -159,24 +153,19 @@ class RNN(nn.Module):
         valid_TB = None if lengths is None else valid_steps(lengths, time).T
         arguments = x_TBE, carry, valid_TB, hidden_mask, self.reverse != mode.mirror
         with check_width(self.cell, size):
-            if fused:
-                carry, outputs_TBH = self._fused(*arguments)
-            else:
+            if scanned:
                 carry, outputs_TBH = run_scanned(self.cell, *arguments, self._lifting(), mode.every_step)
+            else:
+                carry, outputs_TBH = self._run(*arguments)
         if mode.every_step:
             carry = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), carry)
         return carry, zero_padding(outputs_TBH.swapaxes(0, 1), lengths)
 
-    def _fused(
+    def _run(
         self, x_TBE: jax.Array, carry: Carry, valid_TB: Mask, hidden_mask: Mask, reverse: bool
     ) -> tuple[Carry, jax.Array]:
-        step = self.cell.fused_step
-        weights = self.cell.weights(x_TBE.shape[-1])
-        reason = "" if self.backend == "fused" else why_not_native(step, weights, x_TBE, carry)
-        require(
-            not reason or self.backend != "native", f'backend is "native", but {reason}; use backend "auto"'
-        )
-        run_steps = run_fused if reason or self.backend == "fused" else run_native
+        step, weights = self.cell.fused_step, self.cell.weights(x_TBE.shape[-1])
+        run_steps = runner(self.backend, step, weights, x_TBE, carry)
 
         def run(weights: Weights, x_TBE: jax.Array, of_rows: Any, valid_TB: Mask) -> tuple[Carry, jax.Array]:
             carry, hidden_mask = of_rows
@@ -187,26 +176,6 @@ class RNN(nn.Module):
 
     def _lifting(self) -> Lifting:
         return Lifting(self.variable_axes, self.variable_broadcast, self.variable_carry, self.split_rngs)
-
-    def _backend(self) -> str:
-        """Returns "fused", which "native" stands beside, or "scan"; raises where the choice cannot be had."""
-        choose("backend", self.backend, BACKENDS)
-        reason = why_scanned(self.cell)
-        if not reason and self._lifting() != PLAIN:
-            reason = (
-                "variable_axes, variable_broadcast, variable_carry and split_rngs are arguments of a scan"
-            )
-        require(
-            not reason or self.backend in ("auto", "scan"),
-            f'backend is "{self.backend}", but {reason}; use backend "auto" or "scan"',
-        )
-        backend = "scan" if reason or self.backend == "scan" else "fused"
-        require(
-            self.remat is None or backend == "fused",
-            f"remat is {self.remat}, but only the native and fused backends have that choice, and this layer is scanned"
-            + (f": {reason}" if reason else ""),
-        )
-        return backend
 
     def _hidden_mask(self, batch: int, deterministic: bool) -> jax.Array | None:
         """Returns the dropout mask [B, H] on h inside the recurrent product, or None."""

@@ -1,4 +1,4 @@
-"""Kernels in C++ for CPUs, built with the package where there is a compiler; how they are found, or why not."""
+"""Kernels in C++ for CPUs, built with the package where there is a compiler; how they are found."""
 
 import ctypes
 import os
@@ -8,7 +8,9 @@ from pathlib import Path
 
 import jax
 
-SWITCH = "RNN_JAX_NATIVE"  # 0 turns the kernels off; avx2 or portable takes those of lesser processors
+__all__ = ["cores", "describe", "library", "processor", "why_missing"]
+
+SWITCH = "RNN_JAX_NATIVE"  # 0: no kernels; avx2 or portable: those of lesser processors
 TARGETS = ("rnn_jax_forward", "rnn_jax_backward")  # names of functions of the library, and of XLA's calls
 
 
@@ -46,6 +48,16 @@ def processor() -> str:
     name = ctypes.CDLL(str(library())).rnn_jax_processor
     name.restype = ctypes.c_char_p
     return str(name().decode())
+
+
+def describe() -> str:
+    """Returns a line for a log: whose instructions the kernels use, or why there are none.
+
+    >>> "native kernels" in describe()
+    True
+    """
+    reason = why_missing()
+    return f"no kernels: {reason}" if reason else f"native kernels: {processor()}"
 
 
 def cores() -> int:

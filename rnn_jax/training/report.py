@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import optax
 
+from rnn_jax import native
 from rnn_jax.checkpoints.workdir import RESULTS, write_json
 from rnn_jax.data.pipeline import RunData
 from rnn_jax.models.losses import Measured, Metrics
@@ -84,6 +85,7 @@ def machine() -> Results:
         "versions": {"python": platform.python_version()}
         | {name: metadata.version(name) for name in PACKAGES},
         "processor": f"{os.cpu_count()} cores, {platform.machine()}",
+        "kernels": native.describe(),
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "peak_memory_mib": round(peak / 2**20),
     }

@@ -12,6 +12,7 @@ from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from rnn_jax import native
 from rnn_jax.checkpoints.workdir import CONFIG, RESULTS, check_workdir, read_results
 from rnn_jax.data.batches import BatchSource
 from rnn_jax.data.pipeline import RunData
@@ -282,4 +283,5 @@ def compile_ahead(run: Run, state: TrainState, data: RunData[Tree]) -> str:
     count = state.step.sharding.num_devices
     logging.info("%s", describe_environment())
     compiled = f"the train step for {shapes}; the eval step for {len(run.eval_step.seconds)} shapes"
-    return f"devices: {count} ({jax.default_backend()}){processes}\ncompiled {compiled}"
+    kernels = f"; {native.describe()}" if jax.default_backend() == "cpu" else ""
+    return f"devices: {count} ({jax.default_backend()}){processes}{kernels}\ncompiled {compiled}"

@@ -1,7 +1,7 @@
-"""The native kernels against the scan: values and gradients of everything, at any shape, and what they refuse."""
+"""The native kernels against the scan: values and gradients at any shape, and what they refuse."""
 
 import os
-import shutil
+import re
 import subprocess
 import sys
 from functools import partial
@@ -85,7 +85,7 @@ def test_dropout_on_the_state_drops_what_the_scan_drops(name):
     assert_close(found[1], expected[1], 1e-5)
 
 
-@pytest.mark.parametrize("batch, time", [(0, 3), (3, 0), (0, 0)])
+@pytest.mark.parametrize(("batch", "time"), [(0, 3), (3, 0), (0, 0)])
 @pytest.mark.parametrize("name", NAMES)
 def test_an_empty_batch_gives_the_first_carry_and_no_gradient(name, batch, time):
     params, x, carry, _ = arguments(name, batch, time, 3, 4)
@@ -201,7 +201,7 @@ def test_an_exported_layer_has_no_call_of_a_kernel():
 
 
 @pytest.mark.parametrize(
-    "layer, x, reason",
+    ("layer", "x", "reason"),
     [
         (rnn("norm_lstm", backend="native"), jnp.ones((1, 2, 3)), "normalises inside every step"),
         (RNN(LSTMCell(4, dtype=jnp.bfloat16), backend="native"), jnp.ones((1, 2, 3)), "compute in float32"),
@@ -215,7 +215,7 @@ def test_what_the_kernels_do_not_take_is_refused_by_name(layer, x, reason):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "switch, expected", [("0", "turned off"), ("avx2", "AVX2"), ("portable", "portable|NEON")]
+    ("switch", "expected"), [("0", "turned off"), ("avx2", "AVX2"), ("portable", "portable|NEON")]
 )
 def test_a_variable_chooses_the_kernels(switch, expected):
     program = """
@@ -235,34 +235,4 @@ for cell in (SimpleCell, GRUCell, LSTMCell):
         [sys.executable, "-c", program], capture_output=True, text=True, env=variables, cwd=ROOT
     )
     assert found.returncode == 0, found.stderr
-    assert __import__("re").search(expected, found.stdout)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
-@pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])
-def test_the_kernels_are_clean_under_sanitizers_at_any_shape(tmp_path, sanitizer):
-    sources = sorted(path for path in (ROOT / "rnn_jax" / "native").glob("*.cc") if path.stem != "ffi")
-    program = tmp_path / "fuzz"
-    flags = [
-        "-std=c++17",
-        "-O1",
-        "-g",
-        f"-fsanitize={sanitizer}",
-        "-fno-sanitize-recover=all",
-        "-pthread",
-        "-w",
-    ]
-    fuzz = ROOT / "tests" / "layers" / "native_fuzz.cc"
-    command = [
-        "g++",
-        *flags,
-        f"-I{ROOT / 'rnn_jax' / 'native'}",
-        *map(str, sources),
-        str(fuzz),
-        "-o",
-        str(program),
-    ]
-    subprocess.run(command, check=True)
-    found = subprocess.run([program, "150"], capture_output=True, text=True)
-    assert found.returncode == 0, found.stdout[-2000:] + found.stderr[-3000:]
+    assert re.search(expected, found.stdout)
