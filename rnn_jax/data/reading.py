@@ -3,7 +3,7 @@
 import codecs
 import io
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePath
 from typing import BinaryIO, NamedTuple
@@ -77,6 +77,26 @@ def check_reading(reading: Reading) -> None:
         len(delimiter) <= 1 and delimiter not in ('"', "\n", "\r"),
         f"data.delimiter is {delimiter!r}; give one character that is no quote and no line break",
     )
+
+
+def refuse_unused(reading: Reading, source: str, used: Sequence[str]) -> None:
+    """Raises InputError for a setting that a source has no use for.
+
+    >>> refuse_unused(Reading(delimiter=";"), "a.parquet", used=())
+    Traceback (most recent call last):
+    ...
+    rnn_jax.errors.InputError: data.delimiter is ';', but a.parquet has no separated values; leave it ''
+    """
+    for setting, what in (
+        ("delimiter", "has no separated values"),
+        ("encoding", "has no files of text"),
+        ("name", "is no dataset of the hub"),
+        ("revision", "is no dataset of the hub"),
+    ):
+        given = getattr(reading, setting)
+        require(
+            not given or setting in used, f"data.{setting} is {given!r}, but {source} {what}; leave it ''"
+        )
 
 
 def split_name(path: PurePath) -> tuple[str, str]:

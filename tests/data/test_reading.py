@@ -273,10 +273,12 @@ def test_every_character_is_a_word_of_the_tokeniser_of_characters():
     assert Tokenizer.from_json(tokenizer.to_json()).spell("c ba")[1] == ["c", "b", "a"]
 
 
-def test_many_unknown_words_are_warned_of():
-    assert "25.00%" in unknown_share(np.array([1, 2, 3, 4]))
-    assert "WARNING" in unknown_share(np.array([1, 2, 3, 4]))
-    assert "WARNING" not in unknown_share(np.array([1, 2, 3, 4, 5]))
+@pytest.mark.parametrize("kind", ["words", "scripts", "characters", "bpe", "unigram"])
+def test_many_unknown_words_are_warned_of(kind):
+    line = unknown_share(np.array([1, 2, 3, 4]), "the texts", kind)
+    assert "unknown: 25.00% of the words of the texts. WARNING: that is much; raise text.vocab_size" in line
+    assert ("text.tokenizer" in line) == (kind == "words"), "others have no unknown words to get rid of"
+    assert "WARNING" not in unknown_share(np.array([1, 2, 3, 4, 5]), "the texts", kind)
 
 
 def test_a_byte_order_mark_does_not_cost_the_first_word_of_vectors(tmp_path):
