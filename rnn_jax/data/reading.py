@@ -6,12 +6,13 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePath
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from rnn_jax.errors import InputError, require
 from rnn_jax.files import Bounded, Readable
 
 BUFFER = 2**20  # bytes
+COMPRESSED_AT_ONCE = 2**10  # bytes
 PROBED = 2**18  # bytes that are looked at to tell an encoding
 MARKS = {  # the longest first: UTF-32's begins with UTF-16's
     codecs.BOM_UTF32_LE: "utf-32",
@@ -141,22 +142,37 @@ def opened(path: Path, member: str = "") -> Iterator[BinaryIO]:
 
             stream = stack.enter_context(lzma.open(path, "rb"))
         elif compression == ".zst":
-            stream = stack.enter_context(_zstandard(path))
+            stream = Zstandard(stack.enter_context(path.open("rb")))
         else:
             archive = stack.enter_context(zipfile.ZipFile(path))
             stream = stack.enter_context(archive.open(member or _only_member(path, archive)))
         yield io.BufferedReader(Bounded(stream, path), BUFFER)
 
 
-@contextmanager
-def _zstandard(path: Path) -> Iterator[Readable]:
-    import zstandard
+class Zstandard:
+    """A decompressed .zst file; unlike the library's own reader it tells where one is cut off."""
 
-    try:
-        with path.open("rb") as file:
-            yield zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-    except zstandard.ZstdError as error:  # a class of its own, which no reader knows
-        raise OSError(str(error)) from error
+    def __init__(self, file: BinaryIO):
+        self.file, self.ready, self.rest = file, b"", b""
+        self.frame: Any = None  # of the library, while it is not at its end
+
+    def read(self, size: int, /) -> bytes:
+        """Returns at most `size` bytes. Raises OSError for a damaged file, EOFError for one cut off."""
+        import zstandard
+
+        # A chunk of compressed bytes is small, for it may expand to thousands of times its size.
+        while not self.ready and (chunk := self.rest or self.file.read(COMPRESSED_AT_ONCE)):
+            self.frame = self.frame or zstandard.ZstdDecompressor().decompressobj()
+            try:
+                self.ready, self.rest = self.frame.decompress(chunk), b""
+            except zstandard.ZstdError as error:  # a class of its own, which no reader knows
+                raise OSError(str(error)) from error
+            if self.frame.eof:
+                self.rest, self.frame = self.frame.unused_data, None
+        if not self.ready and self.frame is not None:
+            raise EOFError("the file ends within a frame of compressed bytes")
+        given, self.ready = self.ready[:size], self.ready[size:]
+        return given
 
 
 def _only_member(path: Path, archive: zipfile.ZipFile) -> str:

@@ -11,8 +11,6 @@ import numpy as np
 import tokenizers
 from tokenizers import Regex, normalizers, pre_tokenizers
 
-from rnn_jax.data.vocabularies import PAD as PAD
-from rnn_jax.data.vocabularies import UNK as UNK
 from rnn_jax.data.vocabularies import (
     BPE_FIELDS,
     MARK,
@@ -25,6 +23,8 @@ from rnn_jax.data.vocabularies import (
     model_of,
     taken_from,
 )
+from rnn_jax.data.vocabularies import PAD as PAD
+from rnn_jax.data.vocabularies import UNK as UNK
 from rnn_jax.errors import InputError, choose, require
 from rnn_jax.files import read_text
 
