@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -22,7 +23,7 @@ from rnn_jax.data.sentences import read_tagged
 from rnn_jax.data.sources import read_source, read_texts
 from rnn_jax.data.tokenizer import Tokenizer, tokenizer_kind
 from rnn_jax.errors import InputError, require
-from rnn_jax.inference.export import PLATFORMS, export_classifier
+from rnn_jax.inference.export import PLATFORMS, export_classifier, export_tagger
 from rnn_jax.inference.hub import local_folder, push_model
 from rnn_jax.inference.loading import load
 from rnn_jax.inference.model_card import About
@@ -35,7 +36,8 @@ from rnn_jax.vectors.readers import check_output, write_vectors
 from rnn_jax.vectors.word2vec import load_gensim, train_vectors
 
 EVERY_WORD = 2**31 - 1  # no limit to a vocabulary
-PREDICTED, PROBABILITY = "predicted", "probability"  # the columns that a file of predictions has more
+# The columns that a file of predictions has more: the last two, or of a tagger the first two.
+WORDS, PREDICTED, PROBABILITY = "words", "predicted", "probability"
 
 
 def json_lines(texts: Sequence[str], prediction: Prediction, names: Sequence[str]) -> list[str]:
@@ -81,16 +83,16 @@ def predict(options: argparse.Namespace) -> None:
         return
     found = _rows(options)
     predictor = load(options.workdir, options.which, options.fallback)
-    if isinstance(predictor, Tagger):
-        texts = [text for _, text in texts_in_rows(found)]
-        print_tags(predictor.predict(texts), texts, options.format)
-        return
+    names = predictor.label_names if isinstance(predictor, Predictor) else predictor.tag_names
     count, shown = 0, list[tuple[str, ...]]()
     for part, prediction in predicted(predictor, found, progress=not sys.stdout.isatty()):
         count += len(part)
         texts = [text for _, text in part]
+        if isinstance(prediction, TagPrediction):
+            print_tags(prediction, texts, options.format)
+            continue
         if options.format == "jsonl":
-            print("\n".join(json_lines(texts, prediction, predictor.label_names)))
+            print("\n".join(json_lines(texts, prediction, names)))
             continue
         best = prediction.probabilities.max(axis=1)
         cells = zip(prediction.labels, (f"{p:.3f}" for p in best), texts, strict=True)
@@ -105,21 +107,30 @@ def predict_rows(options: argparse.Namespace) -> None:
     """Writes the rows of --input, in their order, with what was predicted of each, into --out."""
     check_out(options.out)
     found = _rows(options)
-    taken = sorted({PREDICTED, PROBABILITY} & {*found.names})
+    predictor = load(options.workdir, options.which, options.fallback)
+    more = [WORDS, PREDICTED] if isinstance(predictor, Tagger) else [PREDICTED, PROBABILITY]
+    taken = sorted({*more} & {*found.names})
     require(not taken, f"--input has the columns {taken}, which --out would add; rename them")
-    predictor = load_classifier(options.workdir, options.which, options.fallback)
+    if isinstance(predictor, Tagger):
+        spaced = [tag for tag in predictor.tag_names if tag.split() != [tag]]
+        require(
+            not spaced,
+            f"the tag {spaced[:1]} has a space in it, but --out joins tags by spaces; use --format jsonl",
+        )
     count = 0
-    with rows_into(options.out, [*found.names, PREDICTED, PROBABILITY], found.schema) as write:
+    with rows_into(options.out, [*found.names, *more], found.schema) as write:
         for part, prediction in predicted(predictor, found, progress=True):
-            best = prediction.probabilities.max(axis=1).tolist()
-            write(
-                [
-                    {**row, PREDICTED: label, PROBABILITY: p}
-                    for (row, _), label, p in zip(part, prediction.labels, best, strict=True)
-                ]
-            )
+            cells = zip(part, *_cells(prediction), strict=True)
+            write([{**row, more[0]: first, more[1]: second} for (row, _), first, second in cells])
             count += len(part)
     print(f"{options.out}: {count:,} rows")
+
+
+def _cells(prediction: Prediction | TagPrediction) -> tuple[list[Any], list[Any]]:
+    """Returns what the two columns hold that a file of predictions has more."""
+    if isinstance(prediction, Prediction):
+        return prediction.labels, prediction.probabilities.max(axis=1).tolist()
+    return [" ".join(words) for words in prediction.words], [" ".join(tags) for tags in prediction.tags]
 
 
 def texts_in_rows(found: Rows) -> Iterator[tuple[Row, str]]:
@@ -132,8 +143,8 @@ def texts_in_rows(found: Rows) -> Iterator[tuple[Row, str]]:
 
 
 def predicted(
-    predictor: Predictor, found: Rows, progress: bool
-) -> Iterator[tuple[list[tuple[Row, str]], Prediction]]:
+    predictor: Predictor | Tagger, found: Rows, progress: bool
+) -> Iterator[tuple[list[tuple[Row, str]], Prediction | TagPrediction]]:
     """Yields parts of the rows, each row with its text, and the predictions of these texts."""
     read: list[tuple[Row, str]] = []
 
@@ -210,10 +221,13 @@ def evaluate(options: argparse.Namespace) -> None:
 
 
 def export(options: argparse.Namespace) -> None:
-    """Writes a classifier into one file that JAX runs without this library."""
-    predictor = load_classifier(options.workdir, options.which, options.fallback)
-    export_classifier(predictor, options.out)
-    size, step = options.out.stat().st_size, predictor.step
+    """Writes a classifier or tagger into one file that JAX runs without this library."""
+    model = load(options.workdir, options.which, options.fallback)
+    if isinstance(model, Tagger):
+        export_tagger(model, options.out)
+    else:
+        export_classifier(model, options.out)
+    size, step = options.out.stat().st_size, model.step
     print(f"{options.out}: step {step}, {size:,} bytes, for {', '.join(PLATFORMS)}; docs/export.md uses it")
 
 
@@ -252,7 +266,7 @@ def push(options: argparse.Namespace) -> None:
     """Puts a trained model on the Hugging Face hub."""
     folder = local_folder(options.workdir)
     about = About(options.license, options.language, options.dataset).check()
-    loader = load_language_model if settings_of_run(folder).task == LANGUAGE else load_classifier
+    loader: Any = load_language_model if settings_of_run(folder).task == LANGUAGE else load
     model = loader(folder, options.which, options.fallback)
     print(f"{push_model(model, options.repository, about, options.private)} is step {model.step}")
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rnn_jax.checkpoints.workdir import LANGUAGE, Json
+from rnn_jax.checkpoints.workdir import CLASSIFY, LANGUAGE, TAG, Json
 from rnn_jax.errors import require
 
 if TYPE_CHECKING:
@@ -14,7 +14,8 @@ CARD = "README.md"
 MOST_LABELS = 50  # that are listed
 COUNTS = ("step", "examples", "words")  # beside the measures of an evaluation
 USES = {
-    "classify": ("text-classification", "load", 'model.predict(["a text", "another"]).labels'),
+    CLASSIFY: ("text-classification", "load", 'model.predict(["a text", "another"]).labels'),
+    TAG: ("token-classification", "load", 'model.predict(["a text", ["or", "its", "words"]]).tags'),
     LANGUAGE: (
         "text-generation",
         "load_language_model",
@@ -53,22 +54,23 @@ class About(NamedTuple):
 
 def model_card(model: "TrainedModel", results: Mapping[str, Json], about: About) -> str:
     """Returns Markdown with the front matter in YAML that the Hugging Face hub reads."""
-    config, task = model.config, model.config.get("task", "classify")
-    kind, loader, use = USES.get(task, USES["classify"])
+    config, task = model.config, model.config.get("task", CLASSIFY)
+    kind, loader, use = USES.get(task, USES[CLASSIFY])
     measures = _measures(results)
-    names = [str(name) for name in model.task.get("label_names", ())]  # type: ignore[attr-defined]
+    called = "tag" if task == TAG else "label"
+    names = [str(name) for name in model.task.get(f"{called}_names", ())]  # type: ignore[attr-defined]
     parts = [
         f"---\n{_front_matter(kind, config, measures, about)}\n---",
         f"# {_title(about)}\n",
         _sentence(task, config, len(names)),
         "## Use it\n\n```python\nimport rnn_jax\n\n"
         f"model = rnn_jax.{loader}({about.address!r})\nprint({use})\n```",
-        "## Data\n\n" + _table(["", ""], _data(config, names, about)),
+        "## Data\n\n" + _table(["", ""], _data(config, called, names, about)),
         "## Results\n\n" + _results(results, measures, model.step),
         "## Licence\n\n"
         + (f"`{about.license}`" if about.license else "None is named: ask who made the model."),
         "## Files\n\n`model.safetensors` holds the parameters, `config.json` the settings of the run, "
-        "`tokenizer.json` the words and `task.json` the labels. None of them holds code.",
+        f"`tokenizer.json` the words and `task.json` the {called}s. None of them holds code.",
     ]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
@@ -112,18 +114,20 @@ def _title(about: About) -> str:
 def _sentence(task: str, config: Any, labels: int) -> str:
     model = config.model
     direction = "bidirectional " if model.get("bidirectional", False) else ""
-    what = "A language model" if task == LANGUAGE else f"A classifier of texts into {labels} labels"
+    what = {LANGUAGE: "A language model", TAG: f"A tagger of words with {labels} tags"}.get(
+        task, f"A classifier of texts into {labels} labels"
+    )
     return (
         f"{what}: {model.layers} {direction}{model.cell} layer{'s' * (model.layers > 1)} of {model.hidden} "
         "hidden units, made with rnn_jax (recurrent networks for text in JAX)."
     )
 
 
-def _data(config: Any, names: list[str], about: About) -> list[tuple[str, str]]:
+def _data(config: Any, called: str, names: list[str], about: About) -> list[tuple[str, str]]:
     shown = ", ".join(map(_code, names[:MOST_LABELS]))
     more = f" and {len(names) - MOST_LABELS:,} more" if len(names) > MOST_LABELS else ""
     rows = [("trained on", _code(about.dataset or _source(config)))]
-    rows += [("labels", shown + more)] if names else []
+    rows += [(f"{called}s", shown + more)] if names else []
     return [*rows, ("language", about.language or "not named")]
 
 

@@ -1,9 +1,7 @@
 """A trained model in use: `load(workdir)` gives an object that predicts, evaluates and explains."""
 
 import functools
-import itertools
-import sys
-from collections.abc import Hashable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +21,7 @@ from rnn_jax.inference.attribution import Attribution, attribute_words
 from rnn_jax.inference.hub import local_folder
 from rnn_jax.inference.model_card import About
 from rnn_jax.inference.model_folder import save_model
+from rnn_jax.inference.parts import bar_of, in_parts
 from rnn_jax.inference.stream import Steps, Stream, make_steps
 from rnn_jax.models.classifier import TextClassifier, build_classifier
 from rnn_jax.models.losses import batch_metrics, class_log_probabilities, confusion_means
@@ -30,8 +29,6 @@ from rnn_jax.models.scores import classifier_scores
 from rnn_jax.progress import Bar
 from rnn_jax.trees import Params
 
-PART = 4096  # texts that are read, tokenised and sorted by length together
-PATIENCE = 2.0  # seconds without a bar
 MADE = ("model", "apply_fn", "_steps")  # what a copy of a predictor makes anew
 CLASSIFIER_KEYS = ("model.cell", "text.max_length", "text.truncate", "batch.size")
 
@@ -150,11 +147,8 @@ class Predictor:
         Raises:
           TypeError: as `predict`.
         """
-        total = len(texts) if isinstance(texts, Sized) else None
-        rest = texts_in(texts)
-        with Bar(total, after=PATIENCE, file=sys.stderr, show=progress) as bar:
-            while part := list(itertools.islice(rest, PART)):
-                yield self._predict_part(part, bar)
+        for part, bar in in_parts(texts_in(texts), texts, progress):
+            yield self._predict_part(part, bar)
 
     def evaluate(
         self, texts: Iterable[str | None], labels: Iterable[object], progress: bool = True
@@ -178,7 +172,7 @@ class Predictor:
         require(len(read) > 0, "there are no texts to evaluate on")
         require(len(read) == len(numbers), f"there are {len(read)} texts and {len(numbers)} labels")
         parts, probabilities = [], np.zeros((len(read), len(self.label_names)), np.float32)
-        with Bar(len(read), after=PATIENCE, file=sys.stderr, show=progress) as bar:
+        with bar_of(len(read), progress) as bar:
             for batch, logits in self._logits(read, numbers, bar):
                 parts.append(batch_metrics(logits, batch))
                 count = int(batch.weights.sum())

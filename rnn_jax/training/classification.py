@@ -180,6 +180,6 @@ CLASSIFICATION = Task(
     load_classifier_data,
     classifier_network,
     "{tested_on} accuracy {accuracy:.2%} on {examples:,} texts\n"
-    "use it: rnn-jax predict --workdir {workdir} 'what a film'",
+    "use it: rnn-jax predict --workdir {workdir} 'a text'",
     report_classifier,
 )
