@@ -13,7 +13,7 @@ import numpy as np
 
 from rnn_jax.data.batches import WHOLE, Batch_co, Batches, BatchSource, bucket_lengths
 from rnn_jax.data.encoding import encode_splits
-from rnn_jax.data.reading import Reading, quiet
+from rnn_jax.data.reading import Reading, quiet, reading_of
 from rnn_jax.data.sources import read_texts
 from rnn_jax.data.splits import Corpus, hold_out, load_corpus
 from rnn_jax.data.tokenizer import UNK, Tokenizer, tokenizer_kind, truncate
@@ -315,9 +315,9 @@ def load_documents(
 
 def _documents_with_words(documents: Settings, notes: list[str]) -> list[str]:
     """Returns the texts of a source, and notes what the reader decided and how many were empty."""
-    given = {key: documents.get(key, "") for key in ("delimiter", "encoding", "name", "revision")}
-    reading = Reading(documents["text_column"], **given, say=notes.append)
+    reading, said = reading_of(documents)
     read = read_texts(documents["source"], documents["text_column"], reading)
+    notes += said
     texts = [text for text in read if text.strip()]
     if len(texts) < len(read):
         notes.append(f"{len(read) - len(texts):,} rows have no text, and are dropped")

@@ -3,7 +3,7 @@
 import codecs
 import io
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO, NamedTuple
@@ -53,6 +53,13 @@ class Reading(NamedTuple):
     name: str = ""
     revision: str = ""
     say: Callable[[str], None] = quiet
+
+
+def reading_of(data: Mapping[str, Any]) -> tuple[Reading, list[str]]:
+    """Returns what a section `config.data` says of its source, and the list that the reader's lines go to."""
+    said: list[str] = []
+    given = {key: data.get(key, "") for key in Reading._fields if key != "say"}
+    return Reading(**given, say=said.append), said
 
 
 def check_reading(reading: Reading) -> None:
