@@ -28,7 +28,6 @@ OVER_BUDGET = dict.fromkeys(  # name: the reason
         "build_optimizer",
         "fit",
         "group_parameters",
-        "load_documents",
         "make_classifier_loss",
         "make_language_loss",
         "make_train_step",

@@ -25,6 +25,7 @@ from rnn_jax.models.losses import (
 )
 from rnn_jax.models.scores import FROM_COUNTS, classifier_scores, table
 from rnn_jax.settings import CLASSIFIER, CLASSIFIER_LEAST
+from rnn_jax.training.initialisation import check_vocabulary
 from rnn_jax.training.regularisers import Regularisers
 from rnn_jax.training.report import report_confusion
 from rnn_jax.training.tasks import Network, Results, Scoring, Task
@@ -39,6 +40,7 @@ def check_classifier(config: ConfigDict) -> None:
     build_classifier(3, 2, **config.model)
     check_plan(config)
     regularisers(config)
+    check_vocabulary(config.text.tokenizer, config.embedding.vectors)
     require(
         not config.train.row_sparse or config.optimizer.name == "adam",
         f"train.row_sparse is an option of adam, but optimizer.name is {config.optimizer.name!r}",
