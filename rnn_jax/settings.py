@@ -27,6 +27,10 @@ CLASSIFIER: dict[str, Any] = {
         "validation_share": 0.1,  # of the training split, where the source has no validation split
         "test_share": 0.1,  # likewise; 0 cuts none, and validation is measured at the end
         "split_seed": 0,
+        # What the label column holds: "class", one of several; "labels", several at once; or "number"
+        "target": "class",
+        "separator": "",  # between the labels of one string, such as "|"; "" where they are lists
+        "pair_column": "",  # of the second text, where two are compared; "" reads one text
     },
     "text": {
         "vocab_size": 10_000,  # padding and the unknown word included
@@ -246,6 +250,9 @@ TAGGER_LEAST = {  # the smallest value of each setting that has one
 # config.json that lacks them is read as if it had them, so that its run can be used and resumed.
 ADDED: dict[str, dict[str, object]] = {
     "classify": {
+        "data.pair_column": "",
+        "data.separator": "",
+        "data.target": "class",
         "model.weight_drop": 0.0,
         "text.fill_vocabulary": False,
         "train.monitor": "",

@@ -25,7 +25,7 @@ from rnn_jax.inference.export import PLATFORMS, export_classifier
 from rnn_jax.inference.hub import local_folder, push_model
 from rnn_jax.inference.loading import load
 from rnn_jax.inference.model_card import About
-from rnn_jax.inference.predictor import Prediction, Predictor
+from rnn_jax.inference.predictor import Predictor
 from rnn_jax.inference.predictor import load as load_classifier
 from rnn_jax.inference.tagger import Tagger, TagPrediction
 from rnn_jax.inference.writer import load_language_model

@@ -15,6 +15,7 @@ from rnn_jax.data.batches import WHOLE, Batch_co, Batches, BatchSource, bucket_l
 from rnn_jax.data.encoding import encode_splits
 from rnn_jax.data.sources import read_texts
 from rnn_jax.data.splits import Corpus, hold_out, load_corpus
+from rnn_jax.data.targets import rows_of_pairs, single_texts, standardised
 from rnn_jax.data.tokenizer import UNK, Tokenizer, truncate
 from rnn_jax.data.windows import Windows
 from rnn_jax.hashing import digest_of_arrays, digest_of_json
@@ -106,12 +107,19 @@ class Data(NamedTuple):
     def task(self) -> dict[str, object]:
         """What using the model needs beside its config and tokeniser, and the digest of the data."""
         names, values, buckets = self.corpus.label_names, self.corpus.label_values, self.train.buckets
-        return {"label_names": names, "label_values": values, "buckets": buckets, "data": self.digest()}
+        scale = {} if names else dict(zip(("mean", "deviation"), self.corpus.scale, strict=True))
+        task: dict[str, object] = {
+            "label_names": names,
+            "label_values": values,
+            "buckets": buckets,
+            "data": self.digest(),
+        }
+        return task | scale
 
     @property
     def uses(self) -> np.ndarray:
         """int[V]: how often each word occurs in the training texts, as they are cut."""
-        return np.bincount(np.concatenate(self.train.examples), minlength=self.tokenizer.vocab_size)
+        return np.bincount(self.train.words, minlength=self.tokenizer.vocab_size)
 
     @property
     def tested(self) -> bool:
@@ -121,8 +129,7 @@ class Data(NamedTuple):
     def digest(self) -> str:
         """Returns a digest that is equal where the texts, the labels and the vocabulary are equal."""
         arrays = [
-            (np.concatenate(split.examples), split.lengths, split.labels)
-            for split in (self.train, self.validation, self.test)
+            (split.words, split.lengths, split.labels) for split in (self.train, self.validation, self.test)
         ]
         return digest_of_arrays(arrays) + digest_of_json(self.tokenizer.to_json())
 
@@ -132,10 +139,15 @@ class Data(NamedTuple):
         tested = f"{test:,} test" if self.tested else "no test, so that validation is measured at the end"
         return (
             f"texts: {train:,} train, {validation:,} validation, {tested} "
-            f"({self.corpus.dropped:,} dropped that stood in two); labels: {', '.join(self.label_names)}; "
+            f"({self.corpus.dropped:,} dropped that stood in two); {self._decided()}; "
             f"vocabulary: {self.tokenizer.vocab_size:,}\n"
             f"shapes [batch, time]: {self.train.shapes}; padding waste {self.train.padding_waste:.1%}"
         )
+
+    def _decided(self) -> str:
+        mean, deviation = self.corpus.scale
+        numbers = f"numbers of mean {mean:.6g} and deviation {deviation:.6g}"
+        return f"labels: {', '.join(self.label_names)}" if self.label_names else numbers
 
 
 class Documents(NamedTuple):
@@ -190,6 +202,7 @@ def load_data(
     buckets: int,
     cache: Path,
     share: slice = WHOLE,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Data:
     """Reads labelled texts, splits, encodes and cuts them, and pads them in batches; example: `Data`.
 
@@ -201,18 +214,19 @@ def load_data(
       batch_size, buckets: B, and the number of padded lengths of texts to train on; longer ones get two more.
       cache: the folder that keeps the encoded texts for the next run.
       share: the rows of each batch that are wanted, as in `Batches`.
+      say: takes a line for the log.
 
     Raises:
       InputError: as `load_corpus`, `Tokenizer.train`, `truncate`, `bucket_lengths` and `Batches` do.
     """
-    loaded = load_corpus(**corpus)
+    loaded = load_corpus(**corpus, say=say)
     larger = text["vocabulary_source"]
 
     def texts() -> list[str]:
-        return read_texts(larger, corpus["text_column"]) if larger else loaded.train.texts
+        return read_texts(larger, corpus["text_column"]) if larger else single_texts(loaded.train.texts)
 
     tokenizer, encoded = encode_splits(
-        {name: split.texts for name, split in loaded.splits.items()},
+        {name: single_texts(split.texts) for name, split in loaded.splits.items()},
         texts(),
         **{name: text[name] for name in ("vocab_size", "lowercase", "strip_html")},
         cache=cache,
@@ -220,7 +234,13 @@ def load_data(
     tokenizer = tokenizer.filled(text["vocab_size"]) if text["fill_vocabulary"] else tokenizer
     rows, lengths = cut_and_padded(encoded, text, buckets)
     make = partial(Batches, buckets=lengths, batch_size=batch_size, share=share)
-    batches = {name: make(rows[name], split.labels) for name, split in loaded.splits.items()}
+    pairs = bool(corpus.get("pair_column"))
+    batches = {
+        name: make(
+            rows_of_pairs(rows[name]) if pairs else rows[name], standardised(split.labels, loaded.scale)
+        )
+        for name, split in loaded.splits.items()
+    }
     batches.setdefault("test", batches["validation"])
     return Data(**batches, tokenizer=tokenizer, corpus=loaded, texts=texts)
 

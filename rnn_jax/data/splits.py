@@ -1,12 +1,26 @@
 """Splits: a source's labelled texts as train, validation and test splits that share no text."""
 
-from collections.abc import Hashable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from rnn_jax.data.sources import HELD_OUT, Source, column_of, named, read_source, texts_of
+from rnn_jax.data.targets import (
+    CLASS,
+    NUMBER,
+    Text,
+    check_target,
+    paired,
+    read_targets,
+    say_lists,
+    scale_of,
+    strata,
+)
 from rnn_jax.errors import require
+
+if TYPE_CHECKING:
+    import datasets
 
 UNLABELLED = -1  # how hub datasets mark a row whose label is withheld
 
@@ -15,15 +29,16 @@ class Split(NamedTuple):
     """The texts of one split and their labels.
 
     Attributes:
-      texts: n strings.
-      labels: int32[n], positions in the label names.
+      texts: n strings, or n pairs of strings.
+      labels: int32[n], positions in the label names; int32[n, C] of 0 and 1 where texts have several labels;
+        float64[n] where they have numbers.
 
     >>> split = Split(["A dull film.", "A fine one."], np.array([0, 1], np.int32))
     >>> dict(zip(split.texts, split.labels.tolist()))
     {'A dull film.': 0, 'A fine one.': 1}
     """
 
-    texts: list[str]
+    texts: list[Text]
     labels: np.ndarray
 
 
@@ -35,6 +50,7 @@ class Corpus(NamedTuple):
       label_names: the name of each label, by position.
       label_values: what stands for each label in the label column, by position.
       dropped: how many texts were left out because a later split (of train, validation, test) has them too.
+      scale: the mean and the standard deviation of the numbers to train on; (0, 1) where there are labels.
 
     >>> import pathlib, tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp(), "reviews.csv")
@@ -51,6 +67,7 @@ class Corpus(NamedTuple):
     label_names: tuple[str, ...]
     label_values: tuple[int | str | bool, ...]
     dropped: int
+    scale: tuple[float, float] = (0.0, 1.0)
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -68,6 +85,10 @@ def load_corpus(
     validation_share: float,
     test_share: float,
     split_seed: int,
+    target: str = CLASS,
+    separator: str = "",
+    pair_column: str = "",
+    say: Callable[[str], None] = lambda line: None,
 ) -> Corpus:
     """Reads a source, and cuts the splits that it lacks from its training split, stratified by label.
 
@@ -80,22 +101,38 @@ def load_corpus(
       validation_share, test_share: the part of the training split, between 0 and 1, to cut where the source
         has no such split. A test_share of 0 cuts none.
       split_seed: of the order in which texts are drawn.
+      target: "class", "labels" (several at once) or "number", as in `read_targets`.
+      separator: between the labels of one string, for "labels".
+      pair_column: the column of the second texts of pairs; "" for single texts.
+      say: takes a line for the log.
 
     Raises:
       InputError: no such source, column or split; a missing text or label; a share that leaves a split empty.
     """
+    check_target(target, separator, label_names)
     parts = {name: data for name, data in read_source(source).items() if name in ("train", *HELD_OUT)}
     require("train" in parts, f"{named(source)} has no split 'train'; name a file, or files, for it")
     columns = {name: column_of(data, label_column, name) for name, data in parts.items()}
-    names, values = _labels(parts["train"].features[label_column], columns["train"], label_names)
-    splits = {
-        name: Split(texts_of(data, text_column, name), positions(columns[name], values, name))
-        for name, data in parts.items()
-        if name == "train" or not _withheld(columns[name])
-    }
+    columns = {name: own for name, own in columns.items() if name == "train" or not _withheld(own)}
+    feature = parts["train"].features[label_column]
+    if target == CLASS:
+        names, values = _labels(feature, columns["train"], label_names)
+        labels = {name: positions(own, values, name) for name, own in columns.items()}
+        say_lists(columns["train"], say)
+    else:
+        labels, names, values = read_targets(target, columns, feature, label_names, separator)
+    texts = {name: _texts(parts[name], text_column, pair_column, name) for name in labels}
+    splits = {name: Split(texts[name], labels[name]) for name in labels}
     shares = {"validation": validation_share, "test": test_share}
     separate, dropped = _separate(splits, shares, split_seed)
-    return Corpus(**separate, label_names=names, label_values=tuple(values), dropped=dropped)
+    scale = scale_of(separate["train"].labels) if target == NUMBER else (0.0, 1.0)
+    return Corpus(**separate, label_names=names, label_values=tuple(values), dropped=dropped, scale=scale)
+
+
+def _texts(data: "datasets.Dataset", column: str, pair_column: str, split: str) -> list[Text]:
+    """Returns the texts of a split, or its pairs of texts."""
+    texts = texts_of(data, column, split)
+    return paired(texts, texts_of(data, pair_column, split)) if pair_column else list(texts)
 
 
 def _withheld(labels: list) -> bool:
@@ -105,6 +142,13 @@ def _withheld(labels: list) -> bool:
 def _labels(feature: object, labels: list, names: Sequence[str]) -> tuple[tuple[str, ...], list]:
     """Returns the label names and the value that stands for each in the column."""
     odd = [label for label in labels if not isinstance(label, int | str)]
+    lists, numbers = (any(isinstance(label, kind) for label in odd) for kind in (list, float))
+    require(not lists, f"the label column holds lists, such as {odd[:1]}; set data.target to 'labels'")
+    require(
+        not numbers,
+        f"the label column holds {odd[:1]}; a label is an integer, a string or a boolean; to predict "
+        "numbers, set data.target to 'number'",
+    )
     require(
         None not in odd and UNLABELLED not in labels,
         f"the training split has rows without a label (None or {UNLABELLED}); keep labelled rows only, or "
@@ -173,14 +217,15 @@ def _cut(split: Split, size: int, rng: np.random.Generator) -> np.ndarray:
     group_of: dict[str, int] = {}
     groups = np.array([group_of.setdefault(fold(text), len(group_of)) for text in split.texts])
     counts = np.bincount(groups)
-    labels, totals = np.unique(split.labels, return_counts=True)
+    kinds = strata(split.labels)
+    labels, totals = np.unique(kinds, return_counts=True)
     exact = totals * size / totals.sum()
     quotas = np.floor(exact).astype(int)
     quotas[np.argsort(quotas - exact, kind="stable")[: size - quotas.sum()]] += 1  # largest remainders
     order = rng.permutation(len(split.texts))
     chosen = np.zeros(len(counts), dtype=bool)
     for label, quota in zip(labels, quotas, strict=True):
-        for row in order[split.labels[order] == label]:
+        for row in order[kinds[order] == label]:
             group = groups[row]
             if not chosen[group] and counts[group] <= quota:
                 chosen[group] = True
@@ -195,9 +240,9 @@ def hold_out(texts: list[str], share: float, seed: int) -> tuple[list[str], list
       InputError: a share outside (0, 1), or one that leaves either without texts.
     """
     require(0 < share < 1, f"validation_share is {share}; it must be between 0 and 1")
-    whole = Split(texts, np.zeros(len(texts), np.int32))
+    whole = Split(list(texts), np.zeros(len(texts), np.int32))
     chosen = _cut(whole, round(share * len(texts)), np.random.default_rng(seed))
-    kept, held = _select(whole, ~chosen).texts, _select(whole, chosen).texts
+    kept, held = ([texts[row] for row in np.flatnonzero(rows)] for rows in (~chosen, chosen))
     require(
         bool(kept and held),
         f"validation_share is {share}, which leaves {len(kept)} of {len(texts)} texts to train on and "
@@ -211,6 +256,8 @@ def _select(split: Split, keep: Sequence[bool] | np.ndarray) -> Split:
     return Split([split.texts[row] for row in rows], split.labels[rows])
 
 
-def fold(text: str) -> str:
-    """Returns what makes two texts equal: lower case, single spaces."""
+def fold(text: Text) -> str:
+    """Returns what makes two texts equal: lower case, single spaces; pairs, if both their texts are."""
+    if not isinstance(text, str):
+        return "\0".join(map(fold, text))
     return " ".join(text.lower().split())

@@ -18,13 +18,13 @@ from rnn_jax.data.tokenizer import truncate
 from rnn_jax.errors import InputError, require
 from rnn_jax.files import DAMAGE, path_of, replacing
 from rnn_jax.inference.predictor import Predictor
-from rnn_jax.models.losses import class_log_probabilities
 
 KIND, FORMAT = "rnn_jax classifier", 1
 ABOUT, PROGRAM = "about.json", "program.bin"
 LARGEST_ABOUT = 2**24  # bytes: what is no export may be an archive that expands without end
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
-CALL = "log_probabilities f32[b, classes] = program(params, token_ids i32[b, t], lengths i32[b])"
+CALL = "{} = program(params, token_ids i32[b, t], lengths i32[b])"
+PAIR_CALL = "{} = program(params, token_ids i32[b, 2 t], lengths i32[b, 2])"
 
 
 def export_classifier(predictor: Predictor, path: str | Path) -> None:
@@ -74,11 +74,14 @@ def _program(predictor: Predictor, params: dict[str, np.ndarray]) -> export.Expo
 
     def classify(params, token_ids, lengths):
         variables = {"params": unflatten_dict(params, sep="/")}
-        return class_log_probabilities(predictor.apply_fn(variables, token_ids, lengths))
+        return predictor.head.exported(predictor.apply_fn(variables, token_ids, lengths))
 
     batch, time = export.symbolic_shape("b, t")
+    parts, width = ((2,), 2 * time) if predictor.pair else ((), time)
     shapes = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in params.items()}
-    token_ids, lengths = (jax.ShapeDtypeStruct(shape, jnp.int32) for shape in ((batch, time), (batch,)))
+    token_ids, lengths = (
+        jax.ShapeDtypeStruct(shape, jnp.int32) for shape in ((batch, width), (batch, *parts))
+    )
     with _no_source_lines():
         return export.export(jax.jit(classify), platforms=PLATFORMS)(shapes, token_ids, lengths)
 
@@ -111,7 +114,7 @@ def _about(
         "kind": KIND,
         "format": FORMAT,
         "label_names": predictor.label_names,
-        "call": CALL,
+        "call": (PAIR_CALL if predictor.pair else CALL).format(predictor.head.export_call),
         "params": list(params),
         "max_length": size,
         "truncate": keep,
