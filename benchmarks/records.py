@@ -9,8 +9,8 @@ import json
 
 from benchmarks.report import processor
 from configs import lstm
+from rnn_jax.config import flatten
 from rnn_jax.distributed.host import cores
-from rnn_jax.settings import flatten
 
 KEPT = ("accuracy", "train_accuracy", "examples", "parameters", "trained_parameters", "examples_per_second")
 

@@ -22,6 +22,7 @@ from rnn_jax.checkpoints.workdir import (
     check_task,
     is_saved_model,
 )
+from rnn_jax.config import changed, starting_from
 from rnn_jax.data.in_memory import PAIR, splits_of
 from rnn_jax.data.sources import IN_MEMORY, Splits
 from rnn_jax.data.targets import CLASS, LABELS
@@ -32,7 +33,7 @@ from rnn_jax.inference.loading import load
 from rnn_jax.inference.predictor import Predictor
 from rnn_jax.inference.writer import load_language_model
 from rnn_jax.progress import quiet, tell
-from rnn_jax.settings import changed, recipe_settings, starting_from
+from rnn_jax.settings import recipe_settings
 from rnn_jax.training.loop import TASKS, check_config, prepare_data, train_and_evaluate
 
 # How a finished run of each task is loaded.
@@ -60,11 +61,11 @@ def fit(
     `data.test_share` is given; without one, what is printed at the end was measured on the validation split.
 
     Args:
-      texts: n texts, or n pairs (first, second) to compare: a list, a numpy array, a column of pandas or of `datasets`, or a generator. Without
-        `labels`: a table with both (a `datasets.Dataset`, or a `DatasetDict` of splits, a pandas DataFrame),
-        an iterable of pairs (text, label) or of rows {column: value}, or the path of a file or folder, which
-        is read and split as `rnn-jax train` does it. A table has the columns `data.text_column` and
-        `data.label_column`, "text" and "label" by default.
+      texts: n texts, or n pairs (first, second) to compare: a list, a numpy array, a column of pandas or of
+        `datasets`, or a generator. Without `labels`: a table with both (a `datasets.Dataset`, or a
+        `DatasetDict` of splits, a pandas DataFrame), an iterable of pairs (text, label) or of rows
+        {column: value}, or the path of a file or folder, which is read and split as `rnn-jax train` does it.
+        A table has the columns `data.text_column` and `data.label_column`, "text" and "label" by default.
       labels: n labels, integers, strings or booleans, in any of these forms. n lists of labels make a network
         for several labels at once; for numbers give `**{"data.target": "number"}`.
       recipe: the name of a recipe, or settings such as `rnn_jax.recipe("bilstm")`, which are used as they
@@ -94,7 +95,8 @@ def fit(
     source = _source(texts, labels, validation, config)
     if source is not None:
         whole = start is not None or isinstance(recipe, ConfigDict)  # settings that are used as they are
-        _fit_data(config, source, whole or "data.test_share" in settings, "data.label_names" in settings)
+        with quiet(not progress):
+            _fit_data(config, source, whole or "data.test_share" in settings, "data.label_names" in settings)
     check_config(config)
     loader = choose("config.task", config.task, LOADERS)
     require(

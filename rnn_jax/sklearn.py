@@ -9,10 +9,11 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
+from rnn_jax.config import flatten
 from rnn_jax.data.in_memory import texts_in
 from rnn_jax.errors import nearest, require
 from rnn_jax.fitting import DEFAULT_RECIPE, fit
-from rnn_jax.settings import CLASSIFIER, flatten
+from rnn_jax.settings import CLASSIFIER
 
 SEEDS = 2**31  # how many a random state of scikit-learn is asked for
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "rnn_jax"
 # A wing, or a module beside the wings, imports from the lines above its own and from its own, in no circle.
 ORDER = [
-    {"errors", "files", "hashing", "progress", "settings", "trees"},
+    {"config", "errors", "files", "hashing", "progress", "settings", "trees"},
     {"layers", "distributed"},
     {"models", "data", "vectors", "convert", "checkpoints"},
     {"training", "inference"},
@@ -25,16 +25,19 @@ WINGS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 FILE_BUDGET, FUNCTION_BUDGET, LOOP_BUDGET, PUBLIC_BUDGET = 400, 40, 60, 40
 OVER_BUDGET = dict.fromkeys(  # name: the reason
     [
+        "build_classifier",
         "build_optimizer",
         "fit",
         "group_parameters",
+        "load_corpus",
+        "load_data",
         "make_classifier_loss",
         "make_language_loss",
         "make_train_step",
         "transferred",
     ],
     "its docstring explains many arguments and has an example; the code is under 35 lines",
-) | {"settings.py": "it documents every setting, a line each, and that is one concept"}
+)
 SOURCES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "benchmarks").glob("*.py"), ROOT / "train_loop.py"])
 
 

@@ -22,11 +22,12 @@ from rnn_jax.checkpoints.workdir import (
     is_saved_model,
     read_json,
 )
+from rnn_jax.config import flatten
 from rnn_jax.convert.parameter_files import load_params
 from rnn_jax.data.targets import LABELS, NUMBER
 from rnn_jax.errors import InputError, choose, require
 from rnn_jax.models.classifier import smallest_input
-from rnn_jax.settings import completed, flatten
+from rnn_jax.settings import completed
 from rnn_jax.trees import Params, leaves_by_path
 
 USES = {  # what a run of each kind is, and how it is used

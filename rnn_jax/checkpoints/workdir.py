@@ -12,10 +12,11 @@ from typing import Any, TypeAlias
 from filelock import FileLock, Timeout
 
 from rnn_jax.checkpoints.checkpoints import FOLDER
+from rnn_jax.config import changes
 from rnn_jax.data.tokenizer import Tokenizer
 from rnn_jax.errors import InputError, require
 from rnn_jax.files import leftovers, read_text, replacing
-from rnn_jax.settings import changes, completed
+from rnn_jax.settings import completed
 
 Json: TypeAlias = Any  # what json.loads returns: it is checked before it is used
 

@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from rich.console import Console
@@ -19,13 +19,14 @@ from rnn_jax.data.row_streams import Row, Rows, check_column, stream_rows
 from rnn_jax.data.sentences import read_tagged
 from rnn_jax.data.sources import column_of, read_source, read_texts, texts_of
 from rnn_jax.data.tables import EmptySourceError
+from rnn_jax.data.targets import CLASS, LABELS, NUMBER, paired
 from rnn_jax.data.tokenizer import Tokenizer
 from rnn_jax.errors import InputError, require
 from rnn_jax.inference.export import PLATFORMS, export_classifier
 from rnn_jax.inference.hub import local_folder, push_model
 from rnn_jax.inference.loading import load
 from rnn_jax.inference.model_card import About
-from rnn_jax.inference.predictor import Predictor
+from rnn_jax.inference.predictor import Evaluation, Predictor
 from rnn_jax.inference.predictor import load as load_classifier
 from rnn_jax.inference.tagger import Tagger, TagPrediction
 from rnn_jax.inference.writer import load_language_model
@@ -34,17 +35,52 @@ from rnn_jax.vectors.readers import check_output, write_vectors
 from rnn_jax.vectors.word2vec import load_gensim, train_vectors
 
 EVERY_WORD = 2**31 - 1  # no limit to a vocabulary
-PREDICTED, PROBABILITY = "predicted", "probability"  # the columns that a file of predictions has more
+# The columns that a file of predictions has more, by data.target.
+PREDICTED, PROBABILITY, PROBABILITIES = "predicted", "probability", "probabilities"
+ADDED_COLUMNS = {
+    CLASS: (PREDICTED, PROBABILITY),
+    LABELS: (PREDICTED, PROBABILITIES),
+    NUMBER: (PREDICTED,),
+}
 
 
-def json_lines(texts: Sequence[str], prediction: Prediction, names: Sequence[str]) -> list[str]:
-    """Returns a line for each text, with its label and the probability of every label."""
+def json_lines(rows: Sequence[Row], answers: Sequence[Row], columns: Mapping[str, str]) -> list[str]:
+    """Returns a line for each row, with its text, or both of a pair, and what is said of it."""
     return [
-        json.dumps(
-            {"text": text, "label": label, "probabilities": dict(zip(names, map(float, row), strict=True))}
-        )
-        for text, label, row in zip(texts, prediction.labels, prediction.probabilities, strict=True)
+        json.dumps({**{name: row.get(column) or "" for name, column in columns.items()}, **answer})
+        for row, answer in zip(rows, answers, strict=True)
     ]
+
+
+def decision(answer: Row, separator: str) -> Row:
+    """Returns what is added to a row of a file: the decision, and its probability where there is one.
+
+    >>> decision({"label": "fine", "probabilities": {"dull": 0.25, "fine": 0.75}}, "")
+    {'predicted': 'fine', 'probability': 0.75}
+    >>> decision({"labels": ["war", "love"], "probabilities": {"war": 0.75, "love": 0.5625}}, "")
+    {'predicted': 'war|love', 'probabilities': '{"war": 0.75, "love": 0.5625}'}
+    >>> decision({"value": 3.5}, "")
+    {'predicted': 3.5}
+    """
+    if "value" in answer:
+        return {PREDICTED: answer["value"]}
+    if "labels" in answer:
+        joined = (separator or "|").join(answer["labels"])
+        return {PREDICTED: joined, PROBABILITIES: json.dumps(answer["probabilities"])}
+    return {PREDICTED: answer["label"], PROBABILITY: max(answer["probabilities"].values())}
+
+
+def shown(answer: Row) -> tuple[str, ...]:
+    """Returns the cells that a table shows of an answer."""
+    if "value" in answer:
+        return (f"{answer['value']:.6g}",)
+    if "labels" in answer:
+        return (", ".join(answer["labels"]) or "-",)
+    return answer["label"], f"{max(answer['probabilities'].values()):.3f}"
+
+
+# The columns of the table of predictions, by data.target.
+SHOWN_COLUMNS = {CLASS: ("label", "probability"), LABELS: ("labels",), NUMBER: ("value",)}
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -78,24 +114,26 @@ def predict(options: argparse.Namespace) -> None:
     if options.out:
         predict_rows(options)
         return
-    rows = _rows(options).rows
-    predictor = load(options.workdir, options.which, options.fallback)
+    found = _rows(options)
+    rows, predictor = found.rows, load(options.workdir, options.which, options.fallback)
     if isinstance(predictor, Tagger):
         texts = [row.get(options.column) or "" for row in rows]
         print_tags(predictor.predict(texts), texts, options.format)
         return
-    count, shown = 0, list[tuple[str, ...]]()
-    for part, prediction in predicted(predictor, rows, options.column, progress=not sys.stdout.isatty()):
+    columns = {"text": options.column}
+    if predictor.pair:
+        columns["pair"], rows = predictor.config.data.pair_column, _paired(found, predictor, options)
+    count, lines = 0, list[tuple[str, ...]]()
+    for part, answers in predicted(predictor, rows, options.column, progress=not sys.stdout.isatty()):
         count += len(part)
-        texts = [row.get(options.column) or "" for row in part]
         if options.format == "jsonl":
-            print("\n".join(json_lines(texts, prediction, predictor.label_names)))
+            print("\n".join(json_lines(part, answers, columns)))
             continue
-        best = prediction.probabilities.max(axis=1)
-        cells = zip(prediction.labels, (f"{p:.3f}" for p in best), texts, strict=True)
-        shown += [tuple(map(one_line, row)) for row in cells]
-    if shown:
-        print_table(["label", "probability", "text"], shown)
+        for row, answer in zip(part, answers, strict=True):
+            cells = (*shown(answer), *(row.get(column) or "" for column in columns.values()))
+            lines.append(tuple(map(one_line, cells)))
+    if lines:
+        print_table([*SHOWN_COLUMNS[predictor.head.target], *columns], lines)
     if not count:
         print("rnn-jax: there are no texts, so there is nothing to predict", file=sys.stderr)
 
@@ -103,42 +141,64 @@ def predict(options: argparse.Namespace) -> None:
 def predict_rows(options: argparse.Namespace) -> None:
     """Writes the rows of --input, in their order, with what was predicted of each, into --out."""
     check_out(options.out)
-    names, rows, schema = _rows(options)
-    taken = sorted({PREDICTED, PROBABILITY} & {*names})
-    require(not taken, f"--input has the columns {taken}, which --out would add; rename them")
+    found = _rows(options)
+    names, rows, schema = found
     predictor = load_classifier(options.workdir, options.which, options.fallback)
-    count = 0
-    with rows_into(options.out, [*names, PREDICTED, PROBABILITY], schema) as write:
-        for part, prediction in predicted(predictor, rows, options.column, progress=True):
-            best = prediction.probabilities.max(axis=1).tolist()
-            write(
-                [
-                    {**row, PREDICTED: label, PROBABILITY: p}
-                    for row, label, p in zip(part, prediction.labels, best, strict=True)
-                ]
-            )
+    added = ADDED_COLUMNS[predictor.head.target]
+    taken = sorted({*added} & {*names})
+    require(not taken, f"--input has the columns {taken}, which --out would add; rename them")
+    if predictor.pair:
+        rows, pair = _paired(found, predictor, options), predictor.config.data.pair_column
+        names = list(dict.fromkeys([*names, pair]))
+    count, separator = 0, predictor.config.data.separator
+    with rows_into(options.out, [*names, *added], schema) as write:
+        for part, answers in predicted(predictor, rows, options.column, progress=True):
+            write([{**row, **decision(said, separator)} for row, said in zip(part, answers, strict=True)])
             count += len(part)
     print(f"{options.out}: {count:,} rows")
 
 
 def predicted(
     predictor: Predictor, rows: Iterable[Row], column: str, progress: bool
-) -> Iterator[tuple[list[Row], Prediction]]:
-    """Yields parts of the rows, each with the predictions of its texts; a missing text is an empty one."""
+) -> Iterator[tuple[list[Row], list[Row]]]:
+    """Yields parts of the rows, each with what is said of its texts; a missing text is an empty one."""
     read: list[Row] = []
 
-    def texts() -> Iterator[str]:
+    def text_of(number: int, row: Row, column: str) -> str:
+        text = row.get(column)
+        require(isinstance(text, str) or missing(text), f"row {number} has {column} = {text!r}, not a text")
+        return text if isinstance(text, str) else ""
+
+    def texts() -> Iterator[str | tuple[str, str]]:
         for number, row in enumerate(rows):
-            text = row.get(column)
-            require(
-                isinstance(text, str) or missing(text), f"row {number} has {column} = {text!r}, not a text"
-            )
+            text = text_of(number, row, column)
             read.append(row)
-            yield text if isinstance(text, str) else ""
+            yield (text, text_of(number, row, predictor.config.data.pair_column)) if predictor.pair else text
 
     for prediction in predictor.predict_parts(texts(), progress):
-        yield list(read), prediction
+        yield list(read), predictor.head.as_json(prediction)
         read.clear()
+
+
+def _paired(found: Rows, predictor: Predictor, options: argparse.Namespace) -> Iterator[Row]:
+    """Returns rows of pairs: texts of the command line two by two, and lines cut at their tabs."""
+    pair = predictor.config.data.pair_column
+    if options.input:
+        check_column(pair, found.names, f"{options.input!r}")
+        return iter(found.rows)
+    if options.texts:
+        count = len(options.texts)
+        require(count % 2 == 0, f"the model compares two texts, but there are {count}; give first and second")
+        firsts, seconds = options.texts[::2], options.texts[1::2]
+        return ({options.column: a, pair: b} for a, b in zip(firsts, seconds, strict=True))
+    lines = (row[options.column] for row in found.rows)
+    return (_split_line(number, line, options.column, pair) for number, line in enumerate(lines))
+
+
+def _split_line(number: int, line: str, column: str, pair: str) -> Row:
+    first, tab, second = line.partition("\t")
+    require(bool(tab), f"line {number} has no tab; the model compares two texts: first, tab, second")
+    return {column: first, pair: second}
 
 
 def print_tags(prediction: TagPrediction, texts: Sequence[str], kind: str) -> None:
@@ -188,18 +248,40 @@ def evaluate(options: argparse.Namespace) -> None:
     texts = texts_of(parts[split], options.column, split)
     values = column_of(parts[split], options.label_column, split)
     require(len(texts) > 0, f"split {split!r} of {options.data} holds no rows to evaluate on")
-    metrics = predictor.evaluate(texts, predictor.label_positions(values))
-    summary, confusion = metrics.summary(), np.asarray(metrics.confusion).astype(int).tolist()
-    if options.format == "jsonl":
-        scores = {"confusion_matrix": confusion, "scores": metrics.scores}
-        print(json.dumps({"split": split, **summary, **scores}))
+    if predictor.pair:
+        both = paired(texts, texts_of(parts[split], predictor.config.data.pair_column, split))
+        metrics = predictor.evaluate(both, _labels(predictor, values))
+    else:
+        metrics = predictor.evaluate(texts, _labels(predictor, values))
+    print_evaluation(predictor, metrics, split, options.format)
+
+
+def _labels(predictor: Predictor, values: Sequence[object]) -> Sequence[object] | np.ndarray:
+    return predictor.label_positions(values) if predictor.head.target == CLASS else values
+
+
+def print_evaluation(predictor: Predictor, found: Evaluation, split: str, kind: str) -> None:
+    """Prints the measures of a split, the confusion counts of a classifier, and the scores."""
+    summary, classes = found.summary(), predictor.head.target == CLASS
+    confusion = found.confusion.astype(int).tolist() if classes else []
+    if kind == "jsonl":
+        counts = {"confusion_matrix": confusion} if classes else {}
+        print(json.dumps({"split": split, **summary, **counts, "scores": found.scores}))
         return
-    line = "{examples:,} texts  accuracy {accuracy:.2%}  loss {loss:.4f}".format(**summary)
-    print(f"{split}: {line}")
+    print(f"{split}: {MEASURES[predictor.head.target].format(**summary)}")
     names = [one_line(name) for name in predictor.label_names]
-    rows = [(name, *(f"{count:,}" for count in row)) for name, row in zip(names, confusion, strict=True)]
-    print_table(["label \\ predicted", *names], rows)
-    print(table(metrics.scores))
+    rows = [(name, *(f"{count:,}" for count in row)) for name, row in zip(names, confusion, strict=classes)]
+    if classes:
+        print_table(["label \\ predicted", *names], rows)
+    print(table(found.scores))
+
+
+MEASURES = {  # the line of an evaluation, by data.target
+    CLASS: "{examples:,} texts  accuracy {accuracy:.2%}  loss {loss:.4f}",
+    LABELS: "{examples:,} texts  micro F1 {micro_f1:.2%}  all labels right {subset_accuracy:.2%}  "
+    "loss {loss:.4f}",
+    NUMBER: "{examples:,} texts  RMSE {rmse:.4g}  R2 {r2:.3f}  loss {loss:.4f}",
+}
 
 
 def export(options: argparse.Namespace) -> None:

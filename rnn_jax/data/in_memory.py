@@ -29,9 +29,9 @@ def splits_of(
     """Returns the splits by name that a run reads.
 
     Args:
-      texts: n texts, or n pairs of texts. Without `labels` it may also be a table with both columns: a `datasets.Dataset`, a
-        pandas DataFrame, a mapping of splits by name such as a `DatasetDict`, or an iterable of pairs (text,
-        label) or of rows {column: value}.
+      texts: n texts, or n pairs of texts. Without `labels` it may also be a table with both columns: a
+        `datasets.Dataset`, a pandas DataFrame, a mapping of splits by name such as a `DatasetDict`, or an
+        iterable of pairs (text, label) or of rows {column: value}.
       labels: n labels.
       validation: the split "validation", in the form of `texts` or as a pair (texts, labels); None for none.
       text_column, label_column, pair_column: the names of the columns; the last one is that of the second
@@ -83,12 +83,11 @@ def pairs_in(pairs: Iterable[object]) -> Iterator[tuple[str, str]]:
     """
     for position, pair in enumerate(pairs):
         two = isinstance(pair, tuple | list) and len(pair) == 2
-        if not (two and all(isinstance(text, str) or missing(text) for text in pair)):  # type: ignore[attr-defined]
+        texts = list(pair) if two else [0]  # type: ignore[call-overload]
+        if not all(isinstance(text, str) or missing(text) for text in texts):
             shown = str(pair)[:SHOWN]
-            raise TypeError(
-                f"text {position} is {shown!r}; the model compares two texts: give pairs (first, second)"
-            )
-        first, second = (text if isinstance(text, str) else "" for text in pair)  # type: ignore[attr-defined]
+            raise TypeError(f"text {position} is {shown!r}; two texts are compared: give (first, second)")
+        first, second = (text if isinstance(text, str) else "" for text in texts)
         yield first, second
 
 
@@ -116,7 +115,7 @@ def missing(value: object) -> bool:
 
 
 def _split(texts: Any, labels: Any, columns: tuple[str, str, str]) -> "datasets.Dataset":
-    """Returns one split as a table: a column of texts, or two of pairs, and one of labels if there are any."""
+    """Returns one split as a table: a column of texts, or two of pairs, and one of labels if any."""
     import datasets
 
     if isinstance(texts, datasets.Dataset) and labels is None:

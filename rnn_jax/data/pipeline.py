@@ -234,13 +234,9 @@ def load_data(
     tokenizer = tokenizer.filled(text["vocab_size"]) if text["fill_vocabulary"] else tokenizer
     rows, lengths = cut_and_padded(encoded, text, buckets)
     make = partial(Batches, buckets=lengths, batch_size=batch_size, share=share)
-    pairs = bool(corpus.get("pair_column"))
-    batches = {
-        name: make(
-            rows_of_pairs(rows[name]) if pairs else rows[name], standardised(split.labels, loaded.scale)
-        )
-        for name, split in loaded.splits.items()
-    }
+    examples = {name: rows_of_pairs(own) if corpus.get("pair_column") else own for name, own in rows.items()}
+    labels = {name: standardised(split.labels, loaded.scale) for name, split in loaded.splits.items()}
+    batches = {name: make(examples[name], labels[name]) for name in labels}
     batches.setdefault("test", batches["validation"])
     return Data(**batches, tokenizer=tokenizer, corpus=loaded, texts=texts)
 

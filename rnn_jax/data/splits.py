@@ -9,6 +9,7 @@ from rnn_jax.data.sources import HELD_OUT, Source, column_of, named, read_source
 from rnn_jax.data.targets import (
     CLASS,
     NUMBER,
+    Columns,
     Text,
     check_target,
     paired,
@@ -116,9 +117,7 @@ def load_corpus(
     columns = {name: own for name, own in columns.items() if name == "train" or not _withheld(own)}
     feature = parts["train"].features[label_column]
     if target == CLASS:
-        names, values = _labels(feature, columns["train"], label_names)
-        labels = {name: positions(own, values, name) for name, own in columns.items()}
-        say_lists(columns["train"], say)
+        labels, names, values = _classes(feature, columns, label_names, say)
     else:
         labels, names, values = read_targets(target, columns, feature, label_names, separator)
     texts = {name: _texts(parts[name], text_column, pair_column, name) for name in labels}
@@ -127,6 +126,15 @@ def load_corpus(
     separate, dropped = _separate(splits, shares, split_seed)
     scale = scale_of(separate["train"].labels) if target == NUMBER else (0.0, 1.0)
     return Corpus(**separate, label_names=names, label_values=tuple(values), dropped=dropped, scale=scale)
+
+
+def _classes(
+    feature: object, columns: dict[str, list], label_names: Sequence[str], say: Callable[[str], None]
+) -> Columns:
+    """Returns the labels of all splits, one class a text, as positions in the names."""
+    names, values = _labels(feature, columns["train"], label_names)
+    say_lists(columns["train"], say)
+    return Columns({name: positions(own, values, name) for name, own in columns.items()}, names, values)
 
 
 def _texts(data: "datasets.Dataset", column: str, pair_column: str, split: str) -> list[Text]:
@@ -143,7 +151,11 @@ def _labels(feature: object, labels: list, names: Sequence[str]) -> tuple[tuple[
     """Returns the label names and the value that stands for each in the column."""
     odd = [label for label in labels if not isinstance(label, int | str)]
     lists, numbers = (any(isinstance(label, kind) for label in odd) for kind in (list, float))
-    require(not lists, f"the label column holds lists, such as {odd[:1]}; set data.target to 'labels'")
+    require(
+        not lists,
+        f"the label column holds {odd[:1]}; a label is an integer, a string or a boolean; for texts that have "
+        "several labels, set data.target to 'labels'",
+    )
     require(
         not numbers,
         f"the label column holds {odd[:1]}; a label is an integer, a string or a boolean; to predict "

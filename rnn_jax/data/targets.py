@@ -1,7 +1,7 @@
 """Targets: what a label column holds, by `data.target`: a class, several labels or a number a text."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -19,7 +19,8 @@ class Columns(NamedTuple):
     """The label columns of all splits, read.
 
     Attributes:
-      splits: for each split float64[n] numbers, or int32[n, C] of 0 and 1, one for each label.
+      splits: for each split float64[n] numbers, int32[n, C] of 0 and 1, one for each label, or int32[n]
+        positions of classes.
       names, values: the labels' names, and what stands for each in the column; empty for numbers.
     """
 
@@ -95,6 +96,37 @@ def label_matrix(rows: Sequence[Sequence[Any]], values: Sequence[Any], split: st
     for index, row in enumerate(rows):
         matrix[index, [position[label] for label in row]] = 1
     return matrix
+
+
+def known_positions(
+    labels: Sequence[Any], names: Sequence[str], values: Sequence[Any], by_place: bool
+) -> np.ndarray:
+    """Returns int32[n], the positions of labels: names, values of the label column, or positions.
+
+    Args:
+      labels: n labels.
+      names, values: of the C classes.
+      by_place: whether the labels are positions alone. Otherwise integers are, unless the values are too.
+
+    Raises:
+      InputError: a label that is none of those.
+
+    >>> known_positions(["fine", 0, "x"], ["dull", "fine"], ["x", "y"], by_place=False).tolist()
+    [1, 0, 0]
+    """
+    places: dict[Any, int] = {number: number for number in range(len(names))}
+    known = places
+    if not by_place:
+        # The integer 1 is the label 1 where labels are integers, whatever its place among them.
+        counted = all(isinstance(value, int) for value in values)
+        by_name, by_value = ({label: place for place, label in enumerate(own)} for own in (names, values))
+        known = {**({} if counted else places), **by_name, **by_value}
+    odd = [label for label in labels if not isinstance(label, Hashable) or label not in known]
+    require(
+        not odd,
+        f"labels {odd[:20]} are none of those that the model knows: {', '.join(map(repr, known))}"[:1000],
+    )
+    return np.array([known[label] for label in labels], dtype=np.int32)
 
 
 def labels_of(value: Any, separator: str) -> list[Any]:

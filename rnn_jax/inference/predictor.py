@@ -3,7 +3,7 @@
 import functools
 import itertools
 import sys
-from collections.abc import Hashable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from rnn_jax.data.targets import (
     CLASS,
     LABELS,
     NUMBER,
+    known_positions,
     label_matrix,
     labels_of,
     numbers_of,
@@ -220,12 +221,7 @@ class Predictor:
         number = choose(
             "label", label, {name: index for index, name in enumerate(self.label_names or [label])}
         )
-        rows, read = [], list[str]()
-        for part in text if self.pair else (text,):
-            ids, words = self.tokenizer.spell(part)
-            (kept,) = truncate([np.arange(len(ids))], self.config.text.max_length, self.config.text.truncate)
-            rows.append(ids[kept])
-            read += [words[index] for index in kept]
+        rows, words = zip(*map(self._spelt, text if self.pair else (text,)), strict=True)
         (batch,) = self._batches(rows, self._no_targets(1), 1)
         scores, value, baseline = attribute_words(
             self.model.apply,
@@ -239,7 +235,15 @@ class Predictor:
         )
         parts = np.split(np.asarray(scores), len(rows))
         found = np.concatenate([part[: len(row)] for part, row in zip(parts, rows, strict=True)])
-        return Attribution(read, found, label, float(value), float(baseline))
+        return Attribution(
+            [word for part in words for word in part], found, label, float(value), float(baseline)
+        )
+
+    def _spelt(self, text: str) -> tuple[np.ndarray, list[str]]:
+        """Returns the ids of the words that are read of a text, and how it writes them."""
+        ids, words = self.tokenizer.spell(text)
+        (kept,) = truncate([np.arange(len(ids))], self.config.text.max_length, self.config.text.truncate)
+        return ids[kept], [words[index] for index in kept]
 
     def save(self, folder: str | Path, *, license: str = "", language: str = "", dataset: str = "") -> None:
         """Writes a folder that `load` reads, whole or not at all; docs/serving.md says what is in it.
@@ -263,16 +267,6 @@ class Predictor:
         """
         return positions(values, self.label_values, "to evaluate on").view(Positions)
 
-    def targets_of(self, values: Sequence[Any]) -> np.ndarray:
-        """Returns what stands for the values of a label column in a batch: positions, or another head's.
-
-        Raises:
-          InputError: a value that the training data did not have, or that is none.
-        """
-        if self.head.target == CLASS:
-            return self.label_positions(values)
-        return self._targets(list(values), values)
-
     def _targets(self, labels: list[Any], given: object) -> np.ndarray:
         """Returns what stands for labels of any kind that `evaluate` takes in a batch."""
         data = self.config.data
@@ -283,23 +277,9 @@ class Predictor:
             lists = [labels_of(value, data.separator) for value in labels]
             known = {label for row in lists for label in row} <= {*self.label_values}
             return label_matrix(lists, self.label_values if known else self.label_names, "to evaluate on")
-        return self._numbers(labels, given)
-
-    def _numbers(self, labels: list[Any], given: object) -> np.ndarray:
-        """Returns int32 positions for labels of any kind that `evaluate` takes."""
-        names = {name: number for number, name in enumerate(self.label_names)}
-        values = {value: number for number, value in enumerate(self.label_values)}
-        known: dict[Any, int] = {number: number for number in range(len(names))}
-        if not isinstance(given, Positions):
-            # The integer 1 is the label 1 where labels are integers, whatever its place among them.
-            counted = all(isinstance(value, int) for value in self.label_values)
-            known = {**({} if counted else known), **names, **values}
-        odd = [label for label in labels if not isinstance(label, Hashable) or label not in known]
-        require(
-            not odd,
-            f"labels {odd[:20]} are none of those that the model knows: {', '.join(map(repr, known))}"[:1000],
+        return known_positions(
+            labels, self.label_names, self.label_values, by_place=isinstance(given, Positions)
         )
-        return np.array([known[label] for label in labels], dtype=np.int32)
 
     def _read(self, texts: Iterable[Any]) -> Iterator[Any]:
         """Yields the texts, or the pairs of texts, each with its words or none."""

@@ -65,7 +65,7 @@ class TextClassifier(nn.Module):
       embedding_dropout: rate in [0, 1) on the embedded words, one mask [E] a text (Gal & Ghahramani 2016).
       dropout: rate in [0, 1) on the pooled vector. Dropout needs the rng stream "dropout".
       dtype: compute type of the network; logits are float32.
-      independent: a text may have several of the classes, so that two give two logits as well.
+      independent: each class is decided by itself, as one of several labels or a number is: one logit each.
       pair: reads two texts u and v side by side, as token_ids [B, 2 T] and lengths [B, 2]. One encoder reads
         both, and the logits are made of [u, v, |u - v|, u * v] of the two pooled vectors (InferSent, Conneau
         et al. 2017). Each text is read by itself, so that padding changes nothing.
@@ -189,7 +189,8 @@ def build_classifier(
     'Bidirectional'
     """
     require(vocab_size > 0, f"vocab_size is {vocab_size}; give at least 1")
-    require(num_classes > 0, f"num_classes is {num_classes}; give at least 1")
+    fewest = 1 if independent else 2
+    require(num_classes >= fewest, f"num_classes is {num_classes}; classification needs at least {fewest}")
     require(embedding_dim > 0, f"model.embedding_dim is {embedding_dim}; give at least 1")
     choose("model.pooling", pooling, POOLINGS)
     rates = word_dropout, embedding_dropout, dropout

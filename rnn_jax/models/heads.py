@@ -18,7 +18,8 @@ import numpy as np
 from rnn_jax.data.batches import Batch
 from rnn_jax.data.targets import CLASS, LABELS, NUMBER
 from rnn_jax.errors import choose
-from rnn_jax.models.losses import Measured, Metrics, Values, batch_metrics, class_log_probabilities
+from rnn_jax.models.losses import batch_metrics, class_log_probabilities
+from rnn_jax.models.metrics import LabelMetrics, Measured, Metrics, NumberMetrics, Values, of_field
 from rnn_jax.models.scores import (
     FROM_COUNTS,
     FROM_LABEL_COUNTS,
@@ -29,11 +30,6 @@ from rnn_jax.models.scores import (
 )
 
 Monitor: TypeAlias = Callable[[Any], float]  # a value of metrics that an evaluation may be chosen by
-
-
-def of_field(field: str, score: Callable[[np.ndarray], float], metrics: Any) -> float:
-    """Returns a score of one field of metrics, such as the confusion counts."""
-    return score(np.asarray(metrics._asdict()[field]))
 
 
 class Prediction(NamedTuple):
@@ -176,36 +172,6 @@ class ClassHead:
         ]
 
 
-class LabelMetrics(NamedTuple):
-    """The sums over the real examples of one or more batches that a network for several labels reports.
-
-    Attributes:
-      loss: float32[], the summed cross-entropy of the labels, in nats, its mean over the C labels.
-      counts: float32[C, 3], of each label how often it was predicted rightly, predicted, and true.
-      exact: float32[], the examples all of whose labels were predicted, and no other.
-      examples: float32[], how many there were.
-
-    >>> counts = jnp.array([[1.0, 1.0, 2.0], [0.0, 0.0, 0.0]])
-    >>> LabelMetrics(jnp.array(0.5), counts, jnp.array(1.0), jnp.array(2.0)).summary()
-    {'loss': 0.25, 'micro_f1': 0.6666666666666666, 'subset_accuracy': 0.5, 'examples': 2}
-    """
-
-    loss: jax.Array
-    counts: jax.Array
-    exact: jax.Array
-    examples: jax.Array
-
-    @property
-    def unit(self) -> str:
-        return "examples"
-
-    def summary(self) -> dict[str, float]:
-        """Returns the mean loss, the F1 of all decisions, the share with all labels right, the examples."""
-        count, micro = max(float(self.examples), 1.0), FROM_LABEL_COUNTS["micro_f1"](np.asarray(self.counts))
-        found = {"loss": float(self.loss) / count, "micro_f1": micro}
-        return found | {"subset_accuracy": float(self.exact) / count, "examples": int(self.examples)}
-
-
 @dataclass(frozen=True)
 class LabelsHead:
     """Any of C labels at once: a logistic regression for each label, on the same features.
@@ -288,37 +254,6 @@ class LabelsHead:
         ]
 
 
-class NumberMetrics(NamedTuple):
-    """The sums over the real examples of batches that a regressor reports, of standardised numbers.
-
-    Attributes:
-      loss: float32[], the summed squared errors.
-      absolute: float32[], the summed absolute errors.
-      total, squares: float32[], the sums of the true numbers, and of their squares.
-      examples: float32[], how many there were.
-
-    >>> NumberMetrics(*map(jnp.array, (1.0, 1.0, 0.0, 4.0, 2.0))).summary()
-    {'loss': 0.5, 'r2': 0.75, 'examples': 2}
-    """
-
-    loss: jax.Array
-    absolute: jax.Array
-    total: jax.Array
-    squares: jax.Array
-    examples: jax.Array
-
-    @property
-    def unit(self) -> str:
-        return "examples"
-
-    def summary(self) -> dict[str, float]:
-        """Returns the mean squared error of standardised numbers, R2 = 1 - SSE / SST, and the examples."""
-        count = max(float(self.examples), 1.0)
-        spread = float(self.squares) - float(self.total) ** 2 / count
-        r2 = 1 - float(self.loss) / spread if spread > 0 else 0.0
-        return {"loss": float(self.loss) / count, "r2": r2, "examples": int(self.examples)}
-
-
 @dataclass(frozen=True)
 class NumberHead:
     """A number: linear regression on the text's features, of numbers with mean 0 and deviation 1.
@@ -347,7 +282,7 @@ class NumberHead:
 
     @property
     def model_options(self) -> dict[str, Any]:
-        return {"num_classes": 1}
+        return {"num_classes": 1, "independent": True}
 
     def measure(
         self, logits: jax.Array, batch: Batch, smoothing: float = 0.0, class_weights: Values | None = None

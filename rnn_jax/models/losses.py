@@ -9,7 +9,7 @@ carry goes on to the next batch: it is the state of a language model, and `()` f
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import flax.linen as nn
 import jax
@@ -22,59 +22,12 @@ from rnn_jax.errors import check_rate, require
 from rnn_jax.layers.cells import Carry
 from rnn_jax.layers.masking import keep_valid, valid_steps
 from rnn_jax.models.language_model import LanguageModel
+from rnn_jax.models.metrics import LanguageMetrics, Measured, Metrics, Values
 from rnn_jax.models.softmax import Negatives, sampled_losses, softmax_losses
 from rnn_jax.models.weight_drop import drop_weights
 from rnn_jax.trees import Params
 
 BatchIn = TypeVar("BatchIn", contravariant=True)
-Values: TypeAlias = jax.Array | np.ndarray
-
-
-class Measured(Protocol):
-    """Metrics, such as `Metrics` and `LanguageMetrics`: a NamedTuple of sums, which add up field by field."""
-
-    @property
-    def loss(self) -> jax.Array:
-        """The summed loss."""
-
-    @property
-    def unit(self) -> str:
-        """What is counted, such as "words"."""
-
-    def summary(self) -> dict[str, float]:
-        """Returns the means by name, the loss among them, and under `unit` how many there were."""
-
-
-class Metrics(NamedTuple):
-    """The sums over the real examples of one or more batches that a classifier reports.
-
-    Attributes:
-      loss: float32[], the summed cross-entropy, in nats.
-      confusion: float32[C, C]; `confusion[i, j]` counts the examples of label i that are predicted as j.
-
-    >>> import jax.numpy as jnp
-    >>> from rnn_jax.models import Metrics
-    >>> Metrics(loss=jnp.array(2.0), confusion=jnp.array([[3.0, 1.0], [0.0, 0.0]])).summary()
-    {'loss': 0.5, 'accuracy': 0.75, 'examples': 4}
-    """
-
-    loss: jax.Array
-    confusion: jax.Array
-
-    @property
-    def unit(self) -> str:
-        """What is counted."""
-        return "examples"
-
-    def summary(self) -> dict[str, float]:
-        """Returns the mean loss, the accuracy and the number of examples."""
-        return confusion_means(self.loss, self.confusion, self.unit)
-
-
-def confusion_means(loss: Values, confusion: Values, unit: str) -> dict[str, float]:
-    """Returns the mean loss, the accuracy and, under `unit`, the number of what a confusion counts."""
-    count, hits = float(np.sum(confusion)), float(np.trace(np.asarray(confusion)))
-    return {"loss": float(loss) / max(count, 1.0), "accuracy": hits / max(count, 1.0), unit: int(count)}
 
 
 class LossFn(Protocol[BatchIn]):
@@ -224,33 +177,6 @@ def make_classifier_measure(
         return measure(apply_fn({"params": params}, batch.token_ids, batch.lengths), batch), carry
 
     return measured
-
-
-class LanguageMetrics(NamedTuple):
-    """The sums over the predicted words of one or more windows; perplexity is exp(loss / words).
-
-    Attributes:
-      loss: float32[], the sum of -log p(word), in nats.
-      words: float32[], the number of predicted words.
-
-    >>> import jax.numpy as jnp
-    >>> from rnn_jax.models import LanguageMetrics
-    >>> LanguageMetrics(loss=jnp.array(0.0), words=jnp.array(3.0)).summary()
-    {'loss': 0.0, 'perplexity': 1.0, 'words': 3}
-    """
-
-    loss: jax.Array
-    words: jax.Array
-
-    @property
-    def unit(self) -> str:
-        """What is counted."""
-        return "words"
-
-    def summary(self) -> dict[str, float]:
-        """Returns the mean loss, the perplexity and the number of words."""
-        loss = float(self.loss) / max(float(self.words), 1.0)
-        return {"loss": loss, "perplexity": math.exp(min(loss, 700.0)), "words": int(self.words)}
 
 
 class Objective(NamedTuple):

@@ -17,8 +17,9 @@ from rnn_jax.distributed.broadcast import say
 from rnn_jax.distributed.data_parallel import batch_mesh, check_rows, own_rows
 from rnn_jax.errors import choose, require
 from rnn_jax.models.classifier import build_classifier
-from rnn_jax.models.heads import MONITORS, Head, NumberHead, NumberMetrics, head_of
-from rnn_jax.models.losses import Measured, Metrics, make_classifier_loss, make_classifier_measure
+from rnn_jax.models.heads import MONITORS, Head, NumberHead, head_of
+from rnn_jax.models.losses import make_classifier_loss, make_classifier_measure
+from rnn_jax.models.metrics import Measured, Metrics, NumberMetrics
 from rnn_jax.models.scores import table
 from rnn_jax.settings import CLASSIFIER, CLASSIFIER_LEAST
 from rnn_jax.training.regularisers import Regularisers

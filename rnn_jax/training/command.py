@@ -12,13 +12,14 @@ from ml_collections import ConfigDict, config_flags
 
 from rnn_jax.checkpoints.restore import settings_of_run
 from rnn_jax.checkpoints.workdir import fresh_workdir
+from rnn_jax.config import starting_from
 from rnn_jax.distributed.broadcast import on_process_zero, say
 from rnn_jax.distributed.host import restart
 from rnn_jax.distributed.preemption import Interrupted
 from rnn_jax.distributed.processes import joined, membership
 from rnn_jax.errors import InputError, nearest, require
 from rnn_jax.files import path_of
-from rnn_jax.settings import recipe_path, starting_from
+from rnn_jax.settings import recipe_path
 from rnn_jax.training.logger import NonFiniteLossError
 from rnn_jax.training.loop import TASKS, train_and_evaluate
 

@@ -8,13 +8,13 @@ from ml_collections import ConfigDict
 
 from rnn_jax.checkpoints.checkpoints import out_of_patience
 from rnn_jax.checkpoints.workdir import CLASSIFY, LANGUAGE, TAG, save_task
+from rnn_jax.config import check_settings, flatten
 from rnn_jax.data.encoding import default_cache
 from rnn_jax.data.pipeline import RunData
 from rnn_jax.data.sources import Source
 from rnn_jax.distributed.broadcast import in_turn, on_process_zero, require_same, say
 from rnn_jax.distributed.preemption import Interrupted, Interruption
 from rnn_jax.errors import choose, require
-from rnn_jax.settings import check_settings, flatten
 from rnn_jax.training.classification import CLASSIFICATION
 from rnn_jax.training.language_modelling import LANGUAGE_MODELLING
 from rnn_jax.training.logger import Meter, Stopwatch, check_tensorboard

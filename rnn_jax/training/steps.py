@@ -21,7 +21,8 @@ from rnn_jax.distributed.data_parallel import batch_mesh, measure_parts, rows_he
 from rnn_jax.layers.cells import Carry
 from rnn_jax.layers.dropout import BATCH_AXIS
 from rnn_jax.models.classifier import smallest_input
-from rnn_jax.models.losses import LossFn, Measured, MeasureFn
+from rnn_jax.models.losses import LossFn, MeasureFn
+from rnn_jax.models.metrics import Measured
 from rnn_jax.training.parameter_groups import Flags, join, select
 from rnn_jax.training.regularisers import PLAIN, Averaged, Regularisers, adversary, moved_average
 from rnn_jax.training.row_sparse import TABLE, RowAdam

@@ -17,7 +17,8 @@ from ml_collections import ConfigDict
 
 from rnn_jax.data.pipeline import RunData
 from rnn_jax.layers.cells import Carry
-from rnn_jax.models.losses import LossFn, Measured, MeasureFn
+from rnn_jax.models.losses import LossFn, MeasureFn
+from rnn_jax.models.metrics import Measured
 from rnn_jax.training.regularisers import PLAIN, Regularisers
 from rnn_jax.trees import Params
 

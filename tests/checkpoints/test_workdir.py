@@ -17,9 +17,9 @@ from rnn_jax.checkpoints.workdir import (
     save_task,
     write_text,
 )
+from rnn_jax.config import changes, check_settings, flatten
 from rnn_jax.data.tokenizer import Tokenizer
 from rnn_jax.errors import InputError
-from rnn_jax.settings import changes, check_settings, flatten
 
 KNOWN = {"model": {"hidden": 32, "dropout": 0.5, "cell": "lstm"}, "names": ("a",), "seed": 0}
 

@@ -46,10 +46,12 @@ def folder(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_readme(folder):
     make_run(folder / "runs" / "smoke")
-    names = run_page("README.md")
+    texts = [f"{opinion} film, number {n}" for n in range(20) for opinion in ("a lovely", "a dull")]
+    names = run_page("README.md", {"reviews": texts, "stars": ["good", "bad"] * 20})
     assert names["outputs"].shape == (8, 100, 64)
     assert np.all(np.asarray(names["outputs"])[3] == 0)
     assert names["probabilities"].shape == (2, 2)
+    assert rnn_jax.load("my-model").label_names == names["model"].label_names == ("bad", "good")
 
 
 @pytest.mark.slow

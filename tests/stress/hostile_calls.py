@@ -11,8 +11,8 @@ import numpy as np
 
 from configs import language_model, lstm
 from rnn_jax import cli
+from rnn_jax.config import flatten
 from rnn_jax.convert import frameworks as convert
-from rnn_jax.settings import flatten
 from rnn_jax.training.loop import check_config
 from tests.stress import hostile_files as files
 from tests.stress.hostile_tables import Case
