@@ -153,7 +153,7 @@ def _labels(feature: object, labels: list, names: Sequence[str]) -> tuple[tuple[
     lists, numbers = (any(isinstance(label, kind) for label in odd) for kind in (list, float))
     require(
         not lists,
-        f"the label column holds {odd[:1]}; a label is an integer, a string or a boolean; for texts that have "
+        f"the label column holds {odd[:1]}; a label is an integer, a string or a boolean; for texts of "
         "several labels, set data.target to 'labels'",
     )
     require(

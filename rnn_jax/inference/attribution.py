@@ -20,9 +20,10 @@ class Attribution(NamedTuple):
     Attributes:
       words: as the text writes them, those outside the vocabulary too.
       scores: float32[n], one for each word. Their sum is `value - baseline`, up to the error of the steps.
-      label: the name of the class.
+      label: the name of the class, "" of a number.
       value: what the model says of it: its logit or probability.
       baseline: what it says of as many words whose vectors are zero.
+      first: of a pair of texts, how many of the words are the first one's; None for a single text.
 
     >>> found = Attribution(["a", "fine", "film"], np.array([0.25, 1.5, 0.25]), "positive", 2.5, 0.5)
     >>> found.words[found.scores.argmax()], float(found.scores.sum()), found.value - found.baseline
@@ -34,6 +35,7 @@ class Attribution(NamedTuple):
     label: str
     value: float
     baseline: float
+    first: int | None = None
 
 
 QUANTITIES: dict[str, Callable[[Head, jax.Array, jax.Array], jax.Array]] = {

@@ -235,9 +235,9 @@ class Predictor:
         )
         parts = np.split(np.asarray(scores), len(rows))
         found = np.concatenate([part[: len(row)] for part, row in zip(parts, rows, strict=True)])
-        return Attribution(
-            [word for part in words for word in part], found, label, float(value), float(baseline)
-        )
+        first = len(words[0]) if self.pair else None
+        read = [word for part in words for word in part]
+        return Attribution(read, found, label, float(value), float(baseline), first)
 
     def _spelt(self, text: str) -> tuple[np.ndarray, list[str]]:
         """Returns the ids of the words that are read of a text, and how it writes them."""

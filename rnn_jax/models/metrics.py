@@ -85,7 +85,10 @@ class LabelMetrics(NamedTuple):
 
     def summary(self) -> dict[str, float]:
         """Returns the mean loss, the F1 of all decisions, the share with all labels right, the examples."""
-        count, micro = max(float(self.examples), 1.0), FROM_LABEL_COUNTS["micro_f1"](np.asarray(self.counts))
+        count, micro = (
+            max(float(self.examples), 1.0),
+            FROM_LABEL_COUNTS["micro_f1"](np.asarray(self.counts, float)),
+        )
         found = {"loss": float(self.loss) / count, "micro_f1": micro}
         return found | {"subset_accuracy": float(self.exact) / count, "examples": int(self.examples)}
 

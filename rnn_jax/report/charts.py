@@ -8,7 +8,7 @@ from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 440, 300
 LEFT, RIGHT, TOP, BOTTOM = 64, 12, 12, 46
-MOST_POINTS, COLOURS = 200, 8
+MOST_POINTS, MOST_DOTS, COLOURS = 200, 1000, 8
 Range: TypeAlias = tuple[float, float]
 
 
@@ -91,6 +91,22 @@ def bar_chart(title: str, bars: Sequence[tuple[str, float, int]], x_label: str, 
             f'<text class="small" x="{middle:.1f}" y="{HEIGHT - BOTTOM + 14}" text-anchor="middle">'
             f"{escape(name)}</text>"
         )
+    return _svg(title, parts)
+
+
+def scatter_chart(title: str, x: np.ndarray, y: np.ndarray, x_label: str, y_label: str) -> Markup:
+    """Returns an SVG of points, and the dashed line on which y is x; of more than 1,000 points a share.
+
+    >>> scatter_chart("Numbers", np.array([1.0, 2.0]), np.array([1.5, 2.5]), "true", "said").count("<circle")
+    2
+    """
+    both = _range([x, y])
+    corners = _points(np.array(both), np.array(both), both, both)
+    parts = [*_axes(both, both, x_label, y_label), f'<polyline class="even" points="{corners}"/>']
+    rows = np.linspace(0, len(x) - 1, min(len(x), MOST_DOTS)).astype(int)
+    for point in _points(x[rows], y[rows], both, both).split():
+        a, b = point.split(",")
+        parts.append(f'<circle class="c0" cx="{a}" cy="{b}" r="3" fill-opacity="0.5"/>')
     return _svg(title, parts)
 
 
