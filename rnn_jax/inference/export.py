@@ -14,12 +14,14 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import export
 
 from rnn_jax.checkpoints.workdir import TOKENIZER
+from rnn_jax.data.targets import CLASS
 from rnn_jax.data.tokenizer import truncate
 from rnn_jax.errors import InputError, require
 from rnn_jax.files import DAMAGE, path_of, replacing
 from rnn_jax.inference.predictor import Predictor
 
 KIND, FORMAT = "rnn_jax classifier", 1
+OTHER_HEADS = 2  # the format of pairs of texts, several labels and numbers, which readers of format 1 refuse
 ABOUT, PROGRAM = "about.json", "program.bin"
 LARGEST_ABOUT = 2**24  # bytes: what is no export may be an archive that expands without end
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -112,7 +114,9 @@ def _about(
     first = int((kept < size).sum())
     return {
         "kind": KIND,
-        "format": FORMAT,
+        "format": FORMAT if predictor.head.target == CLASS and not predictor.pair else OTHER_HEADS,
+        "target": predictor.head.target,
+        "pair": predictor.pair,
         "label_names": predictor.label_names,
         "call": (PAIR_CALL if predictor.pair else CALL).format(predictor.head.export_call),
         "params": list(params),

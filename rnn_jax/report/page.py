@@ -73,7 +73,7 @@ def _contents(workdir: Path, results: dict[str, Any], predictor: Predictor) -> d
         "worst": worst,
         "for_it": for_it,
         "against_it": against_it,
-        "numbers": {key: value for key, value in (results | scores).items() if _is_number(value)},
+        "numbers": {key: value for key, value in (scores | results).items() if _is_number(value)},
         "versions": results.get("versions", {}),
         "machine": {key: results[key] for key in ("device", "processor") if key in results},
         "config": json.dumps(predictor.config.to_dict(), indent=2, ensure_ascii=False, default=str),
