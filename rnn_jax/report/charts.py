@@ -70,24 +70,29 @@ def line_chart(
     return Markup(f"{_svg(title, parts)}<ul class='legend'>{legend}</ul>")
 
 
-def bar_chart(title: str, bars: Sequence[tuple[str, float, int]], x_label: str, y_label: str) -> Markup:
-    """Returns an SVG of bars from 0 to 1, each with its name, its height and how many texts it stands for.
+def bar_chart(
+    title: str, bars: Sequence[tuple[str, float, int]], x_label: str, y_label: str, *, shares: bool = True
+) -> Markup:
+    """Returns an SVG of bars, each with its name, its height and how many texts it stands for.
+
+    The heights are `shares`, from 0 to 1, or go from 0 to the largest.
 
     >>> bar_chart("By length", [("1-9", 0.5, 12)], "words", "accuracy").count("<rect")
     1
     """
-    unit = (0.0, 1.0)
+    unit = (0.0, 1.0 if shares else max([1e-9, *(value for _, value, _ in bars)]))
     parts = _axes(None, unit, x_label, y_label)
     width = (WIDTH - LEFT - RIGHT) / max(len(bars), 1)
     for index, (name, value, count) in enumerate(bars):
         left, top = LEFT + index * width, _place(np.array(value), unit, HEIGHT - BOTTOM, TOP)
         middle, height = left + width / 2, HEIGHT - BOTTOM - top
-        shown = f"{escape(name)}: {value:.1%} of {count:,} texts"
+        short = f"{value:.0%}" if shares else f"{value:.3g}"
+        shown = f"{escape(name)}: {f'{value:.1%}' if shares else short} of {count:,} texts"
         parts.append(
             f'<rect class="c0" x="{left + 3:.1f}" y="{top:.1f}" width="{width - 6:.1f}" '
             f'height="{height:.1f}">'
             f"<title>{shown}</title></rect>"
-            f'<text class="small" x="{middle:.1f}" y="{top - 3:.1f}" text-anchor="middle">{value:.0%}</text>'
+            f'<text class="small" x="{middle:.1f}" y="{top - 3:.1f}" text-anchor="middle">{short}</text>'
             f'<text class="small" x="{middle:.1f}" y="{HEIGHT - BOTTOM + 14}" text-anchor="middle">'
             f"{escape(name)}</text>"
         )

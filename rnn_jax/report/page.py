@@ -106,10 +106,8 @@ def _number_charts(evidence: Evidence) -> list[tuple[str, Any]]:
     """Returns the charts of numbers: predicted against true, and the errors by the length of the text."""
     title, lengths = "Predicted against true", accuracy_by_length(evidence)
     scatter = scatter_chart(title, evidence.labels, evidence.probabilities, "true number", "predicted number")
-    places = np.arange(1, len(lengths) + 1)
-    errors = Curve("mean absolute error", places, np.array([error for _, error, _ in lengths]))
-    groups = "group of texts, of " + ", ".join(f"{words}" for words, _, _ in lengths) + " words"
-    return [(title, scatter), ("Error by length", line_chart("Error by length", [errors], groups, "error"))]
+    axes = ("words of the text", "mean absolute error")
+    return [(title, scatter), ("Error by length", bar_chart("Error by length", lengths, *axes, shares=False))]
 
 
 def _class_charts(evidence: Evidence, predictor: Predictor) -> list[tuple[str, Any]]:
@@ -151,7 +149,9 @@ def learning_curves(path: Path) -> list[tuple[str, Any]]:
     for name, splits in sorted(found.items(), key=lambda item: (item[0] != "loss", item[0])):
         if "validation" in splits:
             curves = [Curve(split, *np.array(points, float).T) for split, points in splits.items()]
-            charts.append((name.capitalize(), line_chart(f"{name} by step", curves, "step", name)))
+            charts.append(
+                (name.replace("_", " ").capitalize(), line_chart(f"{name} by step", curves, "step", name))
+            )
     return charts
 
 

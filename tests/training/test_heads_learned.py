@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import shutil
 import zipfile
 
@@ -16,9 +17,11 @@ from rnn_jax import cli
 from rnn_jax.errors import InputError
 from rnn_jax.inference.export import export_classifier
 from rnn_jax.report import write_html
+from rnn_jax.serving import make_app
 from rnn_jax.serving.answers import Answers
 from rnn_jax.settings import classifier_settings
 from rnn_jax.training import train_and_evaluate
+from tests.helpers.browser import CHROMIUM, opened
 
 pytestmark = pytest.mark.slow
 FILLER = ["the", "a", "film", "of", "in", "it", "was", "and", "to", "that", "with", "this"]
@@ -215,6 +218,22 @@ def test_words_that_decide_are_found_and_served(runs, kind):
     assert "".join(piece["text"] for piece in explained["pieces"]) == (
         "\n\n".join(text) if kind == "pair" else text
     )
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the path; apt-get install chromium")
+@pytest.mark.parametrize(("kind", "text"), [("labels", "a rocket of kiss"), ("number", "star it star")])
+def test_a_browser_shows_what_is_decided(runs, kind, text, tmp_path):
+    model = rnn_jax.load(runs[kind][0])
+    dom = opened(make_app(model), text, tmp_path)
+    prediction = model.predict([text])
+    (shown,) = re.findall(r'<span id="label">(.*?)</span>', dom)
+    if kind == "labels":
+        assert shown == ", ".join(prediction.labels[0]) == "love, space"
+        shares = sorted(re.findall(r'class="share">([\d.]+) %<', dom))
+        assert shares == sorted(f"{100 * share:.1f}" for share in prediction.probabilities[0])
+    else:
+        assert float(shown) == pytest.approx(prediction.values[0], rel=1e-4)
+        assert "What the number is made of" in dom
 
 
 @pytest.mark.parametrize("kind", KINDS)
