@@ -1,6 +1,7 @@
 """Files: the paths that a user gives, how far contents may expand, writing a file whole, and caches."""
 
 import errno
+import io
 import lzma
 import os
 import struct
@@ -9,11 +10,14 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeVar
 
 import numpy as np
 
 from rnn_jax.errors import InputError, require
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 Made = TypeVar("Made")
 
@@ -56,6 +60,33 @@ def check_expansion(source: str, size: int, limit: int) -> None:
         f"{source!r} expands to over {limit:,} bytes (the most is {EXPANSION} times its size, or {FREE:,}): "
         "it is damaged or made to fill the memory; give it decompressed, or get it again",
     )
+
+
+class Readable(Protocol):
+    """What gives bytes: a file, or a decompressed stream of any library."""
+
+    def read(self, size: int, /) -> bytes:
+        """Returns at most `size` bytes; none at the end."""
+
+
+class Bounded(io.RawIOBase):
+    """A decompressed stream that ends in an InputError where a file expands to more than texts do."""
+
+    def __init__(self, stream: Readable, path: Path):
+        self.stream, self.name, self.limit, self.size = stream, str(path), most_bytes(path), 0
+
+    def readable(self) -> bool:
+        """Returns True: the protocol of a raw stream."""
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        """Reads into the buffer, and returns how many bytes."""
+        room = memoryview(buffer).cast("B")
+        chunk = self.stream.read(len(room))
+        room[: len(chunk)] = chunk
+        self.size += len(chunk)
+        check_expansion(self.name, self.size, self.limit)
+        return len(chunk)
 
 
 def read_text(path: Path) -> str:

@@ -23,7 +23,9 @@ from rnn_jax.checkpoints.workdir import (
     is_saved_model,
 )
 from rnn_jax.config import changed, starting_from
+from rnn_jax.data.columns import column_of, find_column
 from rnn_jax.data.in_memory import PAIR, splits_of
+from rnn_jax.data.labels import read_labels
 from rnn_jax.data.sources import IN_MEMORY, Splits
 from rnn_jax.data.targets import CLASS, LABELS
 from rnn_jax.distributed.preemption import Interrupted
@@ -176,8 +178,8 @@ def _fit_data(config: ConfigDict, source: Splits, keep_share: bool, keep_names: 
         _fit_head(config, source["train"])
     if "test_share" in data and not keep_share:
         data.test_share = 0.0
-    if data.get("label_names") and not keep_names and data.label_column in source["train"].column_names:
-        labels = source["train"][data.label_column]
+    if data.get("label_names") and not keep_names and find_column(source["train"], data.label_column):
+        labels = read_labels(column_of(source["train"], data.label_column, "train"))
         if len(set(map(str, labels))) != len(data.label_names):  # an earlier run's, of other labels
             data.label_names = ()
 

@@ -31,8 +31,14 @@ CLASSIFIER: dict[str, Any] = {
         "target": "class",
         "separator": "",  # between the labels of one string, such as "|"; "" where they are lists
         "pair_column": "",  # of the second text, where two are compared; "" reads one text
+        "delimiter": "",  # between the fields of a CSV; "" finds it in the header and the rows
+        "encoding": "",  # of files of text, such as "cp1252"; "" is UTF-8, or what a byte order mark says
+        "name": "",  # the configuration of a dataset on the hub; "" is its default
+        "revision": "",  # its version: a branch, tag or commit; "" is the newest
     },
     "text": {
+        # What a word is: "words", "characters", or "auto", words but in scripts without spaces characters
+        "tokenizer": "auto",
         "vocab_size": 10_000,  # padding and the unknown word included
         "vocabulary_source": "",  # a larger corpus to choose the words from; "" is the training split
         "fill_vocabulary": False,  # with unused words, so that runs on other texts have programs in common
@@ -131,8 +137,12 @@ LANGUAGE_MODEL: dict[str, Any] = {
         "text_column": "text",
         "validation_share": 0.02,  # of the texts, held out to measure the perplexity
         "split_seed": 0,
+        "delimiter": "",  # as above, and the next three
+        "encoding": "",
+        "name": "",
+        "revision": "",
     },
-    "text": {"vocab_size": 30_000, "lowercase": True, "strip_html": True},
+    "text": {"tokenizer": "auto", "vocab_size": 30_000, "lowercase": True, "strip_html": True},
     "direction": "forward",  # or "backward": texts are read from their last word to their first
     "batch": {
         "lanes": 64,  # documents read side by side; a multiple of all devices
@@ -248,6 +258,13 @@ TAGGER_LEAST = {  # the smallest value of each setting that has one
 
 # Settings that later versions added, by task, each with the value that stands for what runs did before: a
 # config.json that lacks them is read as if it had them, so that its run can be used and resumed.
+READING: dict[str, object] = {
+    "data.delimiter": "",
+    "data.encoding": "",
+    "data.name": "",
+    "data.revision": "",
+    "text.tokenizer": "auto",
+}
 ADDED: dict[str, dict[str, object]] = {
     "classify": {
         "data.pair_column": "",
@@ -257,8 +274,9 @@ ADDED: dict[str, dict[str, object]] = {
         "text.fill_vocabulary": False,
         "train.monitor": "",
         "train.class_weights": "",
+        **READING,
     },
-    "language": {},
+    "language": {**READING},
     "tag": {},
 }
 
@@ -266,8 +284,8 @@ ADDED: dict[str, dict[str, object]] = {
 def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a saved config with the settings that later versions added.
 
-    >>> completed({"task": "language", "seed": 7})
-    {'task': 'language', 'seed': 7}
+    >>> completed({"task": "tag", "seed": 7})
+    {'task': 'tag', 'seed': 7}
     """
     task = config.get("task", "classify")  # the first runs were all of one kind, and do not name it
     added = ADDED.get(task, {}) if isinstance(task, str) else {}

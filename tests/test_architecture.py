@@ -31,6 +31,7 @@ OVER_BUDGET = dict.fromkeys(  # name: the reason
         "group_parameters",
         "load_corpus",
         "load_data",
+        "load_documents",
         "make_classifier_loss",
         "make_language_loss",
         "make_train_step",

@@ -24,7 +24,7 @@ from rnn_jax.checkpoints.workdir import (
 )
 from rnn_jax.config import flatten
 from rnn_jax.convert.parameter_files import load_params
-from rnn_jax.data.targets import LABELS, NUMBER
+from rnn_jax.data.targets import LABELS, NUMBER, check_target
 from rnn_jax.errors import InputError, choose, require
 from rnn_jax.models.classifier import smallest_input
 from rnn_jax.settings import completed
@@ -189,7 +189,14 @@ def read_settings(path: Path, needed: Sequence[str]) -> dict[str, Json]:
 
 def read_task(path: Path, config: ConfigDict) -> ClassifierTask:
     """Returns the labels and buckets of a run. Raises InputError where they make no sense."""
-    target = config.data.target
+    data = config.data if isinstance(config.data, ConfigDict) else {}
+    names = ("target", "separator", "pair_column")
+    plain = all(isinstance(data.get(name), str) for name in names)
+    require(
+        plain, f"{path.with_name(CONFIG)}: data.target, data.separator and data.pair_column are no strings"
+    )
+    target = data["target"]
+    check_target(target, data["separator"], ())
     numbers = ["mean", "deviation"] if target == NUMBER else []
     task = read_settings(path, ["label_names", "label_values", "buckets", *numbers])
     names, values, buckets = task["label_names"], task["label_values"], task["buckets"]

@@ -172,6 +172,8 @@ def _add_run(command: argparse.ArgumentParser) -> None:
 
 def _add_column(command: argparse.ArgumentParser) -> None:
     command.add_argument("--column", default="text", help="the column of the texts (default: text)")
+    command.add_argument("--delimiter", default="", help="between the fields of a CSV (default: found)")
+    command.add_argument("--encoding", default="", help="of a file of text, such as cp1252 (default: UTF-8)")
 
 
 def _add_format(command: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from rich.console import Console
@@ -14,13 +14,14 @@ from rnn_jax.checkpoints.restore import settings_of_run
 from rnn_jax.checkpoints.workdir import LANGUAGE
 from rnn_jax.cli.arguments import SAMPLE_SETTINGS, SERVE_SETTINGS, VECTOR_SETTINGS
 from rnn_jax.cli.row_files import check_out, rows_into
+from rnn_jax.data.columns import column_of, named_column, no_column, path_in, texts_of
 from rnn_jax.data.in_memory import missing
-from rnn_jax.data.row_streams import Row, Rows, check_column, stream_rows
+from rnn_jax.data.reading import EmptySourceError, Reading
+from rnn_jax.data.row_streams import Row, Rows, stream_rows
 from rnn_jax.data.sentences import read_tagged
-from rnn_jax.data.sources import column_of, read_source, read_texts, texts_of
-from rnn_jax.data.tables import EmptySourceError
-from rnn_jax.data.targets import CLASS, LABELS, NUMBER, paired
-from rnn_jax.data.tokenizer import Tokenizer
+from rnn_jax.data.sources import read_source, read_texts
+from rnn_jax.data.targets import CLASS, LABELS, NUMBER, Text, paired
+from rnn_jax.data.tokenizer import Tokenizer, tokenizer_kind
 from rnn_jax.errors import InputError, require
 from rnn_jax.inference.export import PLATFORMS, export_classifier
 from rnn_jax.inference.hub import local_folder, push_model
@@ -44,12 +45,14 @@ ADDED_COLUMNS = {
 }
 
 
-def json_lines(rows: Sequence[Row], answers: Sequence[Row], columns: Mapping[str, str]) -> list[str]:
-    """Returns a line for each row, with its text, or both of a pair, and what is said of it."""
-    return [
-        json.dumps({**{name: row.get(column) or "" for name, column in columns.items()}, **answer})
-        for row, answer in zip(rows, answers, strict=True)
-    ]
+def json_lines(texts: Sequence[Text], answers: Sequence[Row]) -> list[str]:
+    """Returns a line for each text, or pair of texts, and what is said of it."""
+    return [json.dumps({**cells_of(text), **answer}) for text, answer in zip(texts, answers, strict=True)]
+
+
+def cells_of(text: Text) -> dict[str, str]:
+    """Returns a text, or both of a pair, by the name of a column."""
+    return {"text": text} if isinstance(text, str) else dict(zip(("text", "pair"), text, strict=True))
 
 
 def decision(answer: Row, separator: str) -> Row:
@@ -115,24 +118,22 @@ def predict(options: argparse.Namespace) -> None:
         predict_rows(options)
         return
     found = _rows(options)
-    rows, predictor = found.rows, load(options.workdir, options.which, options.fallback)
+    predictor = load(options.workdir, options.which, options.fallback)
     if isinstance(predictor, Tagger):
-        texts = [row.get(options.column) or "" for row in rows]
+        texts = [text for _, text in texts_in_rows(found)]
         print_tags(predictor.predict(texts), texts, options.format)
         return
-    columns = {"text": options.column}
-    if predictor.pair:
-        columns["pair"], rows = predictor.config.data.pair_column, _paired(found, predictor, options)
     count, lines = 0, list[tuple[str, ...]]()
-    for part, answers in predicted(predictor, rows, options.column, progress=not sys.stdout.isatty()):
+    rows = rows_of_texts(found, predictor, options)
+    for part, answers in predicted(predictor, rows, progress=not sys.stdout.isatty()):
         count += len(part)
         if options.format == "jsonl":
-            print("\n".join(json_lines(part, answers, columns)))
+            print("\n".join(json_lines([text for _, text in part], answers)))
             continue
-        for row, answer in zip(part, answers, strict=True):
-            cells = (*shown(answer), *(row.get(column) or "" for column in columns.values()))
-            lines.append(tuple(map(one_line, cells)))
+        for (_, text), answer in zip(part, answers, strict=True):
+            lines.append(tuple(map(one_line, (*shown(answer), *cells_of(text).values()))))
     if lines:
+        columns = ("text", "pair") if predictor.pair else ("text",)
         print_table([*SHOWN_COLUMNS[predictor.head.target], *columns], lines)
     if not count:
         print("rnn-jax: there are no texts, so there is nothing to predict", file=sys.stderr)
@@ -142,63 +143,84 @@ def predict_rows(options: argparse.Namespace) -> None:
     """Writes the rows of --input, in their order, with what was predicted of each, into --out."""
     check_out(options.out)
     found = _rows(options)
-    names, rows, schema = found
     predictor = load_classifier(options.workdir, options.which, options.fallback)
-    added = ADDED_COLUMNS[predictor.head.target]
-    taken = sorted({*added} & {*names})
+    added, pair = ADDED_COLUMNS[predictor.head.target], predictor.config.data.pair_column
+    taken = sorted({*added} & {*found.names})
     require(not taken, f"--input has the columns {taken}, which --out would add; rename them")
-    if predictor.pair:
-        rows, pair = _paired(found, predictor, options), predictor.config.data.pair_column
-        names = list(dict.fromkeys([*names, pair]))
+    names = [*found.names, *([pair] if predictor.pair and not options.input else []), *added]
     count, separator = 0, predictor.config.data.separator
-    with rows_into(options.out, [*names, *added], schema) as write:
-        for part, answers in predicted(predictor, rows, options.column, progress=True):
-            write([{**row, **decision(said, separator)} for row, said in zip(part, answers, strict=True)])
+    with rows_into(options.out, names, found.schema) as write:
+        rows = rows_of_texts(found, predictor, options)
+        for part, answers in predicted(predictor, rows, progress=True):
+            write(
+                [{**row, **decision(said, separator)} for (row, _), said in zip(part, answers, strict=True)]
+            )
             count += len(part)
     print(f"{options.out}: {count:,} rows")
 
 
+def texts_in_rows(found: Rows) -> Iterator[tuple[Row, str]]:
+    """Yields each row and its text; a missing text is an empty one."""
+    return ((row, text_of(found, number, row)) for number, row in enumerate(found.rows))
+
+
+def text_of(found: Rows, number: int, row: Row) -> str:
+    """Returns the text of a row. Raises InputError where it holds something else."""
+    text = found.text(row)
+    if not (isinstance(text, str) or missing(text)):
+        raise InputError(f"row {number} has {'.'.join(found.path)} = {text!r}, not a text")
+    return text if isinstance(text, str) else ""
+
+
+def rows_of_texts(
+    found: Rows, predictor: Predictor, options: argparse.Namespace
+) -> Iterator[tuple[Row, Text]]:
+    """Returns the rows, each with its text; for a model of pairs, with both texts.
+
+    Texts of the command line are pairs two by two, and a line of standard input is cut at its tab.
+    """
+    pair = predictor.config.data.pair_column
+    if not predictor.pair or not found.names:
+        return texts_in_rows(found)
+    if options.input:
+        name = named_column(found.names, pair, lambda: pair.split(".")[0] in found.names)
+        if name is None:
+            raise no_column(repr(options.input), pair, dict.fromkeys(found.names))
+        second = found._replace(path=tuple(path_in(found.names, name)))
+        return (
+            (row, (text_of(found, number, row), text_of(second, number, row)))
+            for number, row in enumerate(found.rows)
+        )
+    if options.texts:
+        count = len(options.texts)
+        require(count % 2 == 0, f"the model compares two texts, but there are {count}; give first and second")
+        pairs: Iterator[Text] = zip(options.texts[::2], options.texts[1::2], strict=True)
+    else:
+        pairs = (cut_line(number, text) for number, (_, text) in enumerate(texts_in_rows(found)))
+    return ((dict(zip((options.column, pair), texts, strict=True)), texts) for texts in pairs)
+
+
+def cut_line(number: int, line: str) -> tuple[str, str]:
+    """Returns the two texts of a line. Raises InputError where no tab is between them."""
+    first, tab, second = line.partition("\t")
+    require(bool(tab), f"line {number} has no tab; the model compares two texts: first, tab, second")
+    return first, second
+
+
 def predicted(
-    predictor: Predictor, rows: Iterable[Row], column: str, progress: bool
-) -> Iterator[tuple[list[Row], list[Row]]]:
-    """Yields parts of the rows, each with what is said of its texts; a missing text is an empty one."""
-    read: list[Row] = []
+    predictor: Predictor, rows: Iterator[tuple[Row, Text]], progress: bool
+) -> Iterator[tuple[list[tuple[Row, Text]], list[Row]]]:
+    """Yields parts of the rows, each row with its text, and what is said of these texts."""
+    read: list[tuple[Row, Text]] = []
 
-    def text_of(number: int, row: Row, column: str) -> str:
-        text = row.get(column)
-        require(isinstance(text, str) or missing(text), f"row {number} has {column} = {text!r}, not a text")
-        return text if isinstance(text, str) else ""
-
-    def texts() -> Iterator[str | tuple[str, str]]:
-        for number, row in enumerate(rows):
-            text = text_of(number, row, column)
-            read.append(row)
-            yield (text, text_of(number, row, predictor.config.data.pair_column)) if predictor.pair else text
+    def texts() -> Iterator[Text]:
+        for row, text in rows:
+            read.append((row, text))
+            yield text
 
     for prediction in predictor.predict_parts(texts(), progress):
         yield list(read), predictor.head.as_json(prediction)
         read.clear()
-
-
-def _paired(found: Rows, predictor: Predictor, options: argparse.Namespace) -> Iterator[Row]:
-    """Returns rows of pairs: texts of the command line two by two, and lines cut at their tabs."""
-    pair = predictor.config.data.pair_column
-    if options.input:
-        check_column(pair, found.names, f"{options.input!r}")
-        return iter(found.rows)
-    if options.texts:
-        count = len(options.texts)
-        require(count % 2 == 0, f"the model compares two texts, but there are {count}; give first and second")
-        firsts, seconds = options.texts[::2], options.texts[1::2]
-        return ({options.column: a, pair: b} for a, b in zip(firsts, seconds, strict=True))
-    lines = (row[options.column] for row in found.rows)
-    return (_split_line(number, line, options.column, pair) for number, line in enumerate(lines))
-
-
-def _split_line(number: int, line: str, column: str, pair: str) -> Row:
-    first, tab, second = line.partition("\t")
-    require(bool(tab), f"line {number} has no tab; the model compares two texts: first, tab, second")
-    return {column: first, pair: second}
 
 
 def print_tags(prediction: TagPrediction, texts: Sequence[str], kind: str) -> None:
@@ -241,16 +263,17 @@ def evaluate(options: argparse.Namespace) -> None:
     if isinstance(predictor, Tagger):
         evaluate_tags(predictor, options)
         return
-    parts = read_source(options.data)
+    reading = _reading(options)
+    parts = read_source(options.data, reading)
     default = "test" if "test" in parts else next(iter(parts))
     split = options.split or default
     require(split in parts, f"--split is {split!r}; {options.data} has {', '.join(parts)}")
-    texts = texts_of(parts[split], options.column, split)
-    values = column_of(parts[split], options.label_column, split)
+    texts = texts_of(parts[split], options.column, split, reading.say)
+    values = column_of(parts[split], options.label_column, split, reading.say)
     require(len(texts) > 0, f"split {split!r} of {options.data} holds no rows to evaluate on")
     if predictor.pair:
-        both = paired(texts, texts_of(parts[split], predictor.config.data.pair_column, split))
-        metrics = predictor.evaluate(both, _labels(predictor, values))
+        second = texts_of(parts[split], predictor.config.data.pair_column, split, reading.say)
+        metrics = predictor.evaluate(paired(texts, second), _labels(predictor, values))
     else:
         metrics = predictor.evaluate(texts, _labels(predictor, values))
     print_evaluation(predictor, metrics, split, options.format)
@@ -297,8 +320,9 @@ def vectors(options: argparse.Namespace) -> None:
     check_output(options.out)
     load_gensim()  # raises before the long work if the package is missing
     start = time.perf_counter()
-    texts = read_texts(options.data, options.column)
-    sentences = Tokenizer.train(texts, EVERY_WORD, lowercase=True, strip_html=True).words_of(texts)
+    texts = read_texts(options.data, options.column, _reading(options))
+    kind = tokenizer_kind("auto", texts)
+    sentences = Tokenizer.train(texts, EVERY_WORD, lowercase=True, strip_html=True, kind=kind).words_of(texts)
     settings = {name: getattr(options, name) for name in VECTOR_SETTINGS}
     words, table = train_vectors(sentences, **settings)
     write_vectors(options.out, words, table)
@@ -336,13 +360,20 @@ def _rows(options: argparse.Namespace) -> Rows:
     require(not (options.texts and options.input), "give texts or --input, not both")
     if options.input:
         try:
-            found = stream_rows(options.input)
+            return stream_rows(options.input, _reading(options))
         except EmptySourceError:
             return Rows([], iter([]))
-        check_column(options.column, found.names, f"{options.input!r}")
-        return found
     lines = options.texts or _standard_input()
-    return Rows([options.column], ({options.column: text} for text in lines))
+    return Rows([options.column], ({options.column: text} for text in lines), path=(options.column,))
+
+
+def _reading(options: argparse.Namespace) -> Reading:
+    return Reading(
+        options.column,
+        options.delimiter,
+        options.encoding,
+        say=lambda line: print(f"rnn-jax: {line}", file=sys.stderr),
+    )
 
 
 def _standard_input() -> Iterator[str]:

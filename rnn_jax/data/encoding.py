@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
-from rnn_jax.data.tokenizer import LINE_BREAK, WORD_PATTERN, Tokenizer
+from rnn_jax.data.tokenizer import LINE_BREAK, SCRIPT_PATTERN, WORD_PATTERN, Tokenizer
 from rnn_jax.files import cached
 
 EncodedRows = list[np.ndarray]  # int32[words] of each text
@@ -30,6 +30,7 @@ def encode_splits(
     vocab_size: int,
     lowercase: bool,
     strip_html: bool,
+    kind: str = "words",
     cache: Path,
 ) -> Encoded:
     """Returns a tokeniser trained on `vocabulary_texts`, and for each split its texts as int32 word ids.
@@ -37,11 +38,11 @@ def encode_splits(
     The result is stored in `cache` under a hash of everything that determines it; a file there that cannot be
     read is made again.
     """
-    settings = {"vocab_size": vocab_size, "lowercase": lowercase, "strip_html": strip_html}
+    settings = {"vocab_size": vocab_size, "lowercase": lowercase, "strip_html": strip_html, "kind": kind}
     key = fingerprint({**splits, "": vocabulary_texts}, settings)
 
     def encode() -> Encoded:
-        tokenizer = Tokenizer.train(vocabulary_texts, vocab_size, lowercase, strip_html)
+        tokenizer = Tokenizer.train(vocabulary_texts, vocab_size, lowercase, strip_html, kind)
         return tokenizer, {name: tokenizer.encode(texts) for name, texts in splits.items()}
 
     return cached(cache / f"encoded-{key}.npz", encode, _packed, partial(_unpacked, splits))
@@ -49,7 +50,7 @@ def encode_splits(
 
 def fingerprint(texts_by_name: Mapping[str, Sequence[str]], settings: Mapping[str, object]) -> str:
     """Returns a hash of texts, of settings, and of what splits texts into words."""
-    versions = [tokenizers.__version__, WORD_PATTERN, LINE_BREAK]
+    versions = [tokenizers.__version__, WORD_PATTERN, SCRIPT_PATTERN, LINE_BREAK]
     digest = hashlib.sha256(json.dumps([settings, versions], sort_keys=True).encode())
     for name, texts in texts_by_name.items():
         digest.update(f"{len(name)} {name} {len(texts)} ".encode())

@@ -13,15 +13,18 @@ import numpy as np
 
 from rnn_jax.data.batches import WHOLE, Batch_co, Batches, BatchSource, bucket_lengths
 from rnn_jax.data.encoding import encode_splits
+from rnn_jax.data.reading import Reading
 from rnn_jax.data.sources import read_texts
 from rnn_jax.data.splits import Corpus, hold_out, load_corpus
 from rnn_jax.data.targets import rows_of_pairs, single_texts, standardised
-from rnn_jax.data.tokenizer import UNK, Tokenizer, truncate
+from rnn_jax.data.tokenizer import UNK, Tokenizer, tokenizer_kind, truncate
 from rnn_jax.data.windows import Windows
 from rnn_jax.hashing import digest_of_arrays, digest_of_json
 
 Settings: TypeAlias = Mapping[str, Any]  # a section of a config, or a dict of its keys
 
+SPLITS = ("train", "validation", "test")
+MANY_UNKNOWN = 0.2  # of the words, above which a line warns
 LONGER_BUCKETS = 2  # padded lengths for texts that are longer than those to train on
 
 
@@ -77,6 +80,7 @@ class Data(NamedTuple):
       tokenizer: what turned the texts into word ids.
       corpus: the splits as texts and labels.
       texts: returns the texts that the vocabulary was chosen from; a larger corpus is read again.
+      notes: lines for the log, of what the readers decided and counted.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -97,6 +101,7 @@ class Data(NamedTuple):
     tokenizer: Tokenizer
     corpus: Corpus
     texts: Callable[[], list[str]]
+    notes: tuple[str, ...] = ()
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -134,13 +139,15 @@ class Data(NamedTuple):
         return digest_of_arrays(arrays) + digest_of_json(self.tokenizer.to_json())
 
     def describe(self) -> str:
-        """Returns two lines for the log."""
+        """Returns the notes, and lines on sizes, unknown words and shapes for the log."""
         train, validation, test = (len(split.examples) for split in (self.train, self.validation, self.test))
+        read = self.validation.words
         tested = f"{test:,} test" if self.tested else "no test, so that validation is measured at the end"
-        return (
+        return "\n".join(self.notes + ("",) * bool(self.notes)) + (
             f"texts: {train:,} train, {validation:,} validation, {tested} "
             f"({self.corpus.dropped:,} dropped that stood in two); {self._decided()}; "
             f"vocabulary: {self.tokenizer.vocab_size:,}\n"
+            f"{unknown_share(read)}\n"
             f"shapes [batch, time]: {self.train.shapes}; padding waste {self.train.padding_waste:.1%}"
         )
 
@@ -157,12 +164,14 @@ class Documents(NamedTuple):
       train, validation: the windows of the documents to train on, and of those held out.
       tokenizer: what turned the texts into word ids.
       texts: returns the documents to train on, from which the vocabulary was chosen.
+      notes: lines for the log, of what the readers decided and counted.
     """
 
     train: Windows
     validation: Windows
     tokenizer: Tokenizer
     texts: Callable[[], list[str]]
+    notes: tuple[str, ...] = ()
 
     @property
     def test(self) -> Windows:
@@ -185,14 +194,31 @@ class Documents(NamedTuple):
         return digest_of_arrays(arrays) + digest_of_json(self.tokenizer.to_json())
 
     def describe(self) -> str:
-        """Returns two lines for the log."""
+        """Returns the notes, and lines on sizes, unknown words and shapes for the log."""
         train, held = self.train, self.validation
-        return (
+        many = _many_unknown((held.words == UNK).mean())
+        return "\n".join(self.notes + ("",) * bool(self.notes)) + (
             f"documents: {len(train.targets):,} train, {len(held.targets):,} held out; words to predict: "
             f"{train.predictions:,} and {held.predictions:,}, of them {(held.words == UNK).mean():.2%} "
-            f"unknown; vocabulary: {self.tokenizer.vocab_size:,}\n"
+            f"unknown{many}; vocabulary: {self.tokenizer.vocab_size:,}\n"
             f"shapes [batch, time]: {train.shapes}; padding waste {train.padding_waste:.1%}"
         )
+
+
+def unknown_share(words: np.ndarray) -> str:
+    """Returns the line that tells how much of the validation texts the vocabulary lacks.
+
+    >>> unknown_share(np.array([5, 6, 7, 8]))
+    'unknown: 0.00% of the words of the validation texts'
+    """
+    share = float((words == UNK).mean()) if len(words) else 0.0
+    return f"unknown: {share:.2%} of the words of the validation texts{_many_unknown(share)}"
+
+
+def _many_unknown(share: float) -> str:
+    if share <= MANY_UNKNOWN:
+        return ""
+    return ". WARNING: that is much; raise text.vocab_size, or set text.tokenizer to 'characters'"
 
 
 def load_data(
@@ -202,7 +228,6 @@ def load_data(
     buckets: int,
     cache: Path,
     share: slice = WHOLE,
-    say: Callable[[str], None] = lambda line: None,
 ) -> Data:
     """Reads labelled texts, splits, encodes and cuts them, and pads them in batches; example: `Data`.
 
@@ -214,23 +239,19 @@ def load_data(
       batch_size, buckets: B, and the number of padded lengths of texts to train on; longer ones get two more.
       cache: the folder that keeps the encoded texts for the next run.
       share: the rows of each batch that are wanted, as in `Batches`.
-      say: takes a line for the log.
 
     Raises:
       InputError: as `load_corpus`, `Tokenizer.train`, `truncate`, `bucket_lengths` and `Batches` do.
     """
-    loaded = load_corpus(**corpus, say=say)
+    loaded = load_corpus(**corpus, say=(notes := list[str]()).append)
     larger = text["vocabulary_source"]
 
     def texts() -> list[str]:
         return read_texts(larger, corpus["text_column"]) if larger else single_texts(loaded.train.texts)
 
-    tokenizer, encoded = encode_splits(
-        {name: single_texts(split.texts) for name, split in loaded.splits.items()},
-        texts(),
-        **{name: text[name] for name in ("vocab_size", "lowercase", "strip_html")},
-        cache=cache,
-    )
+    settings = _tokenizer_settings(text, chosen_from := texts(), notes)
+    splits = {name: single_texts(split.texts) for name, split in loaded.splits.items()}
+    tokenizer, encoded = encode_splits(splits, chosen_from, **settings, cache=cache)
     tokenizer = tokenizer.filled(text["vocab_size"]) if text["fill_vocabulary"] else tokenizer
     rows, lengths = cut_and_padded(encoded, text, buckets)
     make = partial(Batches, buckets=lengths, batch_size=batch_size, share=share)
@@ -238,7 +259,19 @@ def load_data(
     labels = {name: standardised(split.labels, loaded.scale) for name, split in loaded.splits.items()}
     batches = {name: make(examples[name], labels[name]) for name in labels}
     batches.setdefault("test", batches["validation"])
-    return Data(**batches, tokenizer=tokenizer, corpus=loaded, texts=texts)
+    return Data(**batches, tokenizer=tokenizer, corpus=loaded, texts=texts, notes=tuple(notes))
+
+
+def _tokenizer_settings(text: Settings, texts: Sequence[str], notes: list[str]) -> dict[str, Any]:
+    """Returns the arguments of `Tokenizer.train`, and notes where "auto" does not take words."""
+    name = text.get("tokenizer", "auto")
+    kind = tokenizer_kind(name, texts)
+    if name == "auto" and kind != "words":
+        notes.append(
+            "most letters are of scripts without spaces between words: each of their characters is a word "
+            "(text.tokenizer sets another)"
+        )
+    return {"kind": kind} | {name: text[name] for name in ("vocab_size", "lowercase", "strip_html")}
 
 
 def cut_and_padded(
@@ -287,8 +320,16 @@ def load_documents(
     >>> documents.train.predictions, documents.validation.predictions
     (24, 6)
     """
-    texts = read_texts(documents["source"], documents["text_column"])
+    notes: list[str] = []
+    given = {key: documents.get(key, "") for key in ("delimiter", "encoding", "name", "revision")}
+    reading = Reading(documents["text_column"], **given, say=notes.append)
+    read = read_texts(documents["source"], documents["text_column"], reading)
+    texts = [text for text in read if text.strip()]
+    if len(texts) < len(read):
+        notes.append(f"{len(read) - len(texts):,} rows have no text, and are dropped")
     kept, held = hold_out(texts, documents["validation_share"], documents["split_seed"])
-    tokenizer, rows = encode_splits({"train": kept, "validation": held}, kept, **text, cache=cache)
+    tokenizer, rows = encode_splits(
+        {"train": kept, "validation": held}, kept, **_tokenizer_settings(text, kept, notes), cache=cache
+    )
     windows = {name: Windows(rows[name], lanes, window, reverse, share) for name in rows}
-    return Documents(**windows, tokenizer=tokenizer, texts=lambda: kept)
+    return Documents(**windows, tokenizer=tokenizer, texts=lambda: kept, notes=tuple(notes))

@@ -1,21 +1,25 @@
 """The rows of a file one after another, so that a file of any size can be read through.
 
-`rnn_jax.data.tables` reads whole files, and finds the types of their columns. Here a field of a CSV file
-stays as it is written.
+`rnn_jax.data.tables` reads whole files, and finds the types of their columns. Here a field of separated
+values stays as it is written. Files are opened and decoded, and columns are found, by the same functions.
 """
 
 import csv
+import io
 import itertools
 import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rnn_jax.data.columns import named_column, no_column, path_in, say_other
+from rnn_jax.data.delimited import LONGEST_FIELD, Layout, layout_of
+from rnn_jax.data.objects import json_objects
+from rnn_jax.data.reading import EmptySourceError, Reading, check_reading, encoding_of, not_text, opened
 from rnn_jax.data.sources import read_source
-from rnn_jax.data.tables import EmptySourceError, json_rows
-from rnn_jax.errors import InputError, nearest, require
-from rnn_jax.files import path_of, unreadable
+from rnn_jax.data.tables import format_of
+from rnn_jax.errors import InputError, require
+from rnn_jax.files import DAMAGE, path_of, unreadable
 
 if TYPE_CHECKING:
     import pyarrow
@@ -31,54 +35,86 @@ class Rows(NamedTuple):
       names: the columns, in order.
       rows: the rows as {column: value}, each read when it is asked for.
       schema: the types of the columns, where the file tells them.
+      path: the column of the texts, and the fields inside it where they are in objects; () is not known.
     """
 
     names: list[str]
     rows: Iterator[Row]
     schema: "pyarrow.Schema | None" = None
+    path: tuple[str, ...] = ()
+
+    def text(self, row: Row) -> object:
+        """Returns the text of a row, or None.
+
+        >>> Rows(["review"], iter([]), path=("review", "text")).text({"review": {"text": "a film"}})
+        'a film'
+        """
+        value: Any = row
+        for field in self.path:
+            value = value.get(field) if isinstance(value, dict) else None
+        return value
 
 
-def stream_rows(source: str) -> Rows:
+def stream_rows(source: str, reading: Reading | None = None) -> Rows:
     """Returns the rows of a file, or of a source with one split.
 
     Args:
-      source: as in `read_source`; a file whose suffix is not in STREAMS is read as a whole.
+      source: as in `read_source`; a file whose format is not in STREAMS is read as a whole.
+      reading: as in `read_source`; its text_column, if it has one, is found as `columns.column_of` does.
 
     Raises:
       EmptySourceError: there are no rows.
-      InputError: the source is not there or cannot be read, at once or while it is read.
+      InputError: the source is not there or cannot be read, at once or while it is read; or there is no
+        column of texts.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), "reviews.csv")
     >>> _ = path.write_text("id,text\\n007,A fine film.\\n")
-    >>> names, rows, _ = stream_rows(str(path))
-    >>> names, list(rows)
-    (['id', 'text'], [{'id': '007', 'text': 'A fine film.'}])
+    >>> found = stream_rows(str(path), Reading("text"))
+    >>> found.names, list(map(found.text, found.rows))
+    (['id', 'text'], ['A fine film.'])
     """
+    reading = reading or Reading()
+    check_reading(reading)
     path = path_of(source)
-    if path.is_file() and path.suffix.lower() in STREAMS:
-        found = STREAMS[path.suffix.lower()](path)
-        first = list(itertools.islice(found.rows, 1))
-        if not first:
-            raise EmptySourceError(f"{str(path)!r} holds no rows")
-        return found._replace(rows=itertools.chain(first, found.rows))
-    (_, data), *others = read_source(source).items()
-    require(not others, f"{source} has several splits; name one file")
-    return Rows(data.column_names, iter(data), data.features.arrow_schema)
+    if path.is_file() and (suffix := format_of(path)) in STREAMS:
+        found = STREAMS[suffix](path, reading)
+    else:
+        (_, data), *others = read_source(source, reading).items()
+        require(not others, f"{source} has several splits; name one file")
+        found = Rows(data.column_names, iter(data), data.features.arrow_schema)
+    first = list(itertools.islice(found.rows, 1))
+    if not first:
+        raise EmptySourceError(f"{source!r} holds no rows")
+    found = found._replace(rows=itertools.chain(first, found.rows))
+    return _with_path(found, first[0], reading, source) if reading.text_column else found
 
 
-def check_column(column: str, names: Sequence[str], place: str) -> None:
-    """Raises InputError, with the nearest name, where a table has no column of a name."""
-    require(
-        column in names,
-        f"{place} has no column {column!r}; it has {', '.join(names)}.{nearest(column, names)}",
-    )
+def _with_path(found: Rows, first: Row, reading: Reading, source: str) -> Rows:
+    """Returns the rows with the path to their texts; a field of objects has to be in the first row."""
+    asked = reading.text_column
+
+    def is_field() -> bool:
+        if not any(asked.startswith(f"{name}.") for name in found.names):
+            return False
+        *above, field = path_in(found.names, asked)
+        inner = found._replace(path=tuple(above)).text(first)
+        return isinstance(inner, dict) and field in inner
+
+    name = named_column(found.names, asked, is_field)
+    if name is None:
+        raise no_column(repr(source), asked, {name: first.get(name) for name in found.names})
+    say_other(name, asked, reading.say)
+    return found._replace(path=tuple(path_in(found.names, name)))
 
 
-def csv_rows(path: Path, delimiter: str = ",") -> Rows:
-    """Returns the rows of a CSV file, every field a string; raises as `stream_rows` does."""
-    csv.field_size_limit(sys.maxsize)  # its own limit is 131,072 characters
-    lines = _fields(path, delimiter)
+def delimited_rows(path: Path, reading: Reading) -> Rows:
+    """Returns the rows of a file of separated values, every field a string; raises as `stream_rows` does."""
+    csv.field_size_limit(LONGEST_FIELD)  # its own limit is 131,072 characters
+    try:
+        lines = _fields(path, layout_of(path, reading))
+    except DAMAGE as error:
+        raise unreadable(path, error) from error
     names = next(lines, [])
     double = sorted({name for name in names if names.count(name) > 1})
     require(not double, f"{str(path)!r} has the column {double[:1]} twice; name each once")
@@ -90,42 +126,54 @@ def csv_rows(path: Path, delimiter: str = ",") -> Rows:
             require(
                 len(fields) <= len(names),
                 f"{str(path)!r} has rows of more fields than its header, which has {len(names)}: put texts "
-                "with commas in quotes",
+                "with the delimiter in quotes",
             )
             yield dict(itertools.zip_longest(names, fields, fillvalue=""))
 
     return Rows(names, rows())
 
 
-def _fields(path: Path, delimiter: str) -> Iterator[list[str]]:
+def _fields(path: Path, layout: Layout) -> Iterator[list[str]]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            yield from csv.reader(file, delimiter=delimiter)
-    except (OSError, ValueError, csv.Error) as error:
+        with opened(path) as file, io.TextIOWrapper(file, layout.encoding, newline="") as text:
+            lines = csv.reader(text, delimiter=layout.delimiter, quoting=layout.quoting)
+            header = next(lines, [])
+            yield [name.removeprefix("\ufeff") for name in header]  # of a file whose encoding is named
+            yield from lines
+    except UnicodeError as error:
+        raise not_text(path, layout.encoding, error) from error
+    except (*DAMAGE, ValueError, csv.Error) as error:
+        if isinstance(error, InputError):
+            raise
         raise unreadable(path, error) from error
 
 
-def json_line_rows(path: Path) -> Rows:
-    """Returns the rows of a file of JSON objects; of one that has no object on its first line, as a whole."""
+def json_rows(path: Path, reading: Reading) -> Rows:
+    """Returns the rows of a file of JSON, a line at a time where each of its lines is an object."""
+    first = None  # of a file that is read as a whole: of one value, or of values over several lines
     try:
-        with path.open(encoding="utf-8-sig") as file:
-            first = json.loads(next(filter(str.strip, file), "{}"))
-    except (OSError, ValueError, RecursionError):
-        first = None  # spread over several lines, or broken, which `json_rows` tells
-    if not isinstance(first, dict):
-        rows = json_rows(path)
-        first = next(rows, {})
-        return Rows(list(first), itertools.chain([first] if first else [], rows))
-    return Rows(list(first), _objects(path))
+        encoding = encoding_of(path, reading)
+        with opened(path) as file, io.TextIOWrapper(file, encoding) as lines:
+            start = list(itertools.islice(filter(str.strip, lines), 2))
+        if len(start) == 2:
+            first = json.loads(start[0].removeprefix("\ufeff"))
+    except UnicodeError as error:
+        raise not_text(path, encoding, error) from error
+    except (*DAMAGE, ValueError, RecursionError):
+        pass  # `json_objects` says what is wrong
+    if isinstance(first, dict):
+        return Rows(list(first), _objects(path, encoding))
+    rows = json_objects(path, reading)
+    return Rows(list(rows[0]) if rows else [], iter(rows))
 
 
-def _objects(path: Path) -> Iterator[Row]:
+def _objects(path: Path, encoding: str) -> Iterator[Row]:
     try:
-        with path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, start=1):
+        with opened(path) as file, io.TextIOWrapper(file, encoding) as lines:
+            for number, line in enumerate(lines, start=1):
                 if not line.strip():
                     continue
-                row = json.loads(line, object_pairs_hook=_named_once)
+                row = json.loads(line.removeprefix("\ufeff"), object_pairs_hook=_named_once)
                 require(
                     isinstance(row, dict),
                     f"{str(path)!r}: line {number} is no object; give rows like "
@@ -134,7 +182,9 @@ def _objects(path: Path) -> Iterator[Row]:
                 yield row
     except InputError:
         raise
-    except (OSError, ValueError, RecursionError) as error:
+    except UnicodeError as error:
+        raise not_text(path, encoding, error) from error
+    except (*DAMAGE, ValueError, RecursionError) as error:
         raise unreadable(path, error) from error
 
 
@@ -145,7 +195,7 @@ def _named_once(pairs: list[tuple[str, Any]]) -> Row:
     return row
 
 
-def parquet_rows(path: Path) -> Rows:
+def parquet_rows(path: Path, reading: Reading) -> Rows:
     """Returns the rows of a Parquet file; raises as `stream_rows` does."""
     import pyarrow
     import pyarrow.parquet
@@ -166,10 +216,12 @@ def parquet_rows(path: Path) -> Rows:
     return Rows(schema.names, rows(), schema.remove_metadata())
 
 
-STREAMS: dict[str, Callable[[Path], Rows]] = {
-    ".csv": csv_rows,
-    ".jsonl": json_line_rows,
-    ".ndjson": json_line_rows,
-    ".json": json_line_rows,
+STREAMS: dict[str, Callable[[Path, Reading], Rows]] = {
+    ".csv": delimited_rows,
+    ".tsv": delimited_rows,
+    ".tab": delimited_rows,
+    ".jsonl": json_rows,
+    ".ndjson": json_rows,
+    ".json": json_rows,
     ".parquet": parquet_rows,
 }

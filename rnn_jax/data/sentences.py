@@ -5,16 +5,18 @@ sentence. CoNLL-U is CoNLL of ten columns with names. In a table each row is a s
 list of its words, another the list of its tags.
 """
 
-import gzip
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from rnn_jax.data.sources import SPLIT_NAME, column_of, read_source
+from rnn_jax.data.columns import column_of
+from rnn_jax.data.folders import SPLIT_NAME
+from rnn_jax.data.reading import Reading, split_name, text_of
+from rnn_jax.data.sources import read_source
 from rnn_jax.errors import InputError, nearest, require
-from rnn_jax.files import DAMAGE, check_expansion, most_bytes, path_of, unreadable
+from rnn_jax.files import DAMAGE, path_of, unreadable
 
 if TYPE_CHECKING:
     import datasets
@@ -65,7 +67,7 @@ def read_tagged(source: str, word_column: str = "", tag_column: str = "") -> Tag
     """Returns the tagged sentences of a source by split; a single file is the split "train".
 
     Args:
-      source: a file or folder of CoNLL or CoNLL-U (`CONLL_SUFFIXES`, also gzipped), or whatever
+      source: a file or folder of CoNLL or CoNLL-U (`CONLL_SUFFIXES`, also compressed), or whatever
         `read_source` reads, with lists in its columns. The files of a folder are named after their splits,
         as in `read_source`: `en_ewt-ud-dev.conllu` is the split "validation".
       word_column, tag_column: the name of a column, or its number, counted from 0, or from the end if it is
@@ -91,8 +93,7 @@ def read_tagged(source: str, word_column: str = "", tag_column: str = "") -> Tag
 
 
 def _suffix(path: Path) -> str:
-    name = path.name.lower().removesuffix(".gz")
-    return Path(name).suffix
+    return split_name(path)[0]
 
 
 def _split_of(path: Path) -> str | None:
@@ -126,7 +127,7 @@ def _read_folder(folder: Path, files: Sequence[Path], word_column: str, tag_colu
 
 
 def read_conll(path: Path, word_column: str = "", tag_column: str = "") -> list[Sentence]:
-    """Returns the sentences of a file of CoNLL, or of CoNLL-U if that is its suffix; may be gzipped.
+    """Returns the sentences of a file of CoNLL, or of CoNLL-U if that is its suffix; may be compressed.
 
     A line that begins with "#" is a comment if it has other columns than the words have; in CoNLL-U every
     such line is. Where a column is named "id", lines of several words in one token ("3-4") and of words that
@@ -180,16 +181,10 @@ def _rows_of_words(path: Path, lines: Sequence[str], names: Sequence[str]) -> It
 
 
 def _text(path: Path) -> str:
-    """Returns what is in a file of UTF-8, decompressed; a byte order mark is left out."""
+    """Returns what is in a file of text, decompressed; a byte order mark is left out."""
     try:
-        data = path.read_bytes()
-        if path.suffix.lower() == ".gz":
-            limit = most_bytes(path)
-            with gzip.open(path) as file:
-                data = file.read(limit + 1)
-            check_expansion(str(path), len(data), limit)
-        return data.decode("utf-8-sig")
-    except (*DAMAGE, UnicodeDecodeError) as error:
+        return text_of(path, Reading())
+    except DAMAGE as error:
         raise unreadable(path, error) from error
 
 

@@ -1,11 +1,15 @@
 """Splits: a source's labelled texts as train, validation and test splits that share no text."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from rnn_jax.data.sources import HELD_OUT, Source, column_of, named, read_source, texts_of
+from rnn_jax.data.columns import column_of, find_column, require_column, texts_of
+from rnn_jax.data.folders import HELD_OUT
+from rnn_jax.data.labels import label_set, positions, read_labels, say_merged, say_several, withheld
+from rnn_jax.data.reading import Reading, quiet
+from rnn_jax.data.sources import Source, named, read_source
 from rnn_jax.data.targets import (
     CLASS,
     NUMBER,
@@ -16,14 +20,13 @@ from rnn_jax.data.targets import (
     read_targets,
     say_lists,
     scale_of,
+    single_texts,
     strata,
 )
-from rnn_jax.errors import require
+from rnn_jax.errors import InputError, require
 
 if TYPE_CHECKING:
     import datasets
-
-UNLABELLED = -1  # how hub datasets mark a row whose label is withheld
 
 
 class Split(NamedTuple):
@@ -86,109 +89,136 @@ def load_corpus(
     validation_share: float,
     test_share: float,
     split_seed: int,
+    delimiter: str = "",
+    encoding: str = "",
+    name: str = "",
+    revision: str = "",
     target: str = CLASS,
     separator: str = "",
     pair_column: str = "",
-    say: Callable[[str], None] = lambda line: None,
+    say: Callable[[str], None] = quiet,
 ) -> Corpus:
     """Reads a source, and cuts the splits that it lacks from its training split, stratified by label.
 
     Two texts are equal if they differ in upper case and spaces alone. Equal texts are all in one split.
 
     Args:
-      source: as in `read_source`: a file, a folder, a name in NAMED_SOURCES, or a dataset's name on the hub.
+      source: as in `read_source`.
       text_column, label_column: the names of the two columns. A label is an integer, a string or a boolean.
       label_names: one name a label, in the order of the labels; empty takes the dataset's own or its values.
       validation_share, test_share: the part of the training split, between 0 and 1, to cut where the source
         has no such split. A test_share of 0 cuts none.
       split_seed: of the order in which texts are drawn.
+      delimiter, encoding, name, revision: of the source, as in `Reading`.
       target: "class", "labels" (several at once) or "number", as in `read_targets`.
       separator: between the labels of one string, for "labels".
       pair_column: the column of the second texts of pairs; "" for single texts.
-      say: takes a line for the log.
+      say: takes a line for the log about each thing that the reader decides or counts.
 
     Raises:
-      InputError: no such source, column or split; a missing text or label; a share that leaves a split empty.
+      InputError: no such source, column or split; a missing label; a share that leaves a split empty.
     """
+    reading = Reading(text_column, delimiter, encoding, name, revision, say)
     check_target(target, separator, label_names)
-    parts = {name: data for name, data in read_source(source).items() if name in ("train", *HELD_OUT)}
-    require("train" in parts, f"{named(source)} has no split 'train'; name a file, or files, for it")
-    columns = {name: column_of(data, label_column, name) for name, data in parts.items()}
-    columns = {name: own for name, own in columns.items() if name == "train" or not _withheld(own)}
-    feature = parts["train"].features[label_column]
-    if target == CLASS:
-        labels, names, values = _classes(feature, columns, label_names, say)
-    else:
-        labels, names, values = read_targets(target, columns, feature, label_names, separator)
-    texts = {name: _texts(parts[name], text_column, pair_column, name) for name in labels}
-    splits = {name: Split(texts[name], labels[name]) for name in labels}
+    parts = _parts(source, reading)
+    found = _targets(parts, reading, label_column, label_names, target, separator)
+    splits = _labelled(parts, found, reading, pair_column)
     shares = {"validation": validation_share, "test": test_share}
     separate, dropped = _separate(splits, shares, split_seed)
     scale = scale_of(separate["train"].labels) if target == NUMBER else (0.0, 1.0)
-    return Corpus(**separate, label_names=names, label_values=tuple(values), dropped=dropped, scale=scale)
+    three = separate["train"], separate["validation"], separate["test"]
+    return Corpus(*three, found.names, tuple(found.values), dropped, scale)
 
 
-def _classes(
-    feature: object, columns: dict[str, list], label_names: Sequence[str], say: Callable[[str], None]
+def _parts(source: Source, reading: Reading) -> "dict[str, datasets.Dataset]":
+    """Returns the splits to train on, validate on and test on that the source has."""
+    read = read_source(source, reading)
+    parts = {part: data for part, data in read.items() if part in ("train", *HELD_OUT)}
+    require("train" in parts, f"{named(source)} has no split 'train'; name a file, or files, for it")
+    require_column(parts["train"], reading.text_column, "train")
+    return parts
+
+
+def _targets(
+    parts: "Mapping[str, datasets.Dataset]",
+    reading: Reading,
+    label_column: str,
+    label_names: Sequence[str],
+    target: str,
+    separator: str,
 ) -> Columns:
-    """Returns the labels of all splits, one class a text, as positions in the names."""
-    names, values = _labels(feature, columns["train"], label_names)
-    say_lists(columns["train"], say)
-    return Columns({name: positions(own, values, name) for name, own in columns.items()}, names, values)
+    """Returns what the label columns hold in the splits that have labels."""
+    columns = _label_columns(parts, label_column, reading.say)
+    feature = parts["train"].features.get(require_column(parts["train"], label_column, "train"))
+    if target != CLASS:
+        return read_targets(target, columns, feature, label_names, separator)
+    names, values = label_set(feature, columns["train"], label_names)
+    say_lists(columns["train"], reading.say)
+    return Columns({part: positions(own, values, part) for part, own in columns.items()}, names, values)
 
 
-def _texts(data: "datasets.Dataset", column: str, pair_column: str, split: str) -> list[Text]:
-    """Returns the texts of a split, or its pairs of texts."""
-    texts = texts_of(data, column, split)
-    return paired(texts, texts_of(data, pair_column, split)) if pair_column else list(texts)
+def _labelled(
+    parts: "Mapping[str, datasets.Dataset]", found: Columns, reading: Reading, pair_column: str
+) -> dict[str, Split]:
+    """Returns the splits that have labels, and says what there is to say of their texts."""
+    hear = _once(reading.say)
+
+    def texts(part: str) -> list[Text]:
+        own = texts_of(parts[part], reading.text_column, part, hear)
+        return paired(own, texts_of(parts[part], pair_column, part, hear)) if pair_column else list(own)
+
+    splits = {part: Split(texts(part), targets) for part, targets in found.splits.items()}
+    splits["train"] = _with_words(splits["train"], reading.say)
+    if splits["train"].labels.dtype.kind == "i" and splits["train"].labels.ndim == 1:
+        folded = [fold(text) for split in splits.values() for text in split.texts]
+        labels = np.concatenate([split.labels for split in splits.values()]).tolist()
+        say_several(folded, labels, found.names, reading.say)
+    return splits
 
 
-def _withheld(labels: list) -> bool:
-    return bool(labels) and all(label is None or label == UNLABELLED for label in labels)
+def _label_columns(
+    parts: "Mapping[str, datasets.Dataset]", column: str, say: Callable[[str], None]
+) -> dict[str, list]:
+    """Returns the labels of the splits that have some; the others are passed over and named."""
+    hear = _once(say)
+    written = {"train": column_of(parts["train"], column, "train", hear)}
+    for part in HELD_OUT:
+        if part in parts and find_column(parts[part], column) is not None:
+            written[part] = column_of(parts[part], column, part, hear)
+    say_merged(written, say)
+    columns = {part: read_labels(labels) for part, labels in written.items()}
+    name = require_column(parts["train"], column, "train")
+    classes = getattr(parts["train"].features.get(name), "names", None) is not None
+    kept = {
+        part: labels
+        for part, labels in columns.items()
+        if part == "train" or not withheld(labels, columns["train"], classes)
+    }
+    for part in parts:
+        if part not in kept:
+            say(f"the split {part!r} has no labels, and is passed over")
+    return kept
 
 
-def _labels(feature: object, labels: list, names: Sequence[str]) -> tuple[tuple[str, ...], list]:
-    """Returns the label names and the value that stands for each in the column."""
-    odd = [label for label in labels if not isinstance(label, int | str)]
-    lists, numbers = (any(isinstance(label, kind) for label in odd) for kind in (list, float))
-    require(
-        not lists,
-        f"the label column holds {odd[:1]}; a label is an integer, a string or a boolean; for texts of "
-        "several labels, set data.target to 'labels'",
-    )
-    require(
-        not numbers,
-        f"the label column holds {odd[:1]}; a label is an integer, a string or a boolean; to predict "
-        "numbers, set data.target to 'number'",
-    )
-    require(
-        None not in odd and UNLABELLED not in labels,
-        f"the training split has rows without a label (None or {UNLABELLED}); keep labelled rows only, or "
-        f"write another value for {UNLABELLED} where it is a label",
-    )
-    require(not odd, f"the label column holds {odd[:1]}; a label is an integer, a string or a boolean")
-    found = set(labels)
-    kinds = {str if isinstance(label, str) else int for label in found}
-    require(len(kinds) == 1, "the label column holds strings and numbers; write all labels as one of them")
-    own_names = getattr(feature, "names", None)
-    values = list(range(len(own_names))) if own_names else sorted(found)
-    require(len(found) > 1, f"the label column holds only {sorted(found)}; classification needs two labels")
-    names = tuple(names) or tuple(own_names or map(str, values))
-    require(
-        len(names) == len(values),
-        f"label_names has {len(names)} names, {names}, but there are {len(values)} labels: {values[:20]}",
-    )
-    return names, values
+def _once(say: Callable[[str], None]) -> Callable[[str], None]:
+    """Returns a `say` that says each line once: what is decided alike in every split."""
+    said = set()
+
+    def hear(line: str) -> None:
+        if line not in said:
+            said.add(line)
+            say(line)
+
+    return hear
 
 
-def positions(labels: Sequence, values: Sequence, split: str) -> np.ndarray:
-    """Returns int32 positions in `values`. Raises InputError for a label that is not there."""
-    odd = [label for label in labels if not isinstance(label, Hashable)]
-    require(not odd, f"the label column holds {odd[:1]}; a label is an integer, a string or a boolean")
-    position = {value: index for index, value in enumerate(values)}
-    unknown = sorted(set(labels) - set(position), key=str)
-    require(not unknown, f"split {split!r} has labels {unknown[:20]} that train does not have: {values[:20]}")
-    return np.array([position[label] for label in labels], dtype=np.int32)
+def _with_words(split: Split, say: Callable[[str], None]) -> Split:
+    """Returns the rows that have words; the others, which teach nothing, are counted."""
+    words = [any(part.strip() for part in single_texts([text])) for text in split.texts]
+    if all(words):
+        return split
+    say(f"{words.count(False):,} rows to train on have no text, and are dropped")
+    return _select(split, words)
 
 
 def _separate(splits: dict[str, Split], shares: dict[str, float], seed: int) -> tuple[dict[str, Split], int]:
@@ -207,20 +237,30 @@ def _separate(splits: dict[str, Split], shares: dict[str, float], seed: int) -> 
             splits[name] = splits["validation"]
         if name not in splits:
             require(0 < shares[name] < 1, f"{name}_share is {shares[name]}; it must be between 0 and 1")
-            _require_rows("train", splits["train"])
+            _require_rows("train", splits["train"], shares, total)
             chosen = _cut(splits["train"], round(shares[name] * total), rng)
             splits[name] = _select(splits["train"], chosen)
             splits["train"] = _select(splits["train"], ~chosen)
     for name, split in splits.items():
-        _require_rows(name, split)
+        _require_rows(name, split, shares, total)
     return splits, dropped
 
 
-def _require_rows(name: str, split: Split) -> None:
-    require(
-        len(split.texts) > 0,
-        f"split {name!r} has no rows left; change validation_share or test_share, or give it texts that "
-        "no later split (of train, validation, test) has",
+def _require_rows(name: str, split: Split, shares: dict[str, float], total: int) -> None:
+    """Raises InputError for a split without rows, which says how many rows it takes, or which shares."""
+    if len(split.texts):
+        return
+    share = min(shares.values())
+    need = max(3, round(1 / share)) if 0 < share < 1 else 3
+    hint = (
+        f"at least {need:,} different ones are needed for shares of {share:g}"
+        if total < need
+        else "too many are equal, or stand in a later split (of train, validation, test) too"
+    )
+    shares_to_set = f"set data.validation_share and data.test_share to {1 / max(total, 3):.2g} or more"
+    raise InputError(
+        f"split {name!r} has no rows left of the {total:,} texts to train on: {hint}; give more texts"
+        + (f", or {shares_to_set}" if total >= 3 else "")
     )
 
 

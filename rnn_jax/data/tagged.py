@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnn_jax.data.batches import WHOLE, Batch, Batches, bucket_lengths
+from rnn_jax.data.folders import HELD_OUT
 from rnn_jax.data.sentences import Sentence, Tagged, read_tagged
-from rnn_jax.data.sources import HELD_OUT
 from rnn_jax.data.splits import hold_out
 from rnn_jax.data.tokenizer import SPECIAL_WORDS, UNK, Tokenizer
 from rnn_jax.errors import require

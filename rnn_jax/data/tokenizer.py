@@ -2,8 +2,10 @@
 
 import itertools
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tokenizers
@@ -20,6 +22,21 @@ TEXTS_AT_ONCE = 1000  # that are encoded together: bounds the memory of the libr
 # "don't" is "do" and "n't", "it's" is "it" and "'s".
 WORD_PATTERN = r"(?i)\w+?(?=n't)|n't|'(?:s|re|ve|ll|m|d)\b|\w+|[^\w\s]"
 LINE_BREAK = r"(?i)<br\s*/?>"
+# Scripts that put no spaces between words: Chinese, Japanese, Thai, Lao, Khmer, Burmese.
+UNSPACED = "".join(
+    f"{chr(first)}-{chr(last)}"
+    for first, last in [
+        (0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3005, 0x3007), (0x3040, 0x30FF),
+        (0x31F0, 0x31FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0xFF66, 0xFF9F),
+        (0x20000, 0x323AF),
+    ]
+)  # fmt: skip
+# A character of these scripts, with its marks, or words as above, which stop where such a character begins.
+OTHER = rf"(?:(?![{UNSPACED}])\w)"
+SCRIPT_PATTERN = rf"(?i)[{UNSPACED}]\p{{M}}*|{OTHER}+?(?=n't)|n't|'(?:s|re|ve|ll|m|d)\b|{OTHER}+|[^\w\s]"
+PATTERNS = {"words": WORD_PATTERN, "characters": r"\S", "scripts": SCRIPT_PATTERN}
+TOKENIZERS = ("auto", "words", "characters")  # what text.tokenizer may be
+LOOKED_AT = 1000  # texts that tell the script
 
 
 class Tokenizer:
@@ -42,7 +59,14 @@ class Tokenizer:
         self.backend = backend
 
     @classmethod
-    def train(cls, texts: Iterable[str], vocab_size: int, lowercase: bool, strip_html: bool) -> "Tokenizer":
+    def train(
+        cls,
+        texts: Iterable[str],
+        vocab_size: int,
+        lowercase: bool,
+        strip_html: bool,
+        kind: str = "words",
+    ) -> "Tokenizer":
         """Returns a tokeniser over the most frequent words of `texts`.
 
         Args:
@@ -51,18 +75,21 @@ class Tokenizer:
             have fewer words. Equally frequent words are taken in the order of their characters.
           lowercase: fold case before splitting.
           strip_html: turn `<br />` into a space.
+          kind: what a word is, a key of PATTERNS: "words"; "characters", each alone; or "scripts", words,
+            but each character of a script without spaces alone.
 
         Raises:
-          InputError: a `vocab_size` below 3.
+          InputError: a `vocab_size` below 3, or another `kind`.
         """
         require(vocab_size > 2, f"vocab_size is {vocab_size}; PAD and UNK take two ids, so give at least 3")
-        backend = _backend({}, lowercase, strip_html)
+        choose("kind", kind, PATTERNS)
+        backend = _backend({}, lowercase, strip_html, kind)
         trainer = trainers.WordLevelTrainer(
             vocab_size=vocab_size, special_tokens=list(SPECIAL_WORDS), show_progress=False
         )
         backend.train_from_iterator(map(_encodable, texts), trainer)
         # A trained backend would read "[PAD]" inside a text as padding; a new one splits it into words.
-        return cls(_backend(backend.get_vocab(), lowercase, strip_html))
+        return cls(_backend(backend.get_vocab(), lowercase, strip_html, kind))
 
     @classmethod
     def of_words(cls, words: Iterable[str], lowercase: bool) -> "Tokenizer":
@@ -152,7 +179,35 @@ class Tokenizer:
         return [[words[index] for index in row.tolist()] for row in self.encode(texts)]
 
 
-def _backend(vocabulary: dict[str, int], lowercase: bool, strip_html: bool) -> tokenizers.Tokenizer:
+def tokenizer_kind(name: str, texts: Sequence[str]) -> str:
+    """Returns the key of PATTERNS that a name stands for: of "auto", what the script of the texts takes.
+
+    Args:
+      name: "words", "characters", or "auto": words, but where most letters are of scripts without spaces
+        between words, "scripts": each of their characters is a word.
+      texts: to train on; LOOKED_AT of them, spread evenly, are looked at.
+
+    Raises:
+      InputError: another name.
+
+    >>> tokenizer_kind("auto", ["a fine film"]), tokenizer_kind("auto", ["\u5f88\u597d\u7684 film"])
+    ('words', 'words')
+    >>> tokenizer_kind("auto", ["\u5f88\u597d\u7684\u7535\u5f71 DVD"])
+    'scripts'
+    """
+    choose("text.tokenizer", name, dict.fromkeys(TOKENIZERS))
+    if name != "auto":
+        return name
+    letters = unspaced = 0
+    for text in texts[:: max(1, len(texts) // LOOKED_AT)]:
+        unspaced += 0 if text.isascii() else len(re.findall(f"[{UNSPACED}]", text))
+        letters += sum(map(str.isalpha, text))
+    return "scripts" if 2 * unspaced > letters else "words"
+
+
+def _backend(
+    vocabulary: dict[str, int], lowercase: bool, strip_html: bool, kind: str = "words"
+) -> tokenizers.Tokenizer:
     backend = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIAL_WORDS[UNK]))
     steps: list[normalizers.Normalizer] = []
     if strip_html:
@@ -160,11 +215,11 @@ def _backend(vocabulary: dict[str, int], lowercase: bool, strip_html: bool) -> t
     if lowercase:
         steps.append(normalizers.Lowercase())
     backend.normalizer = normalizers.Sequence(steps)
-    backend.pre_tokenizer = pre_tokenizers.Split(Regex(WORD_PATTERN), "removed", invert=True)
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(PATTERNS[kind]), "removed", invert=True)
     return backend
 
 
-def _vocabulary(text: str) -> tuple[dict[str, int], dict[str, bool]]:
+def _vocabulary(text: str) -> tuple[dict[str, int], dict[str, Any]]:
     """Returns the vocabulary and the options in the JSON of a tokeniser that `_backend` could have made."""
     try:
         value = json.loads(text)
@@ -178,8 +233,8 @@ def _vocabulary(text: str) -> tuple[dict[str, int], dict[str, bool]]:
     counted = sorted(vocabulary.values()) == list(range(len(vocabulary)))
     require(counted, "the numbers of its words are not 0, 1, 2, ..., each once")
     require(all(word == _encodable(word) for word in vocabulary), "a word has half of a surrogate pair")
-    for lowercase, strip_html in itertools.product((False, True), repeat=2):
-        options = {"lowercase": lowercase, "strip_html": strip_html}
+    for kind, lowercase, strip_html in itertools.product(PATTERNS, (False, True), (False, True)):
+        options: dict[str, Any] = {"lowercase": lowercase, "strip_html": strip_html, "kind": kind}
         known = json.loads(_backend({}, **options).to_str())
         del known["model"]["vocab"]
         # Another version of the library may lack a field, or have one more without a value.

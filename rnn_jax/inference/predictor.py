@@ -16,7 +16,7 @@ from rnn_jax.checkpoints.restore import ClassifierTask, read_config, read_task, 
 from rnn_jax.checkpoints.workdir import CLASSIFY, CONFIG, TASK, TOKENIZER
 from rnn_jax.data.batches import Batch, Batches
 from rnn_jax.data.in_memory import pairs_in, texts_in, values_of
-from rnn_jax.data.splits import positions
+from rnn_jax.data.labels import positions, read_labels
 from rnn_jax.data.targets import (
     CLASS,
     LABELS,
@@ -174,7 +174,8 @@ class Predictor:
           InputError: no texts, not one label for each, or a label that the training data did not have.
           TypeError: as `predict`.
         """
-        read, targets = list(self._read(texts)), self._targets(list(values_of(labels, "labels")), labels)
+        given = read_labels(list(values_of(labels, "labels")))
+        read, targets = list(self._read(texts)), self._targets(given, labels)
         require(len(read) > 0, "there are no texts to evaluate on")
         require(len(read) == len(targets), f"there are {len(read)} texts and {len(targets)} labels")
         parts, answers = [], []

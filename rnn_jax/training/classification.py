@@ -73,7 +73,7 @@ def check_head(config: ConfigDict) -> None:
 def load_classifier_data(config: ConfigDict, cache: Path, source: "Source | None" = None) -> Data:
     """Returns the batches of the three splits; this process gets its own rows of each."""
     size, data = config.batch.size, dict(config.data, source=source or config.data.source)
-    return load_data(data, config.text, size, config.batch.buckets, cache, own_rows(size), say)
+    return load_data(data, config.text, size, config.batch.buckets, cache, own_rows(size))
 
 
 def classifier_network(config: ConfigDict, data: Data) -> Network:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rnn_jax.data.reading import opened
 from rnn_jax.data.tokenizer import PAD, SPECIAL_WORDS
 from rnn_jax.errors import choose, require
 from rnn_jax.files import cached
@@ -20,14 +21,13 @@ from rnn_jax.vectors.readers import (
     Search,
     damage_named,
     locate,
-    opened,
     read_array_vectors,
     read_binary_vectors,
     read_text_vectors,
 )
 
 VECTOR_FORMATS = {".txt": read_text_vectors, ".vec": read_text_vectors, ".bin": read_binary_vectors}
-CACHE_VERSION = 1  # raise it with every change of what is read or stored
+CACHE_VERSION = 2  # raise it with every change of what is read or stored
 
 
 class Vectors(NamedTuple):
@@ -121,7 +121,7 @@ def _read(source: str, location: Location, words: Sequence[str]) -> Vectors:
             read_array_vectors(location.path, location.path.with_name(GLOVE_INDEX), search)
         else:
             read = choose(f"the suffix of {source!r}", location.suffix, VECTOR_FORMATS)
-            with opened(location) as file:
+            with opened(location.path, location.member) as file:
                 read(file, search)
     table = np.zeros((len(words), search.dimension), np.float32)
     found = np.zeros(len(words), bool)

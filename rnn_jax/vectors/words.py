@@ -4,8 +4,9 @@ import itertools
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from rnn_jax.data.reading import opened
 from rnn_jax.errors import choose
-from rnn_jax.vectors.readers import GLOVE, GLOVE_INDEX, HEADER, LONGEST_LINE, damage_named, locate, opened
+from rnn_jax.vectors.readers import GLOVE, GLOVE_INDEX, HEADER, LONGEST_LINE, damage_named, locate
 
 LISTED = {".txt": "GloVe's text format", ".vec": "word2vec's and fastText's"}
 
@@ -37,7 +38,7 @@ def first_words(source: str, count: int) -> list[str]:
             words = (word for word in itertools.chain.from_iterable(batches) if word is not None)
             return list(itertools.islice(words, count))
         choose(f"the suffix of {source!r}, whose words are listed,", location.suffix, LISTED)
-        with opened(location) as file:
+        with opened(location.path, location.member) as file:
             return list(itertools.islice(_words(file), count))
 
 

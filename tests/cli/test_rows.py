@@ -113,7 +113,9 @@ def test_a_file_of_any_size_is_read_and_written_a_part_at_a_time(workdir, tmp_pa
     monkeypatch.setattr("rnn_jax.inference.predictor.PART", 4)
     (tmp_path / "in.csv").write_text("text\n" + "a film\n" * 10)
     read, written = [], []
-    monkeypatch.setattr("rnn_jax.cli.commands.stream_rows", lambda path: counted(stream_rows(path), read))
+    monkeypatch.setattr(
+        "rnn_jax.cli.commands.stream_rows", lambda *source: counted(stream_rows(*source), read)
+    )
     monkeypatch.setattr("rnn_jax.cli.commands.rows_into", spy_rows(row_files.rows_into, read, written))
     predict(workdir, tmp_path / "in.csv", tmp_path / "out.csv")
     assert written == [(4, 4), (8, 4), (10, 2)], "rows read so far, and rows written at once"
@@ -161,7 +163,7 @@ def test_an_error_leaves_no_file(workdir, tmp_path, capsys):
     [
         ("out.xml", [], "the suffix of --out is '.xml'"),
         ("none/out.csv", [], "there is no folder"),
-        ("out.csv", ["--column", "txt"], "no column 'txt'; it has id, text, price. Did you mean 'text'"),
+        ("out.csv", ["--column", "txt"], "no column 'txt'; it has id ('007'), text ('a great, m"),
     ],
 )
 def test_what_cannot_be_written_is_refused_at_once(table, tmp_path, capsys, out, more, message):

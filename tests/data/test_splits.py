@@ -8,8 +8,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from rnn_jax.data.labels import positions
 from rnn_jax.data.sources import read_source
-from rnn_jax.data.splits import Split, _cut, _separate, hold_out, load_corpus, positions
+from rnn_jax.data.splits import Split, _cut, _separate, hold_out, load_corpus
 from rnn_jax.errors import InputError
 
 PROPERTY = settings(max_examples=30, derandomize=True, deadline=None)
@@ -85,10 +86,9 @@ def test_another_number_of_label_names_is_refused(tmp_path):
         load(save(tmp_path, train=[0, 1] * 20), label_names=("bad", "fair", "good"))
 
 
-@pytest.mark.parametrize("missing", [None, -1])
-def test_a_training_row_without_a_label_is_refused(tmp_path, missing):
+def test_a_training_row_without_a_label_is_refused(tmp_path):
     with pytest.raises(ValueError, match="rows without a label"):
-        load(save(tmp_path, train=[0, 1, missing] * 10))
+        load(save(tmp_path, train=[0, 1, None] * 10))
 
 
 @pytest.mark.parametrize("labels", [[0.5, 1.5], [[0], [1]], [{"a": 1}, {"a": 2}]])
@@ -112,7 +112,9 @@ def test_one_label_only_is_refused_where_the_column_names_two(tmp_path):
 
 
 def test_a_wrong_label_column_is_refused_with_the_nearest(tmp_path):
-    with pytest.raises(ValueError, match=r"no column 'lable'; it has text, label\. Did you mean 'label'\?"):
+    with pytest.raises(
+        ValueError, match=r"no column 'lable'; it has text \(.*\), label \(0\)\. Did you mean 'label'\?"
+    ):
         load(save(tmp_path, train=[0, 1] * 20), label_column="lable")
 
 
@@ -269,9 +271,7 @@ def test_equal_texts_are_cut_together(tmp_path):
 
 
 def test_a_share_that_leaves_no_training_row_is_refused(tmp_path):
-    with pytest.raises(
-        ValueError, match="split 'train' has no rows left; change validation_share or test_share"
-    ):
+    with pytest.raises(ValueError, match="split 'train' has no rows left"):
         load(save(tmp_path, train=[0, 1] * 10), validation_share=0.6, test_share=0.6)
 
 

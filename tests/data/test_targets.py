@@ -95,6 +95,10 @@ def test_classes_that_look_like_lists_are_said_and_others_are_not():
     say_lists(["war, love", "love", "war", "war, love"], lines.append)
     assert len(lines) == 1
     assert "data.separator to ','" in lines[0]
+    rows = [{"text": f"film {n}", "label": ("a|b", "a", "b")[n % 3]} for n in range(30)]
+    source, said = {"train": datasets.Dataset.from_list(rows)}, []
+    load_corpus(source, **COLUMNS, **SHARES, say=said.append)
+    assert "set data.target to 'labels' and data.separator to '|'" in said[0]
     lines.clear()
     say_lists(["war|peace", "love", "and/or", 3], lines.append)
     assert lines == []

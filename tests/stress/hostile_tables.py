@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from rnn_jax.data.sources import read_source, texts_of
+from rnn_jax.data.columns import texts_of
+from rnn_jax.data.sources import read_source
 from rnn_jax.data.splits import load_corpus
 from rnn_jax.errors import InputError
 from tests.stress import hostile_files as files
@@ -45,7 +46,7 @@ def table_case(rng: random.Random, folder: Path) -> Case:
         except InputError:  # of labels: the texts are read
             return
         kept = [text for split in corpus[:3] for text in split.texts]
-        assert sorted(kept) == sorted(texts), "texts are lost"
+        assert sorted(kept) == sorted(text for text in texts if text.strip()), "texts are lost"
 
     return f"{suffix}: {kind}", run
 
@@ -87,7 +88,7 @@ def _nested(rng: random.Random) -> tuple[str, bytes]:
 
 def _csv_texts(content: bytes) -> list[str]:
     csv.field_size_limit(2**30)
-    lines = list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="")))
+    lines = list(csv.reader(io.StringIO(content.decode(_encoding(content)), newline="")))
     header, *records = [line for line in lines if line]
     place = header.index("text")
     # pandas leaves out lines of white space alone, which `csv` gives as one field.
@@ -98,8 +99,18 @@ def _csv_texts(content: bytes) -> list[str]:
     ]
 
 
+def _encoding(content: bytes) -> str:
+    marks = {
+        b"\xff\xfe\0\0": "utf-32",
+        b"\0\0\xfe\xff": "utf-32",
+        b"\xff\xfe": "utf-16",
+        b"\xfe\xff": "utf-16",
+    }
+    return next((name for mark, name in marks.items() if content.startswith(mark)), "utf-8-sig")
+
+
 def _json_texts(content: bytes) -> list[str]:
-    text = content.decode("utf-8-sig")
+    text = content.decode(_encoding(content))
     try:
         value = json.loads(text)
         found = value if isinstance(value, list) else [value]

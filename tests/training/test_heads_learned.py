@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shutil
+import sys
 import zipfile
 
 import jax
@@ -248,6 +249,38 @@ def test_the_report_shows_what_the_head_has(runs, kind):
         assert f"<h3>{chart}</h3>" in page
     name = {"labels": "micro_f1", "number": "rmse", "pair": "accuracy"}[kind]
     assert f'<th scope="row">{name}</th><td>{results[name]}</td>' in page
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "message"),
+    [
+        ("task.json", "mean", "x", "mean and deviation are"),
+        ("task.json", "deviation", 0, "mean and deviation are"),
+        ("config.json", "target", ["number"], "are no strings"),
+        ("config.json", "target", "nunber", "data.target is 'nunber'"),
+    ],
+)
+def test_a_folder_that_was_tampered_with_is_refused(runs, tmp_path, name, key, value, message):
+    rnn_jax.load(runs["number"][0]).save(tmp_path / "saved")
+    path = tmp_path / "saved" / name
+    found = json.loads(path.read_text())
+    (found if name == "task.json" else found["data"])[key] = value
+    path.write_text(json.dumps(found))
+    with pytest.raises(InputError, match=message):
+        rnn_jax.load(tmp_path / "saved")
+
+
+def test_pairs_on_the_command_line_are_two_texts_and_on_a_line_have_a_tab(runs, capsys, monkeypatch):
+    command = ["predict", "--workdir", str(runs["pair"][0]), "--format", "jsonl"]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("a kiss\tthis kiss\n"))
+    cli.main(command)
+    line = json.loads(capsys.readouterr().out)
+    assert (line["text"], line["pair"]) == ("a kiss", "this kiss")
+    for texts, message in ((["a", "b", "c"], "but there are 3"), ([], "line 0 has no tab")):
+        monkeypatch.setattr(sys, "stdin", io.StringIO("no tab\n"))
+        with pytest.raises(SystemExit):
+            cli.main([*command, *texts])
+        assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", KINDS)
