@@ -217,8 +217,7 @@ class Predictor:
           InputError: an unknown label.
           TypeError: the text is not a string.
         """
-        (answer,) = self._answers([text])
-        label = self._explained(answer) if label is None else label
+        label = self._most_probable(text) if label is None else label
         number = choose(
             "label", label, {name: index for index, name in enumerate(self.label_names or [label])}
         )
@@ -297,12 +296,12 @@ class Predictor:
                     [(batch, np.asarray(self.head.answer(logits))) for batch, logits in found], len(part)
                 )
 
-    def _answers(self, texts: Sequence[Any]) -> np.ndarray:
-        return np.concatenate(list(self._answer_parts(texts, progress=False)))
-
-    def _explained(self, answer: np.ndarray) -> str:
-        """Returns the label that is explained where none was named: the most probable one."""
-        return self.label_names[int(answer.argmax())] if self.label_names else ""
+    def _most_probable(self, text: Any) -> str:
+        """Returns the label that is explained where none was named; "" of a model that gives numbers."""
+        if not self.label_names:
+            return ""
+        (answers,) = self._answer_parts([text], progress=False)
+        return self.label_names[int(answers[0].argmax())]
 
     def _no_targets(self, count: int) -> np.ndarray:
         return np.zeros(count, dtype=np.int32)

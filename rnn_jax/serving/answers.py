@@ -42,7 +42,7 @@ class Answers:
             lengths = np.full((rows, parts) if model.pair else rows, words, np.int32)
             jax.block_until_ready(model.apply_fn(variables, ids, lengths))
         for words in model.buckets:
-            whole = np.full(2, words, np.int32) if model.pair else words
+            whole: Any = np.full(2, words, np.int32) if model.pair else np.int32(words)
             question = model.params, np.zeros(words * parts, np.int32), whole, 0
             attribute_words(model.model.apply, *question, of="logit", steps=STEPS, head=model.head)
         for rows in self._by_rows:  # what comes before and after the network
@@ -87,6 +87,8 @@ class Answers:
           Refused: an unknown label.
         """
         (answer,) = self.predict([text])
+        shares = answer.get("probabilities", {})
+        label = max(shares, key=shares.__getitem__) if label is None and shares else label
         try:
             found = self.predictor.attribute(text, label, steps=STEPS)
         except InputError as error:
