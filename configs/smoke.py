@@ -1,4 +1,4 @@
-"""A small GRU on the last 64 words of each review: does everything work? Settings: rnn_jax/settings.py.
+"""A small GRU on the last 64 words of each text: does everything work? Settings: rnn_jax/settings.py.
 
 Command:  python train_loop.py --config configs/smoke.py
 Cost:     under 20 seconds on 2 cores

@@ -13,6 +13,7 @@ from rnn_jax.inference import (
     Tagger,
     Writer,
     export_classifier,
+    export_tagger,
     load,
     load_language_model,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "TextClassifier",
     "Writer",
     "export_classifier",
+    "export_tagger",
     "fit",
     "load",
     "load_language_model",

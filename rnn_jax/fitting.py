@@ -18,14 +18,16 @@ from rnn_jax.checkpoints.workdir import (
     CLASSIFY,
     LANGUAGE,
     RESULTS,
+    TAG,
     check_run,
     check_task,
     is_saved_model,
 )
 from rnn_jax.config import changed, starting_from
 from rnn_jax.data.columns import column_of, find_column
-from rnn_jax.data.in_memory import PAIR, splits_of
+from rnn_jax.data.in_memory import PAIR, are_words, splits_of
 from rnn_jax.data.labels import read_labels
+from rnn_jax.data.sentences import TAG_COLUMNS, WORD_COLUMNS
 from rnn_jax.data.sources import IN_MEMORY, Splits
 from rnn_jax.data.targets import CLASS, LABELS
 from rnn_jax.distributed.preemption import Interrupted
@@ -33,13 +35,14 @@ from rnn_jax.errors import choose, require
 from rnn_jax.files import path_of
 from rnn_jax.inference.loading import load
 from rnn_jax.inference.predictor import Predictor
+from rnn_jax.inference.tagger import Tagger
 from rnn_jax.inference.writer import load_language_model
 from rnn_jax.progress import quiet, tell
-from rnn_jax.settings import recipe_settings
+from rnn_jax.settings import recipe_settings, tagger_settings
 from rnn_jax.training.loop import TASKS, check_config, prepare_data, train_and_evaluate
 
 # How a finished run of each task is loaded.
-LOADERS: dict[str, Callable[[Path], Any]] = {CLASSIFY: load, LANGUAGE: load_language_model}
+LOADERS: dict[str, Callable[[Path], Any]] = {CLASSIFY: load, LANGUAGE: load_language_model, TAG: load}
 DEFAULT_RECIPE = "bilstm"
 
 if TYPE_CHECKING:
@@ -54,10 +57,13 @@ def fit(
     validation: Any = None,
     workdir: str | Path | None = None,
     progress: bool = True,
-    start: "Predictor | str | Path | None" = None,
+    start: "Predictor | Tagger | str | Path | None" = None,
     **settings: Any,
 ) -> Any:
     """Trains a network on texts and labels, and returns it as `rnn_jax.load` does.
+
+    Where a text is a list of words, and its label a list with a tag for each word, that is a tagger of words.
+    Nothing else can be meant by such data, so that no argument has to say it.
 
     The best checkpoint is chosen on a validation split. There is a test split where `texts` has one, or where
     `data.test_share` is given; without one, what is printed at the end was measured on the validation split.
@@ -67,11 +73,12 @@ def fit(
         `datasets`, or a generator. Without `labels`: a table with both (a `datasets.Dataset`, or a
         `DatasetDict` of splits, a pandas DataFrame), an iterable of pairs (text, label) or of rows
         {column: value}, or the path of a file or folder, which is read and split as `rnn-jax train` does it.
-        A table has the columns `data.text_column` and `data.label_column`, "text" and "label" by default.
+        A table has the columns `data.text_column` and `data.label_column`, "text" and "label" by default; one
+        of tagged words has lists in `tokens` and `tags`, or in columns of another usual name.
       labels: n labels, integers, strings or booleans, in any of these forms. n lists of labels make a network
         for several labels at once; for numbers give `**{"data.target": "number"}`.
       recipe: the name of a recipe, or settings such as `rnn_jax.recipe("bilstm")`, which are used as they
-        are; None is "bilstm", or the settings of `start`.
+        are; None is "bilstm", of lists of words the settings of `tagger_settings()`, or those of `start`.
       validation: the share of the texts to validate on, in (0, 1), or a split of its own: a pair (texts,
         labels) or a table. None is `data.validation_share`, 0.1, unless `texts` has that split.
       workdir: the run's folder; a run in it goes on. None is a temporary folder, removed with the model.
@@ -92,7 +99,9 @@ def fit(
     ...
     rnn_jax.errors.InputError: 'model.hiden' is no setting of task 'classify'. Did you mean 'model.hidden'?
     """
-    config = _config(recipe, start, validation, settings)
+    words, texts, labels = are_words(texts, labels)
+    words = words and not {"data.target", "data.pair_column"} & {*settings}  # pairs with several labels
+    config = _config(recipe, start, validation, settings, words)
     _import_datasets()
     source = _source(texts, labels, validation, config)
     if source is not None:
@@ -118,14 +127,21 @@ def fit(
     return model
 
 
-def _config(recipe: Any, start: Any, validation: Any, settings: Mapping[str, Any]) -> ConfigDict:
+def _config(recipe: Any, start: Any, validation: Any, settings: Mapping[str, Any], words: bool) -> ConfigDict:
     """Returns the settings of the run, the source of its data left open."""
     run = None if start is None else _run_of(start)
-    if recipe is None:
-        config = recipe_settings(DEFAULT_RECIPE) if run is None else settings_of_run(run)
-    else:
+    if recipe is not None:
         config = recipe_settings(recipe)
+    elif run is not None:
+        config = settings_of_run(run)
+    else:
+        config = tagger_settings() if words else recipe_settings(DEFAULT_RECIPE)
     require("task" in config, f"recipe has no setting `task`; give one of: {', '.join(TASKS)}")
+    require(
+        not words or config.task == TAG,
+        f"texts are lists of words, which a tagger takes, but the task is {config.task!r}; give strings, or "
+        "no recipe",
+    )
     if run is not None:
         config = starting_from(config, run)
     config = changed(config, settings, choose("config.task", config.task, TASKS).settings)
@@ -143,11 +159,11 @@ def _import_datasets() -> None:
 
 def _run_of(start: Any) -> Path:
     """Returns the folder of the run that `start` names; its best checkpoint has to be what is meant."""
-    folder: Any = start.workdir if isinstance(start, Predictor) else start
+    folder: Any = start.workdir if isinstance(start, Predictor | Tagger) else start
     require(isinstance(folder, str | Path), f"start is {start!r}; give a model, or the folder of a run")
     folder = path_of(folder).resolve()
     check_run("start", folder)
-    if isinstance(start, Predictor) and not is_saved_model(folder):
+    if isinstance(start, Predictor | Tagger) and not is_saved_model(folder):
         with Checkpoints(folder) as checkpoints:
             best = checkpoints.steps("best", fallback=False)[0]
         require(
@@ -166,8 +182,12 @@ def _source(texts: Any, labels: Any, validation: Any, config: ConfigDict) -> "Sp
         config.data.source = str(texts)
         return None
     data = config.data
-    columns = data.text_column, data.get("label_column", "label"), data.get("pair_column", "")
-    return splits_of(texts, labels, own, *columns)
+    if config.task == TAG:
+        columns = data.word_column or WORD_COLUMNS[0], data.tag_column or TAG_COLUMNS[0]
+    else:
+        columns = data.text_column, data.get("label_column", "label")
+    pair = data.get("pair_column", "")
+    return splits_of(texts, labels, own, *columns, pair, words=config.task == TAG)
 
 
 def _fit_data(config: ConfigDict, source: Splits, keep_share: bool, keep_names: bool) -> None:

@@ -7,6 +7,7 @@ import signal
 import tempfile
 import threading
 
+import absl.logging
 import datasets
 import jax
 import numpy as np
@@ -101,6 +102,16 @@ def test_an_unknown_setting_is_refused_before_a_text_is_read():
         rnn_jax.fit(texts, [0, 1, 0], nothing=1)
 
 
+def test_the_flags_of_xla_are_told_to_whom_asks(reviews, caplog):
+    before = absl.logging.get_verbosity()
+    absl.logging.set_verbosity(0)
+    try:
+        fit(*reviews)
+    finally:
+        absl.logging.set_verbosity(before)
+    assert "XLA_FLAGS=" in caplog.text
+
+
 def test_without_a_test_split_validation_is_measured_and_that_is_said(tmp_path, capsys, reviews):
     model = fit(*reviews, workdir=tmp_path / "run", progress=True)
     results = json.loads((tmp_path / "run" / "results.json").read_text())
@@ -109,6 +120,7 @@ def test_without_a_test_split_validation_is_measured_and_that_is_said(tmp_path, 
     output = capsys.readouterr().out
     assert "48 train, 12 validation, no test, so that validation is measured at the end" in output
     assert f"validation accuracy {results['accuracy']:.2%} on 12 texts" in output
+    assert "XLA" not in output
     assert model.workdir == tmp_path / "run"
 
 

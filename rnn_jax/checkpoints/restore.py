@@ -33,9 +33,9 @@ from rnn_jax.trees import Params, leaves_by_path
 USES = {  # what a run of each kind is, and how it is used
     CLASSIFY: "a classifier: use rnn_jax.load, rnn-jax predict, rnn-jax evaluate and rnn-jax export",
     LANGUAGE: "a language model, which has no labels: use rnn_jax.load_language_model and rnn-jax sample, or "
-    "start a classifier from it with config.embedding.from_workdir; rnn-jax export takes classifiers alone",
-    TAG: "a tagger of words: use rnn_jax.load, rnn-jax predict and rnn-jax evaluate; rnn-jax export takes "
-    "classifiers alone",
+    "start a classifier from it with config.embedding.from_workdir; rnn-jax export takes classifiers and "
+    "taggers",
+    TAG: "a tagger of words: use rnn_jax.load, rnn-jax predict, rnn-jax evaluate and rnn-jax export",
 }
 
 FEWEST = {LABELS: 1, NUMBER: 0}  # label names of a run, by target; a class is one of two at least

@@ -30,7 +30,7 @@ EXAMPLES = {  # by command
   rnn-jax report --workdir runs/a""",
     "train": """examples:
   rnn-jax train --recipe smoke
-  rnn-jax train --recipe bilstm --workdir runs/a --config.data.source=reviews.csv --config.model.hidden=64
+  rnn-jax train --recipe bilstm --workdir runs/a --config.data.source=texts.csv --config.model.hidden=64
   rnn-jax train --config my_config.py
   rnn-jax train --from runs/a --workdir runs/b --config.data.source=more.csv --config.train.epochs=2
 
@@ -38,31 +38,32 @@ Every setting is explained in rnn_jax/settings.py. The same command with the --w
 interrupted goes on with it.""",
     "predict": """examples:
   rnn-jax predict --workdir runs/a "a moving, brilliant film" "dull from start to end"
-  rnn-jax predict --workdir runs/a --input reviews.csv --column review
-  rnn-jax predict --workdir runs/a --input reviews.csv --out labelled.csv
-  cat reviews.txt | rnn-jax predict --workdir runs/a --format jsonl > labelled.jsonl
+  rnn-jax predict --workdir runs/a --input texts.csv --column body
+  rnn-jax predict --workdir runs/a --input texts.csv --out labelled.csv
+  cat texts.txt | rnn-jax predict --workdir runs/a --format jsonl > labelled.jsonl
 
 --out keeps the columns of --input and adds `predicted` and `probability`: one row out for each row in. A text
-that is empty or missing is a text without words. Files of any size are read and written a part at a time.""",
+that is empty or missing is a text without words. A tagger adds `words` and `predicted`, the tags, both joined
+by spaces. Files of any size are read and written a part at a time.""",
     "evaluate": """examples:
-  rnn-jax evaluate --workdir runs/a --data reviews.csv
-  rnn-jax evaluate --workdir runs/a --data reviews/ --split validation --format jsonl""",
+  rnn-jax evaluate --workdir runs/a --data texts.csv
+  rnn-jax evaluate --workdir runs/a --data texts/ --split validation --format jsonl""",
     "export": """example:
   rnn-jax export --workdir runs/a --out classifier.zip""",
     "vectors": """example:
-  rnn-jax vectors --data reviews.csv --out vectors.txt --dim 64""",
+  rnn-jax vectors --data texts.csv --out vectors.txt --dim 64""",
     "sample": """example:
   rnn-jax sample --workdir runs/lm --prompt "the film" --words 20 --temperature 0.7""",
     "serve": """examples:
   rnn-jax serve --workdir runs/a
-  rnn-jax serve --workdir hf://ada/reviews --port 9000
+  rnn-jax serve --workdir hf://ada/model --port 9000
   curl -H 'content-type: application/json' -d '{"text": "a moving film"}' localhost:8000/predict
 
 Open http://127.0.0.1:8000 for a page to try it. --host 0.0.0.0 lets other machines in: anyone who reaches the
 port may ask. SIGTERM and Ctrl-C stop it after the requests that are under way are answered.""",
     "push": """examples:
-  rnn-jax push --workdir runs/a ada/reviews --license mit --language en
-  rnn-jax push --workdir runs/a ada/reviews --private
+  rnn-jax push --workdir runs/a ada/model --license mit --language en
+  rnn-jax push --workdir runs/a ada/model --private
 
 Needs a token of the Hugging Face hub that may write: run `hf auth login`, or set HF_TOKEN.""",
 }
@@ -94,7 +95,10 @@ def add_train(command: argparse.ArgumentParser) -> None:
     command.add_argument("--processes", type=int, help="the number of processes")
     command.add_argument("--process", type=int, help="the number of this process, from 0")
     command.add_argument(
-        "--verbosity", type=int, default=-1, help="absl's: -1 warnings, 0 what Orbax does, 1 all"
+        "--verbosity",
+        type=int,
+        default=-1,
+        help="absl's: -1 warnings, 0 also XLA's flags and what Orbax does, 1 all",
     )
 
 

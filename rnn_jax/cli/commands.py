@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -13,6 +14,15 @@ from rich.table import Table
 from rnn_jax.checkpoints.restore import settings_of_run
 from rnn_jax.checkpoints.workdir import LANGUAGE
 from rnn_jax.cli.arguments import SAMPLE_SETTINGS, SERVE_SETTINGS, VECTOR_SETTINGS
+from rnn_jax.cli.decisions import (
+    ADDED_COLUMNS,
+    SHOWN_COLUMNS,
+    TAGGER_COLUMNS,
+    cells_of,
+    cells_of_rows,
+    json_lines,
+    shown,
+)
 from rnn_jax.cli.row_files import check_out, rows_into
 from rnn_jax.data.columns import column_of, named_column, no_column, path_in, texts_of
 from rnn_jax.data.in_memory import missing
@@ -23,7 +33,7 @@ from rnn_jax.data.sources import read_source, read_texts
 from rnn_jax.data.targets import CLASS, LABELS, NUMBER, Text, paired
 from rnn_jax.data.tokenizer import Tokenizer, tokenizer_kind
 from rnn_jax.errors import InputError, require
-from rnn_jax.inference.export import PLATFORMS, export_classifier
+from rnn_jax.inference.export import PLATFORMS, export_classifier, export_tagger
 from rnn_jax.inference.hub import local_folder, push_model
 from rnn_jax.inference.loading import load
 from rnn_jax.inference.model_card import About
@@ -36,54 +46,6 @@ from rnn_jax.vectors.readers import check_output, write_vectors
 from rnn_jax.vectors.word2vec import load_gensim, train_vectors
 
 EVERY_WORD = 2**31 - 1  # no limit to a vocabulary
-# The columns that a file of predictions has more, by data.target.
-PREDICTED, PROBABILITY, PROBABILITIES = "predicted", "probability", "probabilities"
-ADDED_COLUMNS = {
-    CLASS: (PREDICTED, PROBABILITY),
-    LABELS: (PREDICTED, PROBABILITIES),
-    NUMBER: (PREDICTED,),
-}
-
-
-def json_lines(texts: Sequence[Text], answers: Sequence[Row]) -> list[str]:
-    """Returns a line for each text, or pair of texts, and what is said of it."""
-    return [json.dumps({**cells_of(text), **answer}) for text, answer in zip(texts, answers, strict=True)]
-
-
-def cells_of(text: Text) -> dict[str, str]:
-    """Returns a text, or both of a pair, by the name of a column."""
-    return {"text": text} if isinstance(text, str) else dict(zip(("text", "pair"), text, strict=True))
-
-
-def decision(answer: Row, separator: str) -> Row:
-    """Returns what is added to a row of a file: the decision, and its probability where there is one.
-
-    >>> decision({"label": "fine", "probabilities": {"dull": 0.25, "fine": 0.75}}, "")
-    {'predicted': 'fine', 'probability': 0.75}
-    >>> decision({"labels": ["war", "love"], "probabilities": {"war": 0.75, "love": 0.5625}}, "")
-    {'predicted': 'war|love', 'probabilities': '{"war": 0.75, "love": 0.5625}'}
-    >>> decision({"value": 3.5}, "")
-    {'predicted': 3.5}
-    """
-    if "value" in answer:
-        return {PREDICTED: answer["value"]}
-    if "labels" in answer:
-        joined = (separator or "|").join(answer["labels"])
-        return {PREDICTED: joined, PROBABILITIES: json.dumps(answer["probabilities"])}
-    return {PREDICTED: answer["label"], PROBABILITY: max(answer["probabilities"].values())}
-
-
-def shown(answer: Row) -> tuple[str, ...]:
-    """Returns the cells that a table shows of an answer."""
-    if "value" in answer:
-        return (f"{answer['value']:.6g}",)
-    if "labels" in answer:
-        return (", ".join(answer["labels"]) or "-",)
-    return answer["label"], f"{max(answer['probabilities'].values()):.3f}"
-
-
-# The columns of the table of predictions, by data.target.
-SHOWN_COLUMNS = {CLASS: ("label", "probability"), LABELS: ("labels",), NUMBER: ("value",)}
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -119,20 +81,20 @@ def predict(options: argparse.Namespace) -> None:
         return
     found = _rows(options)
     predictor = load(options.workdir, options.which, options.fallback)
-    if isinstance(predictor, Tagger):
-        texts = [text for _, text in texts_in_rows(found)]
-        print_tags(predictor.predict(texts), texts, options.format)
-        return
     count, lines = 0, list[tuple[str, ...]]()
     rows = rows_of_texts(found, predictor, options)
-    for part, answers in predicted(predictor, rows, progress=not sys.stdout.isatty()):
+    for part, prediction in predicted(predictor, rows, progress=not sys.stdout.isatty()):
         count += len(part)
+        if isinstance(predictor, Tagger):
+            print_tags(prediction, [str(text) for _, text in part], options.format)
+            continue
+        answers = predictor.head.as_json(prediction)
         if options.format == "jsonl":
             print("\n".join(json_lines([text for _, text in part], answers)))
             continue
         for (_, text), answer in zip(part, answers, strict=True):
             lines.append(tuple(map(one_line, (*shown(answer), *cells_of(text).values()))))
-    if lines:
+    if lines and isinstance(predictor, Predictor):
         columns = ("text", "pair") if predictor.pair else ("text",)
         print_table([*SHOWN_COLUMNS[predictor.head.target], *columns], lines)
     if not count:
@@ -143,18 +105,25 @@ def predict_rows(options: argparse.Namespace) -> None:
     """Writes the rows of --input, in their order, with what was predicted of each, into --out."""
     check_out(options.out)
     found = _rows(options)
-    predictor = load_classifier(options.workdir, options.which, options.fallback)
-    added, pair = ADDED_COLUMNS[predictor.head.target], predictor.config.data.pair_column
+    predictor = load(options.workdir, options.which, options.fallback)
+    names, added = [*found.names], TAGGER_COLUMNS
+    if isinstance(predictor, Predictor):
+        names += [predictor.config.data.pair_column] if predictor.pair and not options.input else []
+        added = ADDED_COLUMNS[predictor.head.target]
     taken = sorted({*added} & {*found.names})
     require(not taken, f"--input has the columns {taken}, which --out would add; rename them")
-    names = [*found.names, *([pair] if predictor.pair and not options.input else []), *added]
-    count, separator = 0, predictor.config.data.separator
-    with rows_into(options.out, names, found.schema) as write:
+    if isinstance(predictor, Tagger):
+        spaced = [tag for tag in predictor.tag_names if tag.split() != [tag]]
+        require(
+            not spaced,
+            f"the tag {spaced[:1]} has a space in it, but --out joins tags by spaces; use --format jsonl",
+        )
+    count = 0
+    with rows_into(options.out, [*names, *added], found.schema) as write:
         rows = rows_of_texts(found, predictor, options)
-        for part, answers in predicted(predictor, rows, progress=True):
-            write(
-                [{**row, **decision(said, separator)} for (row, _), said in zip(part, answers, strict=True)]
-            )
+        for part, prediction in predicted(predictor, rows, progress=True):
+            cells = zip(part, cells_of_rows(predictor, prediction), strict=True)
+            write([{**row, **more} for (row, _), more in cells])
             count += len(part)
     print(f"{options.out}: {count:,} rows")
 
@@ -173,15 +142,15 @@ def text_of(found: Rows, number: int, row: Row) -> str:
 
 
 def rows_of_texts(
-    found: Rows, predictor: Predictor, options: argparse.Namespace
+    found: Rows, predictor: Predictor | Tagger, options: argparse.Namespace
 ) -> Iterator[tuple[Row, Text]]:
     """Returns the rows, each with its text; for a model of pairs, with both texts.
 
     Texts of the command line are pairs two by two, and a line of standard input is cut at its tab.
     """
-    pair = predictor.config.data.pair_column
-    if not predictor.pair or not found.names:
+    if isinstance(predictor, Tagger) or not predictor.pair or not found.names:
         return texts_in_rows(found)
+    pair = predictor.config.data.pair_column
     if options.input:
         name = named_column(found.names, pair, lambda: pair.split(".")[0] in found.names)
         if name is None:
@@ -208,9 +177,9 @@ def cut_line(number: int, line: str) -> tuple[str, str]:
 
 
 def predicted(
-    predictor: Predictor, rows: Iterator[tuple[Row, Text]], progress: bool
-) -> Iterator[tuple[list[tuple[Row, Text]], list[Row]]]:
-    """Yields parts of the rows, each row with its text, and what is said of these texts."""
+    predictor: Predictor | Tagger, rows: Iterator[tuple[Row, Text]], progress: bool
+) -> Iterator[tuple[list[tuple[Row, Text]], Any]]:
+    """Yields parts of the rows, each row with its text, and the predictions of these texts."""
     read: list[tuple[Row, Text]] = []
 
     def texts() -> Iterator[Text]:
@@ -219,7 +188,7 @@ def predicted(
             yield text
 
     for prediction in predictor.predict_parts(texts(), progress):
-        yield list(read), predictor.head.as_json(prediction)
+        yield list(read), prediction
         read.clear()
 
 
@@ -308,10 +277,13 @@ MEASURES = {  # the line of an evaluation, by data.target
 
 
 def export(options: argparse.Namespace) -> None:
-    """Writes a classifier into one file that JAX runs without this library."""
-    predictor = load_classifier(options.workdir, options.which, options.fallback)
-    export_classifier(predictor, options.out)
-    size, step = options.out.stat().st_size, predictor.step
+    """Writes a classifier or tagger into one file that JAX runs without this library."""
+    model = load(options.workdir, options.which, options.fallback)
+    if isinstance(model, Tagger):
+        export_tagger(model, options.out)
+    else:
+        export_classifier(model, options.out)
+    size, step = options.out.stat().st_size, model.step
     print(f"{options.out}: step {step}, {size:,} bytes, for {', '.join(PLATFORMS)}; docs/export.md uses it")
 
 
@@ -350,7 +322,7 @@ def push(options: argparse.Namespace) -> None:
     """Puts a trained model on the Hugging Face hub."""
     folder = local_folder(options.workdir)
     about = About(options.license, options.language, options.dataset).check()
-    loader = load_language_model if settings_of_run(folder).task == LANGUAGE else load_classifier
+    loader: Any = load_language_model if settings_of_run(folder).task == LANGUAGE else load
     model = loader(folder, options.which, options.fallback)
     print(f"{push_model(model, options.repository, about, options.private)} is step {model.step}")
 

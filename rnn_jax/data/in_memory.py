@@ -5,9 +5,10 @@ They come as lists, numpy arrays, columns of pandas, generators, or as the table
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from rnn_jax.data.sentences import WORD_COLUMNS
 from rnn_jax.data.sources import Splits
 from rnn_jax.errors import InputError, require
 
@@ -25,6 +26,7 @@ def splits_of(
     text_column: str,
     label_column: str,
     pair_column: str = PAIR,
+    words: bool = False,
 ) -> Splits:
     """Returns the splits by name that a run reads.
 
@@ -36,6 +38,7 @@ def splits_of(
       validation: the split "validation", in the form of `texts` or as a pair (texts, labels); None for none.
       text_column, label_column, pair_column: the names of the columns; the last one is that of the second
         texts of pairs, and is there for pairs alone.
+      words: whether a text is a list of words, and its label a list of tags.
 
     Raises:
       InputError: a text that is no string, not one label for each text, or values that no column can hold.
@@ -44,15 +47,41 @@ def splits_of(
     [{'text': 'dull', 'label': 0}, {'text': 'fine', 'label': 1}]
     """
     columns = text_column, label_column, pair_column or PAIR
+    read = _words if words else _text
     if isinstance(texts, Mapping) and labels is None:
-        splits = {name: _split(part, None, columns) for name, part in texts.items()}
+        splits = {name: _split(part, None, columns, read) for name, part in texts.items()}
     else:
-        splits = {"train": _split(texts, labels, columns)}
+        splits = {"train": _split(texts, labels, columns, read)}
     if validation is not None:
         pair = isinstance(validation, tuple) and len(validation) == 2
         own_texts, own_labels = validation if pair else (validation, None)
-        splits["validation"] = _split(own_texts, own_labels, columns)
+        splits["validation"] = _split(own_texts, own_labels, columns, read)
     return splits
+
+
+def are_words(texts: Any, labels: Any) -> tuple[bool, Any, Any]:
+    """Returns whether the first text is a list of words with a list of tags; then both arguments, unread.
+
+    The arguments are those of `splits_of`. Of a table one of WORD_COLUMNS has the lists.
+
+    >>> are_words([["Dogs", "bark"]], [["NOUN", "VERB"]])[0], are_words([("Dogs bark", 1)], None)[0]
+    (True, False)
+    """
+    column = labels is not None and getattr(texts, "ndim", 1) > 1  # of a matrix
+    if isinstance(texts, str | bytes) or not isinstance(texts, Iterable) or column:
+        return False, texts, labels
+    if isinstance(texts, Mapping):
+        return labels is None and any(are_words(part, None)[0] for part in texts.values()), texts, labels
+    if labels is not None:
+        label, labels = _peeked(labels)
+        if not _is_list(label):
+            return False, texts, labels  # no text is read: the settings are checked first
+        first, texts = _peeked(texts)
+        return _is_list(first), texts, labels
+    first, texts = _peeked(texts)
+    if isinstance(first, Mapping):
+        return any(_is_list(first.get(name)) for name in WORD_COLUMNS), texts, labels
+    return isinstance(first, tuple) and len(first) == 2 and all(map(_is_list, first)), texts, labels
 
 
 def texts_in(texts: Iterable[object]) -> Iterator[Any]:
@@ -114,7 +143,13 @@ def missing(value: object) -> bool:
     return value is None or nan or type(value).__name__ in ("NAType", "NaTType")
 
 
-def _split(texts: Any, labels: Any, columns: tuple[str, str, str]) -> "datasets.Dataset":
+def _is_list(value: object) -> bool:
+    return isinstance(value, list | tuple) or getattr(value, "ndim", 0) == 1
+
+
+def _split(
+    texts: Any, labels: Any, columns: tuple[str, str, str], read: Callable[[int, Any], object]
+) -> "datasets.Dataset":
     """Returns one split as a table: a column of texts, or two of pairs, and one of labels if any."""
     import datasets
 
@@ -126,7 +161,7 @@ def _split(texts: Any, labels: Any, columns: tuple[str, str, str]) -> "datasets.
         raise InputError(f"texts is one string, {texts[:SHOWN]!r}; give a list of strings")
     rows: Iterable[Any] = [] if texts is None else values_of(texts, "texts")
     if labels is None:
-        (first, *_), rows = _peeked(rows)
+        first, rows = _peeked(rows)
         if isinstance(first, Mapping):
             return datasets.Dataset.from_list([dict(row) for row in rows])
         if isinstance(first, tuple) and len(first) == 2:
@@ -134,11 +169,11 @@ def _split(texts: Any, labels: Any, columns: tuple[str, str, str]) -> "datasets.
     rows = list(rows)
     require(bool(rows), "there are no texts to train on")
     text, label, pair = columns
-    if isinstance(rows[0], tuple | list):
+    if read is _text and isinstance(rows[0], tuple | list):
         firsts, seconds = zip(*pairs_in(rows), strict=True)
         table: dict[str, list[Any]] = {text: list(firsts), pair: list(seconds)}
     else:
-        table = {text: [_text(place, row) for place, row in enumerate(rows)]}
+        table = {text: [read(place, row) for place, row in enumerate(rows)]}
     if labels is not None:
         values = [None if missing(value) else _listed(value) for value in values_of(labels, "labels")]
         require(len(values) == len(rows), f"there are {len(rows)} texts and {len(values)} labels")
@@ -151,11 +186,14 @@ def _listed(label: Any) -> Any:
     return list(label) if isinstance(label, tuple | set | frozenset) else label
 
 
-def _peeked(rows: Iterable[Any]) -> tuple[list[Any], Iterable[Any]]:
-    """Returns the first of the rows in a list, [None] where there is none, and all rows."""
-    rows = iter(rows)
+def _peeked(rows: Any) -> tuple[Any, Any]:
+    """Returns the first of the rows, None where there is none, and all rows, also those of an iterator."""
+    if hasattr(rows, "columns") and hasattr(rows, "to_dict"):  # pandas
+        return next(iter(rows.head(1).to_dict("records")), None), rows
+    if not isinstance(rows, Iterator):
+        return next(iter(rows), None), rows
     first = list(itertools.islice(rows, 1))
-    return first or [None], itertools.chain(first, rows)
+    return (first or [None])[0], itertools.chain(first, rows)
 
 
 def _text(place: int, text: object) -> str | None:
@@ -164,6 +202,14 @@ def _text(place: int, text: object) -> str | None:
     if not isinstance(text, str):
         raise InputError(f"text {place} is {str(text)[:SHOWN]!r}, a {type(text).__name__}; give strings")
     return str(text)  # numpy's strings are a class of their own
+
+
+def _words(place: int, words: Any) -> list[str]:
+    if not _is_list(words):
+        raise InputError(
+            f"sentence {place} is {str(words)[:SHOWN]!r}, a {type(words).__name__}; give lists of words"
+        )
+    return list(map(_plain, words))
 
 
 def _table(columns: Mapping[str, list[Any]]) -> "datasets.Dataset":

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from rnn_jax.data.columns import column_of
 from rnn_jax.data.folders import SPLIT_NAME
 from rnn_jax.data.reading import Reading, split_name, text_of
-from rnn_jax.data.sources import read_source
+from rnn_jax.data.sources import Source, named, read_source
 from rnn_jax.errors import InputError, nearest, require
 from rnn_jax.files import DAMAGE, path_of, unreadable
 
@@ -63,12 +63,12 @@ class Tagged(NamedTuple):
 Reader: TypeAlias = Callable[[Path], list[Sentence]]
 
 
-def read_tagged(source: str, word_column: str = "", tag_column: str = "") -> Tagged:
+def read_tagged(source: Source, word_column: str = "", tag_column: str = "") -> Tagged:
     """Returns the tagged sentences of a source by split; a single file is the split "train".
 
     Args:
       source: a file or folder of CoNLL or CoNLL-U (`CONLL_SUFFIXES`, also compressed), or whatever
-        `read_source` reads, with lists in its columns. The files of a folder are named after their splits,
+        `read_source` takes, with lists in its columns. The files of a folder are named after their splits,
         as in `read_source`: `en_ewt-ud-dev.conllu` is the split "validation".
       word_column, tag_column: the name of a column, or its number, counted from 0, or from the end if it is
         negative. "" takes form and upos of CoNLL-U, the first and the last column of other CoNLL, and of a
@@ -84,6 +84,8 @@ def read_tagged(source: str, word_column: str = "", tag_column: str = "") -> Tag
     >>> read_tagged(str(path)).splits["train"]
     [Sentence(words=['Dogs', 'bark'], tags=['NOUN', 'VERB']), Sentence(words=['Run'], tags=['VERB'])]
     """
+    if not isinstance(source, str):
+        return _read_table(source, word_column, tag_column)
     path = path_of(source)
     if path.is_file() and _suffix(path) in CONLL_SUFFIXES:
         return Tagged({"train": read_conll(path, word_column, tag_column)}, (), ())
@@ -234,7 +236,7 @@ def _field(path: Path, number: int, fields: Sequence[str], place: int) -> str:
     return fields[place]
 
 
-def _read_table(source: str, word_column: str, tag_column: str) -> Tagged:
+def _read_table(source: Source, word_column: str, tag_column: str) -> Tagged:
     """Returns the sentences of a source whose columns hold lists."""
     parts = read_source(source)
     first = next(iter(parts.values()))
@@ -251,21 +253,24 @@ def _read_table(source: str, word_column: str, tag_column: str) -> Tagged:
     )
 
 
-def _usual(source: str, columns: Sequence[str], usual: Sequence[str], setting: str) -> str:
+def _usual(source: Source, columns: Sequence[str], usual: Sequence[str], setting: str) -> str:
     found = [name for name in usual if name in columns]
     require(
         len(found) == 1,
-        f"data.{setting} is '', and {source!r} has {len(found)} columns named {', '.join(usual)}; "
+        f"data.{setting} is '', and {named(source)} has {len(found)} columns named {', '.join(usual)}; "
         f"name one of its columns: {', '.join(columns)}",
     )
     return found[0]
 
 
-def _tag_names(source: str, data: "datasets.Dataset", column: str) -> tuple[str, ...]:
+def _tag_names(source: Source, data: "datasets.Dataset", column: str) -> tuple[str, ...]:
     """Returns the names that a dataset gives to numbered tags, or ()."""
     names = getattr(getattr(data.features.get(column), "feature", None), "names", None)
-    path = path_of(source)
-    for file in [path, *(sorted(path.rglob("*.parquet")) if path.is_dir() else [])]:
+    path = path_of(source) if isinstance(source, str) else Path()
+    for file in [
+        path,
+        *(sorted(path.rglob("*.parquet")) if isinstance(source, str) and path.is_dir() else []),
+    ]:
         if names is None and file.suffix == ".parquet":
             names = _parquet_tag_names(file, column)
     return tuple(names or ())

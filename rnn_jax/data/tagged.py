@@ -10,6 +10,7 @@ import numpy as np
 from rnn_jax.data.batches import WHOLE, Batch, Batches, bucket_lengths
 from rnn_jax.data.folders import HELD_OUT
 from rnn_jax.data.sentences import Sentence, Tagged, read_tagged
+from rnn_jax.data.sources import named
 from rnn_jax.data.splits import hold_out
 from rnn_jax.data.tokenizer import SPECIAL_WORDS, UNK, Tokenizer
 from rnn_jax.errors import require
@@ -220,7 +221,7 @@ class TaggedData(NamedTuple):
       train, validation, test: the batches of each split.
       spelling: words to numbers.
       tag_names: the C tags, by position.
-      test_sentences: what `test` is made of.
+      test_sentences: what `test` is made of. Without a test split both are those of validation.
       notes: lines for the log on what was passed over, or is not as one would expect.
 
     >>> import tempfile
@@ -242,6 +243,11 @@ class TaggedData(NamedTuple):
     tag_names: tuple[str, ...]
     test_sentences: list[Sentence]
     notes: tuple[str, ...]
+
+    @property
+    def tested(self) -> bool:
+        """Whether there is a test split."""
+        return self.test is not self.validation
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -282,14 +288,15 @@ class TaggedData(NamedTuple):
     def describe(self) -> str:
         """Returns lines for the log."""
         splits = {"train": self.train, "validation": self.validation, "test": self.test}
-        sizes = ", ".join(
+        said = [
             f"{len(split.forms):,} {name} ({split.predictions:,} words)" for name, split in splits.items()
-        )
+        ]
+        said[2:] = said[2:] if self.tested else ["no test, so that validation is measured at the end"]
         held = np.concatenate(self.validation.plan.examples)
         names = ", ".join(self.tag_names[:40]) + (", ..." if len(self.tag_names) > 40 else "")
         return "\n".join(
             [
-                f"sentences: {sizes}; {len(self.tag_names)} tags: {names}",
+                f"sentences: {', '.join(said)}; {len(self.tag_names)} tags: {names}",
                 f"vocabulary: {self.tokenizer.vocab_size:,} words, {(held == UNK).mean():.1%} of validation "
                 f"outside it; {len(self.spelling.letters):,} letters",
                 *self.notes,
@@ -312,7 +319,7 @@ def load_tagged(
 
     Args:
       data: `config.data`: source, word_column and tag_column of `read_tagged`; validation_share, test_share
-        and split_seed, as in `load_corpus`.
+        and split_seed, as in `load_corpus`. A `test_share` of 0 cuts no test split.
       text: `config.text`: vocab_size and lowercase as in `train_spelling`, letters (its width), max_length.
       batch_size, buckets: B, and the number of padded lengths.
       more_words, share: as in `train_spelling`, and as in `Batches`.
@@ -322,17 +329,17 @@ def load_tagged(
     """
     found = read_tagged(data["source"], data["word_column"], data["tag_column"])
     shares = {name: data[f"{name}_share"] for name in HELD_OUT}
-    splits = _with_held_out(found.splits, data["source"], shares, data["split_seed"])
+    splits = _with_held_out(found.splits, named(data["source"]), shares, data["split_seed"])
     tag_names, notes = _tags_and_notes(found, splits)
-    require(len(tag_names) > 1, f"{data['source']!r} has the tags {list(tag_names)}; a tagger needs two")
+    require(len(tag_names) > 1, f"{named(data['source'])} has the tags {list(tag_names)}; a tagger needs two")
     cut = {name: words_and_numbers(rows, tag_names, text["max_length"]) for name, rows in splits.items()}
     words = cut["train"][0]
     spelling = train_spelling(words, text["vocab_size"], text["lowercase"], text["letters"], more_words)
     lengths = bucket_lengths([len(row) for row in words], text["max_length"], buckets)
     batches = {name: TagBatches(*rows, spelling, lengths, batch_size, share) for name, rows in cut.items()}
-    return TaggedData(
-        **batches, spelling=spelling, tag_names=tag_names, test_sentences=splits["test"], notes=notes
-    )
+    batches.setdefault("test", batches["validation"])
+    last = splits.get("test", splits["validation"])
+    return TaggedData(**batches, spelling=spelling, tag_names=tag_names, test_sentences=last, notes=notes)
 
 
 def _tags_and_notes(
@@ -374,20 +381,16 @@ def _with_held_out(
     splits: Mapping[str, list[Sentence]], source: str, shares: Mapping[str, float], seed: int
 ) -> dict[str, list[Sentence]]:
     """Returns the three splits; those that are missing are cut from train, equal sentences together."""
-    require(
-        "train" in splits, f"{source!r} has no split 'train', but {', '.join(splits)}; name a file for it"
-    )
+    require("train" in splits, f"{source} has no split 'train', but {', '.join(splits)}; name a file for it")
     made = {name: splits[name] for name in ("train", *HELD_OUT) if name in splits}
     total = len(made["train"])
     for name in HELD_OUT:
-        if name not in made:
+        if name not in made and (name != "test" or shares[name] != 0):
             rest = ["\t".join(row.words) for row in made["train"]]
-            require(
-                len(rest) > 1, f"{source!r} has {total} sentences, too few to cut the split {name!r} from"
-            )
+            require(len(rest) > 1, f"{source} has {total} sentences, too few to cut the split {name!r} from")
             require(0 < shares[name] < 1, f"{name}_share is {shares[name]}; it must be between 0 and 1")
             held = set(hold_out(rest, min(shares[name] * total / len(rest), 0.99), seed)[1])
             cut = [row for row, key in zip(made["train"], rest, strict=True) if key in held]
             made["train"] = [row for row, key in zip(made["train"], rest, strict=True) if key not in held]
             made[name] = cut
-    return {name: made[name] for name in ("train", *HELD_OUT)}
+    return {name: made[name] for name in ("train", *HELD_OUT) if name in made}

@@ -1,7 +1,7 @@
 """Trained models in use: predict, explain, read word by word, write, export, save and share."""
 
 from rnn_jax.inference.attribution import Attribution, attribute_words
-from rnn_jax.inference.export import export_classifier
+from rnn_jax.inference.export import export_classifier, export_tagger
 from rnn_jax.inference.hub import push_model
 from rnn_jax.inference.loading import load
 from rnn_jax.inference.model_card import About
@@ -22,6 +22,7 @@ __all__ = [
     "Writer",
     "attribute_words",
     "export_classifier",
+    "export_tagger",
     "load",
     "load_language_model",
     "load_tagger",

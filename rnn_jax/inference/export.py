@@ -1,11 +1,12 @@
-"""A trained classifier in one file that JAX runs without this library: docs/export.md says how."""
+"""A trained classifier or tagger in one file that JAX runs without this library: docs/export.md says how."""
 
 import io
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -19,14 +20,41 @@ from rnn_jax.data.tokenizer import truncate
 from rnn_jax.errors import InputError, require
 from rnn_jax.files import DAMAGE, path_of, replacing
 from rnn_jax.inference.predictor import Predictor
+from rnn_jax.inference.tagger import Tagger, likeliest_tags
 
-KIND, FORMAT = "rnn_jax classifier", 1
-OTHER_HEADS = 2  # the format of pairs of texts, several labels and numbers, which readers of format 1 refuse
+CLASSIFIER, TAGGER, FORMAT = "rnn_jax classifier", "rnn_jax tagger", 1
 ABOUT, PROGRAM = "about.json", "program.bin"
 LARGEST_ABOUT = 2**24  # bytes: what is no export may be an archive that expands without end
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
-CALL = "{} = program(params, token_ids i32[b, t], lengths i32[b])"
-PAIR_CALL = "{} = program(params, token_ids i32[b, 2 t], lengths i32[b, 2])"
+OTHER_HEADS = 2  # the format of pairs of texts, several labels and numbers, which readers of format 1 refuse
+CLASSIFY = "{} = program(params, token_ids i32[b, t], lengths i32[b])"
+PAIR = "{} = program(params, token_ids i32[b, 2 t], lengths i32[b, 2])"
+
+TAG = (
+    "tags i32[b, t], probabilities f32[b, t] = program(params, token_ids i32[b, t], lengths i32[b], "
+    "letters i32[b, t, letter_width])"
+)
+
+Flat: TypeAlias = Mapping[str, jax.Array]  # parameters by path
+
+
+class Program(NamedTuple):
+    """What is exported of a model.
+
+    Attributes:
+      kind, call: what it is, and how the program is called.
+      function: `function(params, *arrays)`, with parameters by path.
+      shapes: those of the arrays, which are int32; "b" and "t" may be any numbers.
+      names: the names of what it predicts, for about.json.
+      reads: how texts become arrays, for about.json.
+    """
+
+    kind: str
+    call: str
+    function: Callable[..., Any]
+    shapes: tuple[str, ...]
+    names: Mapping[str, object]
+    reads: Mapping[str, object]
 
 
 def export_classifier(predictor: Predictor, path: str | Path) -> None:
@@ -41,26 +69,90 @@ def export_classifier(predictor: Predictor, path: str | Path) -> None:
       path: the file to write.
 
     Raises:
-      InputError: `predictor` is a language model, something that is no export is at `path`, or it cannot
-        be written.
+      InputError: `predictor` is no classifier, something that is no export is at `path`, or it cannot be
+        written.
 
     >>> from rnn_jax import load
     >>> export_classifier(load("runs/bilstm"), "bilstm.zip")  # doctest: +SKIP
     """
-    path = path_of(path)
     require(
         isinstance(predictor, Predictor),
         f"predictor is a {type(predictor).__name__}; give a classifier, as rnn_jax.load returns it: "
-        "language models are not exported",
+        "language models are not exported, and taggers by export_tagger",
     )
+
+    def classify(params: Flat, token_ids: jax.Array, lengths: jax.Array) -> jax.Array:
+        return predictor.head.exported(predictor.apply_fn(_variables(params), token_ids, lengths))
+
+    size, keep = predictor.config.text.max_length, predictor.config.text.truncate
+    first = int((truncate([np.arange(2 * size)], size, keep)[0] < size).sum())
+    reads = {
+        "max_length": size,
+        "truncate": keep,
+        "keep_first": first,  # what truncate means, so that a reader needs no table of its names
+        "keep_last": size - first,
+    }
+    target, pair = predictor.head.target, predictor.pair
+    names = {"label_names": predictor.label_names, "target": target, "pair": pair}
+    names |= {} if target == CLASS and not pair else {"format": OTHER_HEADS}
+    call, shapes = (PAIR, ("b, 2*t", "b, 2")) if pair else (CLASSIFY, ("b, t", "b"))
+    call = call.format(predictor.head.export_call)
+    _write(predictor, path, Program(CLASSIFIER, call, classify, shapes, names, reads))
+
+
+def export_tagger(tagger: Tagger, path: str | Path) -> None:
+    """Writes a tagger into a zip archive, as `export_classifier` writes a classifier.
+
+    The program returns the likeliest tags, of a CRF by Viterbi, and the probability of each.
+
+    Args:
+      tagger: the tagger, as `load` returns it.
+      path: the file to write.
+
+    Raises:
+      InputError: `tagger` is no tagger, something that is no export is at `path`, or it cannot be written.
+
+    >>> from rnn_jax import load
+    >>> export_tagger(load("runs/tagger"), "tagger.zip")  # doctest: +SKIP
+    """
+    require(
+        isinstance(tagger, Tagger),
+        f"tagger is a {type(tagger).__name__}; give a tagger, as rnn_jax.load returns it",
+    )
+    spelling, size = tagger.spelling, tagger.config.text.max_length
+    reads = {
+        "max_length": size,
+        "lowercase": spelling.lowercase,  # of words that are looked up
+        "letters": spelling.letters,
+        "letter_width": spelling.width,
+    }
+    # Among t words a CRF has t - 1 moves, and of a symbol JAX has to know that there is one: a word is added.
+    more = 1 if tagger.model.output == "crf" else 0
+
+    def tag(params: Flat, token_ids: jax.Array, lengths: jax.Array, letters: jax.Array) -> tuple[Any, ...]:
+        longer = (jnp.pad(array, [(0, 0), (0, more), (0, 0)][: array.ndim]) for array in (token_ids, letters))
+        token_ids, letters = longer
+        found = likeliest_tags(tagger.model, _variables(params), token_ids, lengths, letters)
+        return tuple(array[:, : array.shape[1] - more] for array in found)
+
+    shapes, names = ("b, t", "b", f"b, t, {spelling.width}"), {"tag_names": tagger.tag_names}
+    _write(tagger, path, Program(TAGGER, TAG, tag, shapes, names, reads))
+
+
+def _variables(params: Flat) -> dict[str, Any]:
+    return {"params": unflatten_dict(params, sep="/")}
+
+
+def _write(model: Predictor | Tagger, path: str | Path, what: Program) -> None:
+    path = path_of(path)
     try:
         _check_place(path)
-        params = {name: np.asarray(leaf) for name, leaf in flatten_dict(predictor.params, sep="/").items()}
-        program = _program(predictor, params)
+        params = {name: np.asarray(leaf) for name, leaf in flatten_dict(model.params, sep="/").items()}
+        program = _exported(what, params)
         files = {
-            ABOUT: json.dumps(_about(predictor, params, program), indent=2).encode(),
+            ABOUT: json.dumps(_about(model, what, params, program), indent=2).encode(),
             PROGRAM: _serialized(program),
-            TOKENIZER: predictor.tokenizer.to_json().encode(),
+            TOKENIZER: model.tokenizer.to_json().encode(),
         }
         files |= {f"params/{name}.npy": _npy(array) for name, array in params.items()}
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,21 +163,15 @@ def export_classifier(predictor: Predictor, path: str | Path) -> None:
         raise InputError(f"{path} cannot be written: {error}") from error
 
 
-def _program(predictor: Predictor, params: dict[str, np.ndarray]) -> export.Exported:
-    """Returns CALL. Parameters are arguments: constants would be in it once more for every shape compiled."""
-
-    def classify(params, token_ids, lengths):
-        variables = {"params": unflatten_dict(params, sep="/")}
-        return predictor.head.exported(predictor.apply_fn(variables, token_ids, lengths))
-
-    batch, time = export.symbolic_shape("b, t")
-    parts, width = ((2,), 2 * time) if predictor.pair else ((), time)
+def _exported(what: Program, params: dict[str, np.ndarray]) -> export.Exported:
+    """Returns the program. Parameters are arguments: constants would be in it once more for every shape."""
+    scope = export.SymbolicScope()
+    arrays = [
+        jax.ShapeDtypeStruct(export.symbolic_shape(shape, scope=scope), jnp.int32) for shape in what.shapes
+    ]
     shapes = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in params.items()}
-    token_ids, lengths = (
-        jax.ShapeDtypeStruct(shape, jnp.int32) for shape in ((batch, width), (batch, *parts))
-    )
     with _no_source_lines():
-        return export.export(jax.jit(classify), platforms=PLATFORMS)(shapes, token_ids, lengths)
+        return export.export(jax.jit(what.function), platforms=PLATFORMS)(shapes, *arrays)
 
 
 @contextmanager
@@ -107,26 +193,18 @@ def _serialized(program: export.Exported) -> bytes:
 
 
 def _about(
-    predictor: Predictor, params: dict[str, np.ndarray], program: export.Exported
+    model: Predictor | Tagger, what: Program, params: dict[str, np.ndarray], program: export.Exported
 ) -> dict[str, object]:
-    size, keep = predictor.config.text.max_length, predictor.config.text.truncate
-    kept = truncate([np.arange(2 * size)], size, keep)[0]
-    first = int((kept < size).sum())
     return {
-        "kind": KIND,
-        "format": FORMAT if predictor.head.target == CLASS and not predictor.pair else OTHER_HEADS,
-        "target": predictor.head.target,
-        "pair": predictor.pair,
-        "label_names": predictor.label_names,
-        "call": (PAIR_CALL if predictor.pair else CALL).format(predictor.head.export_call),
+        "kind": what.kind,
+        "format": FORMAT,
+        **what.names,
+        "call": what.call,
         "params": list(params),
-        "max_length": size,
-        "truncate": keep,
-        "keep_first": first,  # what truncate means, so that a reader needs no table of its names
-        "keep_last": size - first,
-        "buckets": predictor.buckets,
-        "batch_size": predictor.config.batch.size,
-        "step": predictor.step,
+        **what.reads,
+        "buckets": model.buckets,
+        "batch_size": model.config.batch.size,
+        "step": model.step,
         "platforms": program.platforms,
         "jax": jax.__version__,
         "calling_convention": program.calling_convention_version,
@@ -153,6 +231,6 @@ def _is_export(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             small = archive.getinfo(ABOUT).file_size <= LARGEST_ABOUT
-            return small and json.loads(archive.read(ABOUT))["kind"] == KIND
+            return small and json.loads(archive.read(ABOUT))["kind"] in (CLASSIFIER, TAGGER)
     except (*DAMAGE, KeyError, TypeError, ValueError):
         return False

@@ -13,7 +13,7 @@ def load(workdir: str | Path, which: str | int = "best", fallback: bool = False)
     """Returns the model that a run saved, on the default device: a Predictor of texts, or a Tagger of words.
 
     Args:
-      workdir: the run's folder, one that `Predictor.save` wrote, or one on the Hugging Face hub:
+      workdir: the run's folder, one that `model.save` wrote, or one on the Hugging Face hub:
         "hf://user/name" or "hf://user/name@revision".
       which: "best" (on validation), "last", or the step of a checkpoint.
       fallback: where the wanted checkpoint cannot be read, take the newest one that can.

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rnn_jax.checkpoints.workdir import CLASSIFY, LANGUAGE, Json
+from rnn_jax.checkpoints.workdir import CLASSIFY, LANGUAGE, TAG, Json
 from rnn_jax.data.targets import LABELS, NUMBER
 from rnn_jax.errors import require
 
@@ -16,6 +16,7 @@ MOST_LABELS = 50  # that are listed
 COUNTS = ("step", "examples", "words")  # beside the measures of an evaluation
 USES = {
     CLASSIFY: ("text-classification", "load", ""),
+    TAG: ("token-classification", "load", 'model.predict(["a text", ["or", "its", "words"]]).tags'),
     LANGUAGE: (
         "text-generation",
         "load_language_model",
@@ -59,19 +60,20 @@ def model_card(model: "TrainedModel", results: Mapping[str, Json], about: About)
     if task == CLASSIFY:
         use = _use(config)
     measures = _measures(results)
-    names = [str(name) for name in model.task.get("label_names", ())]  # type: ignore[attr-defined]
+    called = "tag" if task == TAG else "label"
+    names = [str(name) for name in model.task.get(f"{called}_names", ())]  # type: ignore[attr-defined]
     parts = [
         f"---\n{_front_matter(kind, config, measures, about)}\n---",
         f"# {_title(about)}\n",
         _sentence(task, config, len(names)),
         "## Use it\n\n```python\nimport rnn_jax\n\n"
         f"model = rnn_jax.{loader}({about.address!r})\nprint({use})\n```",
-        "## Data\n\n" + _table(["", ""], _data(config, names, about)),
+        "## Data\n\n" + _table(["", ""], _data(config, called, names, about)),
         "## Results\n\n" + _results(results, measures, model.step),
         "## Licence\n\n"
         + (f"`{about.license}`" if about.license else "None is named: ask who made the model."),
         "## Files\n\n`model.safetensors` holds the parameters, `config.json` the settings of the run, "
-        "`tokenizer.json` the words and `task.json` the labels. None of them holds code.",
+        f"`tokenizer.json` the words and `task.json` the {called}s. None of them holds code.",
     ]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
@@ -115,7 +117,9 @@ def _title(about: About) -> str:
 def _sentence(task: str, config: Any, labels: int) -> str:
     model = config.model
     direction = "bidirectional " if model.get("bidirectional", False) else ""
-    what = "A language model" if task == LANGUAGE else _decision(config, labels)
+    what = {LANGUAGE: "A language model", TAG: f"A tagger of words with {labels} tags"}.get(
+        task, _decision(config, labels)
+    )
     return (
         f"{what}: {model.layers} {direction}{model.cell} layer{'s' * (model.layers > 1)} of {model.hidden} "
         "hidden units, made with rnn_jax (recurrent networks for text in JAX)."
@@ -138,11 +142,11 @@ def _use(config: Any) -> str:
     return f"model.predict({texts}).{'values' if config.data.get('target') == NUMBER else 'labels'}"
 
 
-def _data(config: Any, names: list[str], about: About) -> list[tuple[str, str]]:
+def _data(config: Any, called: str, names: list[str], about: About) -> list[tuple[str, str]]:
     shown = ", ".join(map(_code, names[:MOST_LABELS]))
     more = f" and {len(names) - MOST_LABELS:,} more" if len(names) > MOST_LABELS else ""
     rows = [("trained on", _code(about.dataset or _source(config)))]
-    rows += [("labels", shown + more)] if names else []
+    rows += [(f"{called}s", shown + more)] if names else []
     return [*rows, ("language", about.language or "not named")]
 
 

@@ -33,7 +33,7 @@ FILES = (PARAMS, CONFIG, TOKENIZER, TASK, CARD, RESULTS)  # the last where the r
 
 
 class TrainedModel(Protocol):
-    """What is saved of a model: `Predictor` and `Writer` have it."""
+    """What is saved of a model: `Predictor`, `Tagger` and `Writer` have it."""
 
     @property
     def config(self) -> ConfigDict:

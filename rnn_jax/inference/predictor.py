@@ -1,9 +1,7 @@
 """A trained model in use: `load(workdir)` gives an object that predicts, evaluates and explains."""
 
 import functools
-import itertools
-import sys
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,14 +33,13 @@ from rnn_jax.inference.attribution import Attribution, attribute_words
 from rnn_jax.inference.hub import local_folder
 from rnn_jax.inference.model_card import About
 from rnn_jax.inference.model_folder import save_model
+from rnn_jax.inference.parts import bar_of, in_parts
 from rnn_jax.inference.stream import Steps, Stream, make_steps
 from rnn_jax.models.classifier import TextClassifier, build_classifier
 from rnn_jax.models.heads import head_of
 from rnn_jax.progress import Bar
 from rnn_jax.trees import Params
 
-PART = 4096  # texts that are read, tokenised and sorted by length together
-PATIENCE = 2.0  # seconds without a bar
 MADE = ("model", "apply_fn", "_steps")  # what a copy of a predictor makes anew
 CLASSIFIER_KEYS = ("model.cell", "text.max_length", "text.truncate", "batch.size")
 
@@ -179,7 +176,7 @@ class Predictor:
         require(len(read) > 0, "there are no texts to evaluate on")
         require(len(read) == len(targets), f"there are {len(read)} texts and {len(targets)} labels")
         parts, answers = [], []
-        with Bar(len(read), after=PATIENCE, file=sys.stderr, show=progress) as bar:
+        with bar_of(len(read), progress) as bar:
             for batch, logits in self._logits(read, targets, bar):
                 parts.append(self.head.measure(logits, batch))
                 answers.append((batch, np.asarray(self.head.answer(logits))))
@@ -287,14 +284,10 @@ class Predictor:
 
     def _answer_parts(self, texts: Iterable[Any], progress: bool) -> Iterator[np.ndarray]:
         """Yields the head's answers to PART texts each."""
-        total = len(texts) if isinstance(texts, Sized) else None
-        rest = self._read(texts)
-        with Bar(total, after=PATIENCE, file=sys.stderr, show=progress) as bar:
-            while part := list(itertools.islice(rest, PART)):
-                found = self._logits(part, self._no_targets(len(part)), bar)
-                yield _in_order(
-                    [(batch, np.asarray(self.head.answer(logits))) for batch, logits in found], len(part)
-                )
+        for part, bar in in_parts(self._read(texts), texts, progress):
+            found = self._logits(part, self._no_targets(len(part)), bar)
+            answers = [(batch, np.asarray(self.head.answer(logits))) for batch, logits in found]
+            yield _in_order(answers, len(part))
 
     def _most_probable(self, text: Any) -> str:
         """Returns the label that is explained where none was named; "" of a model that gives numbers."""

@@ -2,10 +2,10 @@
 
 import importlib.util
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -14,16 +14,29 @@ from ml_collections import ConfigDict
 
 from rnn_jax.checkpoints.restore import check_buckets, read_config, read_settings, restored
 from rnn_jax.checkpoints.workdir import CONFIG, TAG, TASK, TOKENIZER
+from rnn_jax.data.in_memory import missing, values_of
 from rnn_jax.data.sentences import Sentence, span_scheme
 from rnn_jax.data.tagged import Spelling, TagBatch, TagBatches, pieces, words_and_numbers
 from rnn_jax.data.tokenizer import Tokenizer
 from rnn_jax.errors import InputError, require
-from rnn_jax.files import path_of
+from rnn_jax.inference.hub import local_folder
+from rnn_jax.inference.model_card import About
+from rnn_jax.inference.model_folder import save_model
+from rnn_jax.inference.parts import in_parts
 from rnn_jax.models.scores import class_scores
 from rnn_jax.models.tagger import TagMetrics, WordTagger, build_tagger, make_tagger_measure
+from rnn_jax.progress import Bar
 from rnn_jax.trees import Params
 
 TAGGER_KEYS = ("model.cell", "model.letter_hidden", "text.letters", "text.max_length", "batch.size")
+
+
+class TaggerTask(TypedDict):
+    """What a tagger's task.json holds: the tags, the known letters, and the padded numbers of words."""
+
+    tag_names: list[str]
+    letters: list[str]
+    buckets: list[int]
 
 
 class TagPrediction(NamedTuple):
@@ -58,6 +71,8 @@ class Tagger:
       tag_names: the C tags, by position.
       buckets: the numbers of words that sentences are padded to.
       step: the training step of the checkpoint.
+      workdir: the folder of the run, or of the saved model.
+      task: what task.json holds of it: the tags, the letters and the buckets.
     """
 
     def __init__(
@@ -66,43 +81,78 @@ class Tagger:
         model: WordTagger,
         params: Params,
         spelling: Spelling,
-        tag_names: Sequence[str],
-        buckets: Sequence[int],
+        task: TaggerTask,
         step: int,
+        workdir: Path | None = None,
     ):
         """Takes what `load_tagger` reads; the attributes have the same names."""
         self.config, self.model, self.params = config, model, params
-        self.spelling, self.step = spelling, step
-        self.tag_names, self.buckets = tuple(tag_names), tuple(buckets)
+        self.spelling, self.step, self.workdir = spelling, step, workdir
+        self.task = task
+        self.tag_names: tuple[str, ...] = tuple(task["tag_names"])
+        self.buckets: tuple[int, ...] = tuple(task["buckets"])
         self._measure = jax.jit(make_tagger_measure(model))
+        self._found = jax.jit(partial(likeliest_tags, model))
 
-        def found(params: Params, batch: TagBatch) -> tuple[jax.Array, jax.Array]:
-            apply: Callable[..., jax.Array] = partial(model.apply, {"params": params})  # type: ignore[assignment]
-            scores = apply(batch.token_ids, batch.lengths, batch.letters)
-            tags_BT = apply(scores, batch.lengths, method="decode")
-            p_BTC = apply(scores, batch.lengths, method="marginals")
-            return tags_BT, jnp.take_along_axis(p_BTC, tags_BT[:, :, None], axis=2)[:, :, 0]
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The vocabulary of words, which also splits a text into words."""
+        return self.spelling.tokenizer
 
-        self._found = jax.jit(found)
-
-    def predict(self, sentences: Sequence[str | Sequence[str]]) -> TagPrediction:
+    def predict(
+        self, sentences: Iterable[str | Sequence[str] | None], progress: bool = True
+    ) -> TagPrediction:
         """Returns a tag for each word, in the order of the sentences.
 
         Args:
-          sentences: each a list of words, which keeps its words as they are, or a text. A text is split at
-            white space, and punctuation marks are words: "don't go." is "do", "n't", "go" and ".".
+          sentences: in any iterable, which is read a part at a time, each a list of words, which keeps its
+            words as they are, or a text. A text is split at white space, and punctuation marks are words:
+            "don't go." is "do", "n't", "go" and ".". A missing one, None or NaN, has no words.
+          progress: whether a terminal or a notebook shows a bar where this takes more than 2 seconds.
 
         Raises:
           TypeError: `sentences` is one string, or holds something else than texts and lists of words.
         """
-        words = [self.words_of(sentence) for sentence in _listed(sentences)]
+        parts = list(self.predict_parts(sentences, progress))
+        return TagPrediction(
+            [words for part in parts for words in part.words],
+            [tags for part in parts for tags in part.tags],
+            [values for part in parts for values in part.probabilities],
+        )
+
+    def predict_parts(
+        self, sentences: Iterable[str | Sequence[str] | None], progress: bool = True
+    ) -> Iterator[TagPrediction]:
+        """Yields predictions of PART sentences each, in their order, as `predict` makes them.
+
+        Only one part of the sentences is in memory at a time.
+
+        Raises:
+          TypeError: as `predict`.
+        """
+        for part, bar in in_parts(_sentences_in(sentences), sentences, progress):
+            yield self._predict_part(part, bar)
+
+    def save(self, folder: str | Path, *, license: str = "", language: str = "", dataset: str = "") -> None:
+        """Writes a folder that `load` reads, whole or not at all; docs/serving.md says what is in it.
+
+        Arguments and errors are those of `Predictor.save`.
+
+        >>> load_tagger("runs/tagger").save("tagger", license="mit", language="en")  # doctest: +SKIP
+        """
+        save_model(self, folder, About(license, language, dataset).check())
+
+    def _predict_part(self, sentences: list[str | list[str]], bar: Bar) -> TagPrediction:
+        words = [self.words_of(sentence) for sentence in sentences]
         cut = [(row, piece) for row, own in enumerate(words) for piece in pieces(own, self.buckets[-1])]
         found: list[tuple[np.ndarray, np.ndarray]] = [(np.zeros(0, int), np.zeros(0, np.float32))] * len(cut)
         for batch in self._batches([piece for _, piece in cut], [[0] * len(piece) for _, piece in cut]):
-            tags_BT, p_BT = map(np.asarray, self._found(self.params, batch))
+            read = batch.token_ids, batch.lengths, batch.letters
+            tags_BT, p_BT = map(np.asarray, self._found({"params": self.params}, *read))
             for place, row in enumerate(batch.rows[batch.rows >= 0]):
                 here = place, slice(batch.lengths[place])
                 found[row] = tags_BT[here], p_BT[here]
+            bar.advance(int((batch.rows >= 0).sum()))
         tags: list[list[str]] = [[] for _ in words]
         parts: list[list[np.ndarray]] = [[np.zeros(0, np.float32)] for _ in words]
         for (row, _), (numbers, values) in zip(cut, found, strict=True):
@@ -145,19 +195,31 @@ class Tagger:
             yield from TagBatches(words, tags, self.spelling, self.buckets, self.config.batch.size).in_order()
 
 
-def _listed(sentences: object) -> list[Any]:
-    """Returns the sentences as a list. Raises TypeError for anything but texts and lists of words."""
+def likeliest_tags(
+    model: WordTagger, variables: Params, token_ids: jax.Array, lengths: jax.Array, letters: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Returns int32[B, T], the likeliest tags of each row, and float32[B, T], the probability of each."""
+    apply: Callable[..., jax.Array] = partial(model.apply, variables)  # type: ignore[assignment]
+    scores = apply(token_ids, lengths, letters)
+    tags_BT = apply(scores, lengths, method="decode")
+    p_BTC = apply(scores, lengths, method="marginals")
+    return tags_BT, jnp.take_along_axis(p_BTC, tags_BT[:, :, None], axis=2)[:, :, 0]
+
+
+def _sentences_in(sentences: object) -> Iterator[Any]:
+    """Yields texts and lists of words. Raises TypeError for anything else."""
     if isinstance(sentences, str):
         raise TypeError(
             f"sentences is one string, {sentences[:40]!r}; give a list of texts or lists of words"
         )
-    if not isinstance(sentences, Sequence):
+    if not isinstance(sentences, Iterable):
         raise TypeError(f"sentences is a {type(sentences).__name__}; give a list of texts or lists of words")
-    for row, sentence in enumerate(sentences):
-        words = [sentence] if isinstance(sentence, str) else sentence
+    for row, sentence in enumerate(values_of(sentences, "sentences")):
+        words: Any = sentence.tolist() if isinstance(sentence, np.ndarray) else sentence
+        words = [] if missing(words) else words
         if not isinstance(words, Sequence) or not all(isinstance(word, str) for word in words):
             raise TypeError(f"sentence {row} is {str(sentence)[:80]!r}, neither a text nor a list of words")
-    return list(sentences)
+        yield words
 
 
 def check_seqeval(tag_names: Sequence[str]) -> None:
@@ -213,7 +275,7 @@ def span_scores(
 
 
 def load_tagger(workdir: str | Path, which: str | int = "best", fallback: bool = False) -> Tagger:
-    """Returns the tagger that a run saved, on the default device; arguments are those of `rnn_jax.load`.
+    """Returns a trained tagger, on the default device; arguments are those of `rnn_jax.load`.
 
     Raises:
       InputError: no run of a tagger, no such checkpoint, or one that cannot be read or is of another network.
@@ -223,7 +285,7 @@ def load_tagger(workdir: str | Path, which: str | int = "best", fallback: bool =
     ...
     rnn_jax.errors.InputError: workdir is 'runs/none', which is not the folder of a run: ...
     """
-    workdir = path_of(workdir)
+    workdir = local_folder(workdir)
     config = read_config(workdir, TAG, TAGGER_KEYS)
     tokenizer, task = Tokenizer.load(workdir / TOKENIZER), _read_task(workdir / TASK, config)
     spelling = Spelling(tokenizer, task["letters"], config.text.letters)
@@ -233,15 +295,15 @@ def load_tagger(workdir: str | Path, which: str | int = "best", fallback: bool =
     except TypeError as error:
         raise InputError(f"{workdir / CONFIG} is not of this version of rnn_jax: {error}") from error
     params, step = restored(workdir, model, which, fallback)
-    return Tagger(config, model, params, spelling, task["tag_names"], task["buckets"], step)
+    return Tagger(config, model, params, spelling, task, step, workdir)
 
 
-def _read_task(path: Path, config: ConfigDict) -> Mapping[str, Any]:
+def _read_task(path: Path, config: ConfigDict) -> TaggerTask:
     """Returns the tags, letters and buckets of a run. Raises InputError where they make no sense."""
-    task = read_settings(path, ["tag_names", "letters", "buckets"])
+    task = read_settings(path, list(TaggerTask.__annotations__))
     for name, least in (("tag_names", 2), ("letters", 0)):
         values = task[name]
         texts = isinstance(values, list) and all(isinstance(value, str) and value for value in values)
         require(texts and len(set(values)) == len(values) >= least, f"{path}: {name} are no texts, each once")
     check_buckets(path, task["buckets"], config.text.max_length)
-    return task
+    return {"tag_names": task["tag_names"], "letters": task["letters"], "buckets": task["buckets"]}

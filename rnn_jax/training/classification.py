@@ -28,7 +28,7 @@ from rnn_jax.training.tasks import Network, Results, Scoring, Task
 from rnn_jax.training.trainer import check_plan
 
 BALANCED = "balanced"
-USE_IT = "use it: rnn-jax predict --workdir {workdir} 'what a film'"
+USE_IT = "use it: rnn-jax predict --workdir {workdir} 'a text'"
 MOST_OF_ALL = 0.9  # the share of one class above which the log warns
 
 

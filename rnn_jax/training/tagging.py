@@ -7,6 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from rnn_jax.data.sentences import span_scheme
+from rnn_jax.data.sources import Source
 from rnn_jax.data.tagged import TaggedData, load_tagged
 from rnn_jax.distributed.broadcast import say
 from rnn_jax.distributed.data_parallel import batch_mesh, check_rows, own_rows
@@ -48,11 +49,12 @@ def check_tagger(config: ConfigDict) -> None:
         check_rows("batch.size", config.batch.size, batch_mesh(config.devices))
 
 
-def load_tagger_data(config: ConfigDict, cache: Path) -> TaggedData:
+def load_tagger_data(config: ConfigDict, cache: Path, source: "Source | None" = None) -> TaggedData:
     """Returns the batches of the three splits; this process gets its own rows of each."""
     size, more = config.batch.size, config.text.vector_words
     more_words = first_words(config.embedding.vectors, more) if more else []
-    data = load_tagged(config.data, config.text, size, config.batch.buckets, more_words, own_rows(size))
+    read = dict(config.data, source=source or config.data.source)
+    data = load_tagged(read, config.text, size, config.batch.buckets, more_words, own_rows(size))
     check_seqeval(data.tag_names)
     return data
 
@@ -83,7 +85,7 @@ def report_tagger(workdir: Path, test: TagMetrics, data: TaggedData) -> Results:
         details["spans"] = span_scores([row.tags for row in data.test_sentences], found, scheme)
         line = "spans: F1 {f1:.2%}, precision {precision:.2%}, recall {recall:.2%}"
         say(line.format(**details["spans"]["micro"]))
-    return details
+    return details if data.tested else {**details, "tested_on": "validation"}
 
 
 TAGGING = Task(
@@ -92,7 +94,7 @@ TAGGING = Task(
     check_tagger,
     load_tagger_data,
     tagger_network,
-    "test accuracy {accuracy:.2%} on {words:,} words\n"
-    "use it: rnn-jax predict --workdir {workdir} 'what a film'",
+    "{tested_on} accuracy {accuracy:.2%} on {words:,} words\n"
+    "use it: rnn-jax predict --workdir {workdir} 'a text'",
     report_tagger,
 )

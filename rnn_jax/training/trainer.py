@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -279,6 +280,6 @@ def compile_ahead(run: Run, state: TrainState, data: RunData[Tree]) -> str:
     shapes = ", ".join(f"{shape} {value:.1f} s" for shape, value in seconds.items())
     processes = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
     count = state.step.sharding.num_devices
-    devices = f"{count} ({jax.default_backend()}){processes}; {describe_environment()}"
+    logging.info("%s", describe_environment())
     compiled = f"the train step for {shapes}; the eval step for {len(run.eval_step.seconds)} shapes"
-    return f"devices: {devices}\ncompiled {compiled}"
+    return f"devices: {count} ({jax.default_backend()}){processes}\ncompiled {compiled}"

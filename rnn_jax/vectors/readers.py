@@ -291,7 +291,7 @@ def read_array_vectors(table_path: Path, index_path: Path, search: Search) -> No
             search.add(f"row {row}", key, np.array(table[row], dtype=np.float32))
 
 
-def write_vectors(path: Path, words: Sequence[str], table: np.ndarray) -> None:
+def write_vectors(path: str | Path, words: Sequence[str], table: np.ndarray) -> None:
     """Writes word2vec's text format, whole or not at all; `read_vectors` reads it back bit for bit.
 
     Args:
@@ -311,7 +311,7 @@ def write_vectors(path: Path, words: Sequence[str], table: np.ndarray) -> None:
     film 0.5 -1
     actor 2 0.25
     """
-    table = np.asarray(table, np.float32)
+    path, table = path_of(path), np.asarray(table, np.float32)
     require(
         table.ndim == 2 and len(table) == len(words) and bool(np.isfinite(table).all()),
         f"the table is {table.shape} for {len(words)} words; give a row of finite numbers for each",

@@ -110,7 +110,7 @@ def test_texts_of_the_command_line_can_be_written_too(workdir, tmp_path):
 
 
 def test_a_file_of_any_size_is_read_and_written_a_part_at_a_time(workdir, tmp_path, monkeypatch):
-    monkeypatch.setattr("rnn_jax.inference.predictor.PART", 4)
+    monkeypatch.setattr("rnn_jax.inference.parts.PART", 4)
     (tmp_path / "in.csv").write_text("text\n" + "a film\n" * 10)
     read, written = [], []
     monkeypatch.setattr(

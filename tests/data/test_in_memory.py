@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rnn_jax.data.in_memory import splits_of, texts_in
+from rnn_jax.data.in_memory import are_words, splits_of, texts_in
 from rnn_jax.errors import InputError
 
 TEXTS, LABELS = ["dull film", "fine film", "007"], [0, 1, 1]
@@ -89,3 +89,52 @@ def test_a_stream_of_texts_is_read_as_it_is_asked_for():
     texts = texts_in(read.append(number) or str(number) for number in range(10))
     assert next(texts) == "0"
     assert read == [0]
+
+
+WORDS, TAGS = [["Dogs", "bark"], ["Run"]], [["NOUN", "VERB"], ["VERB"]]
+SENTENCES = [{"tokens": words, "tags": tags} for words, tags in zip(WORDS, TAGS, strict=True)]
+WORD_FORMS = {
+    "lists": lambda: (WORDS, TAGS),
+    "tuples": lambda: (tuple(map(tuple, WORDS)), list(map(tuple, TAGS))),
+    "numpy": lambda: (list(map(np.array, WORDS)), list(map(np.array, TAGS))),
+    "pandas": lambda: (pd.Series(WORDS), pd.Series(TAGS)),
+    "generators": lambda: ((words for words in WORDS), (tags for tags in TAGS)),
+    "a frame": lambda: (pd.DataFrame(SENTENCES), None),
+    "a dataset": lambda: (datasets.Dataset.from_list(SENTENCES), None),
+    "generated rows": lambda: ((row for row in SENTENCES), None),
+    "pairs": lambda: (zip(WORDS, TAGS, strict=True), None),
+    "splits": lambda: (datasets.DatasetDict(train=datasets.Dataset.from_list(SENTENCES)), None),
+}
+
+
+@pytest.mark.parametrize("form", WORD_FORMS)
+def test_every_form_of_tagged_words_is_known_and_the_same_table(form):
+    known, *given = are_words(*WORD_FORMS[form]())
+    assert known
+    assert splits_of(*given, None, "tokens", "tags", words=True)["train"].to_list() == SENTENCES
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_texts_are_not_taken_for_words_and_none_is_lost(form):
+    known, *given = are_words(*FORMS[form]())
+    assert not known
+    assert splits_of(*given, None, *NAMES)["train"].to_list() == ROWS
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        (TEXTS, [["a"], ["a", "b"], []]),  # several labels of a text
+        ([("a text", "another")], [1]),  # two texts with one label
+        ([("a text", ["a", "b"])], None),
+        ([], []),
+        ("texts.csv", None),
+    ],
+)
+def test_lists_on_one_side_alone_are_no_tagged_words(given):
+    assert not are_words(*given)[0]
+
+
+def test_a_text_among_sentences_is_named():
+    with pytest.raises(InputError, match="sentence 1 is 'Run', a str; give lists of words"):
+        splits_of([["Dogs"], "Run"], TAGS, None, "tokens", "tags", words=True)

@@ -1,5 +1,6 @@
 """A tagger's batches: every word keeps its tag and its letters, wherever its sentence stands."""
 
+import datasets
 import numpy as np
 import pytest
 
@@ -180,3 +181,23 @@ def test_a_source_without_a_training_split_is_refused(tmp_path):
     write(tmp_path / "dev.conll", made_up(9))
     with pytest.raises(InputError, match="no split 'train', but validation"):
         load_tagged(DATA | {"source": str(tmp_path)}, TEXT, 4, 1)
+
+
+def test_a_table_in_memory_keeps_its_numbered_tags_and_needs_no_test_split():
+    names = ["O", "B-x", "A"]  # as the dataset lists them, one of them unused
+    numbers = [[index % 2] * (1 + index % 3) for index in range(20)]
+    words = [[f"w{index}"] * len(row) for index, row in enumerate(numbers)]
+    features = datasets.Features(
+        {
+            "tokens": datasets.List(datasets.Value("string")),
+            "ner_tags": datasets.List(datasets.ClassLabel(names=names)),
+        }
+    )
+    table = datasets.Dataset.from_dict({"tokens": words, "ner_tags": numbers}, features=features)
+    data = load_tagged(DATA | {"source": {"train": table}, "test_share": 0.0}, TEXT, 4, 1)
+    assert data.tag_names == tuple(names)
+    assert not data.tested
+    assert data.test is data.validation
+    assert len(data.test_sentences) == len(data.validation.forms) == 4
+    assert "no test, so that validation is measured" in data.describe()
+    assert data.train.predictions + data.validation.predictions == sum(map(len, numbers))

@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import rnn_jax
 from rnn_jax.errors import InputError
+from rnn_jax.fitting import LOADERS
 from rnn_jax.training import TASKS, train_and_evaluate
 from tests.helpers.cut import assert_same_run, train_until_killed
 
@@ -82,6 +84,17 @@ def test_it_learns_goes_on_to_the_same_bits_and_predicts(stars, tmp_path):
     )
     assert ratings.shape == (4,)
     assert ratings[0] > ratings[1] + 1 > ratings[2] + 2
+
+
+@pytest.mark.slow
+def test_texts_in_memory_train_it_once_fit_knows_how_to_load_it(stars, tmp_path, monkeypatch):
+    monkeypatch.setitem(LOADERS, "stars", stars["load"])
+    lines = (tmp_path / "ratings.csv").read_text().splitlines()[1:]
+    texts, labels = zip(*(line.rsplit(",", 1) for line in lines), strict=True)
+    settings = {"recipe": settings_of(stars, tmp_path), "progress": False, "train.epochs": 2}
+    predict = rnn_jax.fit(texts, list(map(int, labels)), workdir=tmp_path / "run", **settings)
+    assert predict(["great lovely", "awful dull"]).shape == (2,)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["data"]["source"] == "(in memory)"
 
 
 @pytest.mark.slow

@@ -81,6 +81,8 @@ def test_tagging(folder):
     make_tagger_run(folder / "runs" / "tagger", [["She", "did", "record"]], ["NOUN", "VERB"])
     names = run_page("docs/tagging.md")
     assert [len(tags) for tags in names["found"].tags] == [7, 7]
+    assert names["mine"].predict([["a", "lovely", "film"]]).tags == [["DET", "ADJ", "NOUN"]]
+    assert names["again"].tag_names == names["mine"].tag_names == ("ADJ", "DET", "NOUN", "NUM")
     assert names["found"].words[1] == ["A", "text", "is", "split", "into", "words", "."]
     assert rnn_jax.training.check_config(names["config"])
 
@@ -152,3 +154,18 @@ def test_interchange_has_the_same_outputs_in_all_three(folder):
     for module in (names["module"], names["copy"]):
         outputs, _ = torch.nn.utils.rnn.pad_packed_sequence(module(packed)[0], batch_first=True)
         np.testing.assert_allclose(names["outputs"], outputs.detach().numpy(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_questions(folder):
+    """The words that have a vector start from it, frozen or not: the setting was read."""
+    model = run_page("docs/faq.md")["model"]
+    assert (model.config.embedding.vectors, model.config.model.embedding_dim) == ("mine.txt", 8)
+    assert model.predict(["a fine film"]).labels[0] in ("0", "1")
+
+
+@pytest.mark.slow
+def test_plain_orbax_reads_the_parameters_of_a_checkpoint(folder):
+    expected = make_run(folder / "runs" / "smoke")[2]
+    params = run_page("docs/checkpoints.md")["params"]
+    jax.tree.map(np.testing.assert_array_equal, params, expected)

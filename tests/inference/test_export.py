@@ -27,7 +27,9 @@ from tests.helpers.runs import TEXTS, make_language_run, make_run
 from tests.inference.test_predictor import HOSTILE
 
 ROOT = Path(__file__).parents[2]
-(PROGRAM,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "export.md").read_text(), re.DOTALL)
+PROGRAM, TAGGER_PROGRAM = re.findall(
+    r"```python\n(.*?)```", (ROOT / "docs" / "export.md").read_text(), re.DOTALL
+)
 LONG = " ".join(TEXTS * 5)  # 97 words, of which 12 are read
 ALL_TEXTS = [*TEXTS, *HOSTILE.values(), LONG, "great"]
 
@@ -329,7 +331,7 @@ def test_a_language_model_is_refused_with_its_uses(tmp_path, capsys):
     assert stopped.value.code == 2
     error = capsys.readouterr().err
     assert "holds a language model" in error
-    assert "rnn-jax export takes classifiers alone" in error
+    assert "rnn-jax export takes classifiers and taggers" in error
     with pytest.raises(InputError, match=r"predictor is a Writer; give a classifier.*not exported"):
         export_classifier(rnn_jax.load_language_model(tmp_path / "w"), tmp_path / "e.zip")
     assert not (tmp_path / "e.zip").exists()

@@ -10,7 +10,7 @@ from rnn_jax.cli import main
 from rnn_jax.errors import InputError
 from rnn_jax.inference import About, push_model
 from tests.helpers.hub import TOKEN, hub_here
-from tests.helpers.runs import TEXTS, make_run
+from tests.helpers.runs import TEXTS, make_run, make_tagger_run
 
 # From the library's own uploads by Git LFS.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")
@@ -50,6 +50,13 @@ def test_what_is_pushed_is_what_is_loaded_and_every_revision_stays(hub, model, r
     assert "hf://ada/reviews" in hub.commits["ada/reviews"][first.split("@")[1]]["README.md"].decode()
     assert len(hub.large) == 2  # the parameters went by Git LFS
     assert not hub.private
+
+
+def test_a_tagger_is_pushed_and_loaded(hub, tmp_path, capsys):
+    make_tagger_run(tmp_path / "w", [["Dogs", "bark"]], ["NOUN", "VERB"])
+    main(["push", "--workdir", str(tmp_path / "w"), "ada/tags"])
+    found = rnn_jax.load(capsys.readouterr().out.split()[0]).predict(["Dogs bark"])
+    assert found.tags == rnn_jax.load(tmp_path / "w").predict(["Dogs bark"]).tags
 
 
 def test_the_command_pushes_and_a_private_repository_opens_with_a_token(hub, run, monkeypatch, capsys):

@@ -278,7 +278,7 @@ def test_any_iterable_is_predicted_as_a_list_is(predictor, kind):
 
 
 def test_a_stream_without_an_end_is_predicted_part_by_part(predictor, monkeypatch):
-    monkeypatch.setattr("rnn_jax.inference.predictor.PART", 3)
+    monkeypatch.setattr("rnn_jax.inference.parts.PART", 3)
     read = []
     endless = (read.append(text) or text for text in itertools.cycle(TEXTS))
     parts = predictor.predict_parts(endless)
@@ -327,7 +327,7 @@ def test_long_work_shows_how_far_it_is_and_short_work_does_not(predictor, capsys
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes any output for a terminal
     predictor.predict(TEXTS)
     assert capsys.readouterr() == ("", "")
-    monkeypatch.setattr("rnn_jax.inference.predictor.PATIENCE", 0.0)
+    monkeypatch.setattr("rnn_jax.inference.parts.PATIENCE", 0.0)
     predictor.predict(TEXTS)
     out, err = capsys.readouterr()
     assert out == ""

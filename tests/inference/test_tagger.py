@@ -1,12 +1,15 @@
 """A tagger in use: which checkpoint it takes, which folders it refuses, and how spans are counted."""
 
+import csv
 import json
+import re
 
 import jax
 import numpy as np
 import pytest
 
 import rnn_jax
+from rnn_jax.cli import main
 from rnn_jax.errors import InputError
 from rnn_jax.inference import Predictor, load_tagger
 from rnn_jax.inference.tagger import span_scores
@@ -46,6 +49,60 @@ def test_probabilities_are_those_of_the_tags_in_all_ways_to_score(tmp_path):
     p = jax.nn.softmax(scores + params["crf"]["start"] + params["crf"]["end"])
     assert found.tags == [[TAGS[int(p.argmax())]]]
     assert found.probabilities[0][0] == pytest.approx(float(p.max()), rel=1e-4)
+
+
+def test_a_saved_tagger_is_the_tagger(made, tmp_path):
+    tagger = rnn_jax.load(made[0], which="last")
+    tagger.save(tmp_path / "s", license="mit")
+    assert sorted(path.name for path in (tmp_path / "s").iterdir()) == [
+        "README.md", "config.json", "model.safetensors", "task.json", "tokenizer.json",
+    ]  # fmt: skip
+    again = rnn_jax.load(tmp_path / "s")
+    words = [["Dogs", "bark"], "Undogs bark loudly."]
+    assert (again.step, again.tag_names) == (3, tuple(TAGS))
+    for one, other in zip(again.predict(words), tagger.predict(words), strict=True):
+        assert list(map(list, one)) == list(map(list, other))
+    card = (tmp_path / "s" / "README.md").read_text()
+    assert "pipeline_tag: token-classification" in card
+    assert "A tagger of words with 3 tags" in card
+    assert "| tags | `NOUN`, `VERB`, `ADV` |" in card
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    assert "rnn_jax.load('s')" in code
+    exec(code.replace("'s'", repr(str(tmp_path / "s"))), {})
+
+
+def test_a_stream_of_sentences_is_read_a_part_at_a_time(made, monkeypatch):
+    monkeypatch.setattr("rnn_jax.inference.parts.PART", 2)
+    tagger, read = rnn_jax.load(made[0]), []
+    parts = tagger.predict_parts(read.append(n) or ["Dogs"] * (n % 2) for n in range(5))
+    assert len(next(parts).tags) == len(read) == 2
+    assert [len(part.tags) for part in parts] == [2, 1]
+
+
+def predict_rows(workdir, folder, *arguments, rows=("id,text", '1,"Dogs bark, loudly"', "2,")):
+    (folder / "in.csv").write_text("\n".join(rows) + "\n")
+    main(["predict", "--workdir", str(workdir), "--input", str(folder / "in.csv"), *map(str, arguments)])
+
+
+def test_a_file_of_predictions_has_words_and_tags_side_by_side(made, tmp_path):
+    predict_rows(made[0], tmp_path, "--out", tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(newline="") as file:
+        first, empty = csv.DictReader(file)
+    assert list(first) == ["id", "text", "words", "predicted"]
+    assert first["words"] == "Dogs bark , loudly"
+    assert first["predicted"].split() == rnn_jax.load(made[0]).predict(["Dogs bark, loudly"]).tags[0]
+    assert empty == {"id": "2", "text": "", "words": "", "predicted": ""}
+
+
+def test_what_a_column_of_tags_cannot_hold_is_refused_before_any_row(made, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        predict_rows(made[0], tmp_path, "--out", tmp_path / "out.csv", rows=("text,words", "a,b"))
+    assert "--input has the columns ['words'], which --out would add" in capsys.readouterr().err
+    make_tagger_run(tmp_path / "w", [["Dogs"]], ["a noun", "VERB"])
+    with pytest.raises(SystemExit):
+        predict_rows(tmp_path / "w", tmp_path, "--out", tmp_path / "out.csv")
+    assert "the tag ['a noun'] has a space in it" in capsys.readouterr().err
+    assert not (tmp_path / "out.csv").exists()
 
 
 @pytest.mark.parametrize(

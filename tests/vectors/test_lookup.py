@@ -138,7 +138,7 @@ def test_a_file_reads_as_gensim_reads_it(tmp_path, kind, binary):
 def test_written_vectors_read_back_bit_for_bit_here_and_in_gensim(tmp_path_factory, table):
     path = tmp_path_factory.mktemp("written") / "v.vec"
     array = np.array(list(table.values()), np.float32)
-    write_vectors(path, list(table), array)
+    write_vectors(str(path), list(table), array)
     assert read_vectors(str(path), [*SPECIAL, *table]).table[2:].tobytes() == array.tobytes()
     if importlib.util.find_spec("gensim"):
         from gensim.models import KeyedVectors
