@@ -84,20 +84,20 @@ def export_classifier(predictor: Predictor, path: str | Path) -> None:
     def classify(params: Flat, token_ids: jax.Array, lengths: jax.Array) -> jax.Array:
         return predictor.head.exported(predictor.apply_fn(_variables(params), token_ids, lengths))
 
-    size, keep = predictor.config.text.max_length, predictor.config.text.truncate
-    first = int((truncate([np.arange(2 * size)], size, keep)[0] < size).sum())
-    reads = {
-        "max_length": size,
-        "truncate": keep,
-        "keep_first": first,  # what truncate means, so that a reader needs no table of its names
-        "keep_last": size - first,
-    }
+    reads = _cut(predictor.config.text.max_length, predictor.config.text.truncate)
     target, pair = predictor.head.target, predictor.pair
     names = {"label_names": predictor.label_names, "target": target, "pair": pair}
-    names |= {} if target == CLASS and not pair else {"format": OTHER_HEADS}
-    call, shapes = (PAIR, ("b, 2*t", "b, 2")) if pair else (CLASSIFY, ("b, t", "b"))
+    names |= {} if (target, pair) == (CLASS, False) else {"format": OTHER_HEADS}
+    call, *shapes = (PAIR, "b, 2*t", "b, 2") if pair else (CLASSIFY, "b, t", "b")
     call = call.format(predictor.head.export_call)
-    _write(predictor, path, Program(CLASSIFIER, call, classify, shapes, names, reads))
+    _write(predictor, path, Program(CLASSIFIER, call, classify, tuple(shapes), names, reads))
+
+
+def _cut(size: int, keep: str) -> dict[str, object]:
+    """Returns how a text is cut, for about.json."""
+    first = int((truncate([np.arange(2 * size)], size, keep)[0] < size).sum())
+    # What truncate means, so that a reader needs no table of its names.
+    return {"max_length": size, "truncate": keep, "keep_first": first, "keep_last": size - first}
 
 
 def export_tagger(tagger: Tagger, path: str | Path) -> None:
