@@ -25,6 +25,7 @@ from rnn_jax.checkpoints.workdir import (
 )
 from rnn_jax.config import changed, starting_from
 from rnn_jax.data.columns import column_of, find_column
+from rnn_jax.data.encoding import default_cache
 from rnn_jax.data.in_memory import PAIR, are_words, splits_of
 from rnn_jax.data.labels import read_labels
 from rnn_jax.data.sentences import TAG_COLUMNS, WORD_COLUMNS
@@ -40,6 +41,7 @@ from rnn_jax.inference.writer import load_language_model
 from rnn_jax.progress import quiet, tell
 from rnn_jax.settings import recipe_settings, tagger_settings
 from rnn_jax.training.loop import TASKS, check_config, prepare_data, train_and_evaluate
+from rnn_jax.vectors.arrays import kept_vectors, table_of
 
 # How a finished run of each task is loaded.
 LOADERS: dict[str, Callable[[Path], Any]] = {CLASSIFY: load, LANGUAGE: load_language_model, TAG: load}
@@ -85,7 +87,7 @@ def fit(
       progress: whether to print; what is not printed goes to the logger "rnn_jax".
       start: a model, or the folder of a run, whose parameters training starts from.
       settings: values by dotted key: `fit(texts, labels, **{"model.hidden": 64}, seed=1)`. What they mean
-        is in rnn_jax/settings.py.
+        is in rnn_jax/settings.py. `embedding.vectors` may also be {word: vector} or (words, table).
 
     Raises:
       InputError: a setting, the data or the workdir cannot be used; raised before any training.
@@ -99,6 +101,8 @@ def fit(
     ...
     rnn_jax.errors.InputError: 'model.hiden' is no setting of task 'classify'. Did you mean 'model.hidden'?
     """
+    with quiet(not progress):
+        settings = _with_vectors(settings)
     words, texts, labels = are_words(texts, labels)
     words = words and not {"data.target", "data.pair_column"} & {*settings}  # pairs with several labels
     config = _config(recipe, start, validation, settings, words)
@@ -148,6 +152,16 @@ def _config(recipe: Any, start: Any, validation: Any, settings: Mapping[str, Any
     if isinstance(validation, int | float):
         config.data.validation_share = float(validation)
     return config
+
+
+def _with_vectors(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings; word vectors in memory go into a file of the cache, which stands in for them."""
+    given = settings.get("embedding.vectors", "")
+    if isinstance(given, str | Path):
+        return {**settings, **({"embedding.vectors": str(given)} if given else {})}
+    path = kept_vectors(default_cache(), *table_of(given))
+    tell(f"embedding.vectors: kept as {path}, which a run that goes on needs; or give the same ones again")
+    return {**settings, "embedding.vectors": str(path)}
 
 
 def _import_datasets() -> None:

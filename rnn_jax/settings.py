@@ -37,7 +37,8 @@ CLASSIFIER: dict[str, Any] = {
         "revision": "",  # its version: a branch, tag or commit; "" is the newest
     },
     "text": {
-        # What a word is: "words", "characters", or "auto", words but in scripts without spaces characters
+        # What a word is: "words", "characters", "bpe" or "unigram" (pieces of words, learned), or "auto":
+        # words, but in scripts without spaces characters
         "tokenizer": "auto",
         "vocab_size": 10_000,  # padding and the unknown word included
         "vocabulary_source": "",  # a larger corpus to choose the words from; "" is the training split
@@ -69,8 +70,8 @@ CLASSIFIER: dict[str, Any] = {
         "dtype": "float32",  # of the computation: "float32" or "bfloat16"
     },
     "embedding": {
-        # What the table starts from: a file of word vectors (GloVe, word2vec, fastText; also in .gz, or
-        # archive.zip:member), "glove-6b-50d", or "word2vec", trained on text.vocabulary_source
+        # What the table starts from: a file of word vectors (GloVe, word2vec, fastText, .npz, .npy; also in
+        # .gz, or archive.zip:member), "glove-6b-50d", or "word2vec", trained on text.vocabulary_source
         "vectors": "",
         "missing": "random",  # what words without a vector get: "random", "mean" or "zeros"
         "scale": 0.0,  # standard deviation of the entries; 0 takes them as they are
@@ -213,6 +214,9 @@ TAGGER: dict[str, Any] = {
         "validation_share": 0.1,  # of the training sentences, where the source has no validation split
         "test_share": 0.1,  # likewise
         "split_seed": 0,
+        "encoding": "",  # as above, and the next two
+        "name": "",
+        "revision": "",
     },
     "text": {
         "vocab_size": 30_000,  # padding and the unknown word included
@@ -277,7 +281,7 @@ ADDED: dict[str, dict[str, object]] = {
         **READING,
     },
     "language": {**READING},
-    "tag": {},
+    "tag": {"data.encoding": "", "data.name": "", "data.revision": ""},
 }
 
 
@@ -285,7 +289,7 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a saved config with the settings that later versions added.
 
     >>> completed({"task": "tag", "seed": 7})
-    {'task': 'tag', 'seed': 7}
+    {'task': 'tag', 'seed': 7, 'data': {'encoding': '', 'name': '', 'revision': ''}}
     """
     task = config.get("task", "classify")  # the first runs were all of one kind, and do not name it
     added = ADDED.get(task, {}) if isinstance(task, str) else {}

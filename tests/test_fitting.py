@@ -254,3 +254,33 @@ def test_a_language_model_needs_a_folder_and_is_returned_as_it_is_loaded(tmp_pat
         rnn_jax.fit(reviews[0], **arguments)
     writer = rnn_jax.fit(reviews[0], workdir=tmp_path / "run", **arguments)
     assert writer.write("the film", words=2, temperature=1.0, top_k=0, seed=0).startswith("the film ")
+
+
+@pytest.mark.slow
+def test_vectors_in_memory_start_the_table_and_are_kept_for_a_run_that_goes_on(
+    tmp_path, monkeypatch, reviews, caplog
+):
+    monkeypatch.setenv("RNN_JAX_CACHE", str(tmp_path / "cache"))
+    words = ["film", "great", "awful", "zyzzyva"]
+    width = settings().model.embedding_dim
+    given = {word: np.full(width, place + 1.0) for place, word in enumerate(words)}
+    frozen = {"train.freeze": ("embedding",), "embedding.scale": 0.0, "train.epochs": 1}
+    with caplog.at_level(logging.INFO, logger="rnn_jax"):
+        model = fit(*reviews, workdir=tmp_path / "w", **frozen, **{"embedding.vectors": given})
+    table = dict(zip(model.tokenizer.words, np.asarray(model.params["embedding"]["embedding"]), strict=True))
+    known = [word for word in words if word in table]
+    assert known
+    for word in known:
+        np.testing.assert_array_equal(table[word], given[word])
+    assert model.config.embedding.vectors.startswith(str(tmp_path / "cache"))
+    assert "which a run that goes on needs; or give the same ones again" in caplog.text
+    table_of_arrays = (words, np.array(list(given.values())))
+    fit(*reviews, workdir=tmp_path / "w", **frozen, **{"embedding.vectors": table_of_arrays})  # the same run
+    given[words[0]] = np.zeros(width)
+    with pytest.raises(InputError, match=r"embedding\.vectors"):
+        fit(*reviews, workdir=tmp_path / "w", **frozen, **{"embedding.vectors": given})
+
+
+def test_vectors_in_memory_that_cannot_be_are_refused_at_the_call(reviews):
+    with pytest.raises(InputError, match=r"embedding\.vectors has vectors of several lengths"):
+        fit(*reviews, **{"embedding.vectors": {"a": [1, 2], "b": [1]}})

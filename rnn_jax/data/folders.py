@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rnn_jax.data.reading import Reading, text_of
-from rnn_jax.data.tables import TABLE_FORMATS, alike, format_of, joined_tables, read_table
+from rnn_jax.data.reading import Reading, refuse_unused, text_of
+from rnn_jax.data.tables import TABLE_FORMATS, alike, format_of, joined_tables, read_table, settings_of
 from rnn_jax.errors import InputError, require
 from rnn_jax.files import unreadable
 
@@ -34,9 +34,11 @@ def read_folder(source: str, folder: Path, reading: Reading) -> "dict[str, datas
       InputError: it holds no files of data, files of several kinds, or one that cannot be read.
     """
     if (folder / SAVED_SPLITS).is_file() or (folder / SAVED).is_file():
+        refuse_unused(reading, repr(source), ())
         return _load_saved(folder)
     files, others = _data_files(folder)
     if not files and (classes := _class_folders(folder)):
+        refuse_unused(reading, repr(source), ("encoding",))
         return _read_classes(source, folder, classes, reading)
     suffixes = sorted({format_of(file).removeprefix(".") for file in files})
     require(
@@ -44,6 +46,7 @@ def read_folder(source: str, folder: Path, reading: Reading) -> "dict[str, datas
         f"folder {source!r} must hold files of one kind of {', '.join(TABLE_FORMATS)}, or folders of classes "
         f"with a .txt file for each text; it has {suffixes}",
     )
+    refuse_unused(reading, repr(source), settings_of(format_of(files[0])))
     _say_passed_over(source, folder, others, reading)
     read = alike([read_table(file, reading) for file in files])
     tables: dict[str, list[pyarrow.Table]] = {}

@@ -13,7 +13,7 @@ import numpy as np
 
 from rnn_jax.data.batches import WHOLE, Batch_co, Batches, BatchSource, bucket_lengths
 from rnn_jax.data.encoding import encode_splits
-from rnn_jax.data.reading import Reading
+from rnn_jax.data.reading import Reading, quiet, reading_of
 from rnn_jax.data.sources import read_texts
 from rnn_jax.data.splits import Corpus, hold_out, load_corpus
 from rnn_jax.data.targets import rows_of_pairs, single_texts, standardised
@@ -147,7 +147,7 @@ class Data(NamedTuple):
             f"texts: {train:,} train, {validation:,} validation, {tested} "
             f"({self.corpus.dropped:,} dropped that stood in two); {self._decided()}; "
             f"vocabulary: {self.tokenizer.vocab_size:,}\n"
-            f"{unknown_share(read)}\n"
+            f"{unknown_share(read, 'the validation texts', self.tokenizer.kind)}\n"
             f"shapes [batch, time]: {self.train.shapes}; padding waste {self.train.padding_waste:.1%}"
         )
 
@@ -196,29 +196,26 @@ class Documents(NamedTuple):
     def describe(self) -> str:
         """Returns the notes, and lines on sizes, unknown words and shapes for the log."""
         train, held = self.train, self.validation
-        many = _many_unknown((held.words == UNK).mean())
         return "\n".join(self.notes + ("",) * bool(self.notes)) + (
             f"documents: {len(train.targets):,} train, {len(held.targets):,} held out; words to predict: "
-            f"{train.predictions:,} and {held.predictions:,}, of them {(held.words == UNK).mean():.2%} "
-            f"unknown{many}; vocabulary: {self.tokenizer.vocab_size:,}\n"
+            f"{train.predictions:,} and {held.predictions:,}; vocabulary: {self.tokenizer.vocab_size:,}\n"
+            f"{unknown_share(held.words, 'the documents held out', self.tokenizer.kind)}\n"
             f"shapes [batch, time]: {train.shapes}; padding waste {train.padding_waste:.1%}"
         )
 
 
-def unknown_share(words: np.ndarray) -> str:
-    """Returns the line that tells how much of the validation texts the vocabulary lacks.
+def unknown_share(words: np.ndarray, of: str, kind: str) -> str:
+    """Returns the line that tells how many of the words of some texts a vocabulary lacks.
 
-    >>> unknown_share(np.array([5, 6, 7, 8]))
+    >>> unknown_share(np.array([5, 6, 7, 8]), "the validation texts", "words")
     'unknown: 0.00% of the words of the validation texts'
     """
     share = float((words == UNK).mean()) if len(words) else 0.0
-    return f"unknown: {share:.2%} of the words of the validation texts{_many_unknown(share)}"
-
-
-def _many_unknown(share: float) -> str:
+    line = f"unknown: {share:.2%} of the words of {of}"
     if share <= MANY_UNKNOWN:
-        return ""
-    return ". WARNING: that is much; raise text.vocab_size, or set text.tokenizer to 'characters'"
+        return line
+    other = ", or set text.tokenizer to 'bpe' or 'characters'" if kind == "words" else ""
+    return f"{line}. WARNING: that is much; raise text.vocab_size{other}"
 
 
 def load_data(
@@ -246,10 +243,12 @@ def load_data(
     loaded = load_corpus(**corpus, say=(notes := list[str]()).append)
     larger = text["vocabulary_source"]
 
-    def texts() -> list[str]:
-        return read_texts(larger, corpus["text_column"]) if larger else single_texts(loaded.train.texts)
+    def texts(say: Callable[[str], None] = quiet) -> list[str]:
+        if not larger:
+            return single_texts(loaded.train.texts)
+        return read_texts(larger, corpus["text_column"], Reading(say=say))
 
-    settings = _tokenizer_settings(text, chosen_from := texts(), notes)
+    settings = _tokenizer_settings(text, chosen_from := texts(notes.append), notes)
     splits = {name: single_texts(split.texts) for name, split in loaded.splits.items()}
     tokenizer, encoded = encode_splits(splits, chosen_from, **settings, cache=cache)
     tokenizer = tokenizer.filled(text["vocab_size"]) if text["fill_vocabulary"] else tokenizer
@@ -320,16 +319,21 @@ def load_documents(
     >>> documents.train.predictions, documents.validation.predictions
     (24, 6)
     """
-    notes: list[str] = []
-    given = {key: documents.get(key, "") for key in ("delimiter", "encoding", "name", "revision")}
-    reading = Reading(documents["text_column"], **given, say=notes.append)
-    read = read_texts(documents["source"], documents["text_column"], reading)
-    texts = [text for text in read if text.strip()]
-    if len(texts) < len(read):
-        notes.append(f"{len(read) - len(texts):,} rows have no text, and are dropped")
+    texts = _documents_with_words(documents, notes := list[str]())
     kept, held = hold_out(texts, documents["validation_share"], documents["split_seed"])
     tokenizer, rows = encode_splits(
         {"train": kept, "validation": held}, kept, **_tokenizer_settings(text, kept, notes), cache=cache
     )
     windows = {name: Windows(rows[name], lanes, window, reverse, share) for name in rows}
     return Documents(**windows, tokenizer=tokenizer, texts=lambda: kept, notes=tuple(notes))
+
+
+def _documents_with_words(documents: Settings, notes: list[str]) -> list[str]:
+    """Returns the texts of a source, and notes what the reader decided and how many were empty."""
+    reading, said = reading_of(documents)
+    read = read_texts(documents["source"], documents["text_column"], reading)
+    notes += said
+    texts = [text for text in read if text.strip()]
+    if len(texts) < len(read):
+        notes.append(f"{len(read) - len(texts):,} rows have no text, and are dropped")
+    return texts

@@ -3,15 +3,16 @@
 import codecs
 import io
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePath
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from rnn_jax.errors import InputError, require
 from rnn_jax.files import Bounded, Readable
 
 BUFFER = 2**20  # bytes
+COMPRESSED_AT_ONCE = 2**10  # bytes
 PROBED = 2**18  # bytes that are looked at to tell an encoding
 MARKS = {  # the longest first: UTF-32's begins with UTF-16's
     codecs.BOM_UTF32_LE: "utf-32",
@@ -54,6 +55,13 @@ class Reading(NamedTuple):
     say: Callable[[str], None] = quiet
 
 
+def reading_of(data: Mapping[str, Any]) -> tuple[Reading, list[str]]:
+    """Returns what a section `config.data` says of its source, and the list that the reader's lines go to."""
+    said: list[str] = []
+    given = {key: data.get(key, "") for key in Reading._fields if key != "say"}
+    return Reading(**given, say=said.append), said
+
+
 def check_reading(reading: Reading) -> None:
     r"""Raises InputError for a delimiter or an encoding that cannot be.
 
@@ -77,6 +85,26 @@ def check_reading(reading: Reading) -> None:
         len(delimiter) <= 1 and delimiter not in ('"', "\n", "\r"),
         f"data.delimiter is {delimiter!r}; give one character that is no quote and no line break",
     )
+
+
+def refuse_unused(reading: Reading, source: str, used: Sequence[str]) -> None:
+    """Raises InputError for a setting that a source has no use for.
+
+    >>> refuse_unused(Reading(delimiter=";"), "a.parquet", used=())
+    Traceback (most recent call last):
+    ...
+    rnn_jax.errors.InputError: data.delimiter is ';', but a.parquet has no separated values; leave it ''
+    """
+    for setting, what in (
+        ("delimiter", "has no separated values"),
+        ("encoding", "has no files of text"),
+        ("name", "is no dataset of the hub"),
+        ("revision", "is no dataset of the hub"),
+    ):
+        given = getattr(reading, setting)
+        require(
+            not given or setting in used, f"data.{setting} is {given!r}, but {source} {what}; leave it ''"
+        )
 
 
 def split_name(path: PurePath) -> tuple[str, str]:
@@ -121,22 +149,37 @@ def opened(path: Path, member: str = "") -> Iterator[BinaryIO]:
 
             stream = stack.enter_context(lzma.open(path, "rb"))
         elif compression == ".zst":
-            stream = stack.enter_context(_zstandard(path))
+            stream = Zstandard(stack.enter_context(path.open("rb")))
         else:
             archive = stack.enter_context(zipfile.ZipFile(path))
             stream = stack.enter_context(archive.open(member or _only_member(path, archive)))
         yield io.BufferedReader(Bounded(stream, path), BUFFER)
 
 
-@contextmanager
-def _zstandard(path: Path) -> Iterator[Readable]:
-    import zstandard
+class Zstandard:
+    """A decompressed .zst file; unlike the library's own reader it tells where one is cut off."""
 
-    try:
-        with path.open("rb") as file:
-            yield zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-    except zstandard.ZstdError as error:  # a class of its own, which no reader knows
-        raise OSError(str(error)) from error
+    def __init__(self, file: BinaryIO):
+        self.file, self.ready, self.rest = file, b"", b""
+        self.frame: Any = None  # of the library, while it is not at its end
+
+    def read(self, size: int, /) -> bytes:
+        """Returns at most `size` bytes. Raises OSError for a damaged file, EOFError for one cut off."""
+        import zstandard
+
+        # A chunk of compressed bytes is small, for it may expand to thousands of times its size.
+        while not self.ready and (chunk := self.rest or self.file.read(COMPRESSED_AT_ONCE)):
+            self.frame = self.frame or zstandard.ZstdDecompressor().decompressobj()
+            try:
+                self.ready, self.rest = self.frame.decompress(chunk), b""
+            except zstandard.ZstdError as error:  # a class of its own, which no reader knows
+                raise OSError(str(error)) from error
+            if self.frame.eof:
+                self.rest, self.frame = self.frame.unused_data, None
+        if not self.ready and self.frame is not None:
+            raise EOFError("the file ends within a frame of compressed bytes")
+        given, self.ready = self.ready[:size], self.ready[size:]
+        return given
 
 
 def _only_member(path: Path, archive: zipfile.ZipFile) -> str:

@@ -15,9 +15,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rnn_jax.data.columns import named_column, no_column, path_in, say_other
 from rnn_jax.data.delimited import LONGEST_FIELD, Layout, layout_of
 from rnn_jax.data.objects import json_objects
-from rnn_jax.data.reading import EmptySourceError, Reading, check_reading, encoding_of, not_text, opened
+from rnn_jax.data.reading import (
+    EmptySourceError,
+    Reading,
+    check_reading,
+    encoding_of,
+    not_text,
+    opened,
+    refuse_unused,
+)
 from rnn_jax.data.sources import read_source
-from rnn_jax.data.tables import format_of
+from rnn_jax.data.tables import format_of, settings_of
 from rnn_jax.errors import InputError, require
 from rnn_jax.files import DAMAGE, path_of, unreadable
 
@@ -78,6 +86,7 @@ def stream_rows(source: str, reading: Reading | None = None) -> Rows:
     check_reading(reading)
     path = path_of(source)
     if path.is_file() and (suffix := format_of(path)) in STREAMS:
+        refuse_unused(reading, repr(source), settings_of(suffix))
         found = STREAMS[suffix](path, reading)
     else:
         (_, data), *others = read_source(source, reading).items()

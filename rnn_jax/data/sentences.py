@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from rnn_jax.data.columns import column_of
 from rnn_jax.data.folders import SPLIT_NAME
-from rnn_jax.data.reading import Reading, split_name, text_of
+from rnn_jax.data.reading import Reading, check_reading, refuse_unused, split_name, text_of
 from rnn_jax.data.sources import Source, named, read_source
 from rnn_jax.errors import InputError, nearest, require
 from rnn_jax.files import DAMAGE, path_of, unreadable
@@ -63,7 +63,9 @@ class Tagged(NamedTuple):
 Reader: TypeAlias = Callable[[Path], list[Sentence]]
 
 
-def read_tagged(source: Source, word_column: str = "", tag_column: str = "") -> Tagged:
+def read_tagged(
+    source: Source, word_column: str = "", tag_column: str = "", reading: Reading | None = None
+) -> Tagged:
     """Returns the tagged sentences of a source by split; a single file is the split "train".
 
     Args:
@@ -73,6 +75,8 @@ def read_tagged(source: Source, word_column: str = "", tag_column: str = "") -> 
       word_column, tag_column: the name of a column, or its number, counted from 0, or from the end if it is
         negative. "" takes form and upos of CoNLL-U, the first and the last column of other CoNLL, and of a
         table the one column that has a usual name (WORD_COLUMNS, TAG_COLUMNS).
+      reading: the encoding of files, the configuration and version of a dataset on the hub, as in
+        `read_source`.
 
     Raises:
       InputError: there is no such source, split or column; a file is damaged; a word has no tag, or a
@@ -85,13 +89,17 @@ def read_tagged(source: Source, word_column: str = "", tag_column: str = "") -> 
     [Sentence(words=['Dogs', 'bark'], tags=['NOUN', 'VERB']), Sentence(words=['Run'], tags=['VERB'])]
     """
     if not isinstance(source, str):
-        return _read_table(source, word_column, tag_column)
+        return _read_table(source, word_column, tag_column, reading)
     path = path_of(source)
+    reading = reading or Reading()
+    check_reading(reading)
     if path.is_file() and _suffix(path) in CONLL_SUFFIXES:
-        return Tagged({"train": read_conll(path, word_column, tag_column)}, (), ())
+        refuse_unused(reading, repr(source), ("encoding",))
+        return Tagged({"train": read_conll(path, word_column, tag_column, reading)}, (), ())
     if path.is_dir() and (files := _conll_files(path)):
-        return _read_folder(path, files, word_column, tag_column)
-    return _read_table(source, word_column, tag_column)
+        refuse_unused(reading, repr(source), ("encoding",))
+        return _read_folder(path, files, word_column, tag_column, reading)
+    return _read_table(source, word_column, tag_column, reading)
 
 
 def _suffix(path: Path) -> str:
@@ -115,7 +123,9 @@ def _conll_files(folder: Path) -> list[Path]:
     return []
 
 
-def _read_folder(folder: Path, files: Sequence[Path], word_column: str, tag_column: str) -> Tagged:
+def _read_folder(
+    folder: Path, files: Sequence[Path], word_column: str, tag_column: str, reading: Reading
+) -> Tagged:
     splits: dict[str, list[Sentence]] = {}
     whole = not any(map(_split_of, files))  # no name tells a split: all of it is to train on
     passed_over = [path.name for path in sorted(folder.iterdir()) if path not in files]
@@ -124,11 +134,13 @@ def _read_folder(folder: Path, files: Sequence[Path], word_column: str, tag_colu
         if name is None:
             passed_over.append(path.name)
         else:
-            splits.setdefault(name, []).extend(read_conll(path, word_column, tag_column))
+            splits.setdefault(name, []).extend(read_conll(path, word_column, tag_column, reading))
     return Tagged(splits, (), tuple(passed_over))
 
 
-def read_conll(path: Path, word_column: str = "", tag_column: str = "") -> list[Sentence]:
+def read_conll(
+    path: Path, word_column: str = "", tag_column: str = "", reading: Reading | None = None
+) -> list[Sentence]:
     """Returns the sentences of a file of CoNLL, or of CoNLL-U if that is its suffix; may be compressed.
 
     A line that begins with "#" is a comment if it has other columns than the words have; in CoNLL-U every
@@ -145,7 +157,7 @@ def read_conll(path: Path, word_column: str = "", tag_column: str = "") -> list[
     >>> read_conll(path)
     [Sentence(words=['do', "n't"], tags=['AUX', 'PART'])]
     """
-    lines = _text(path).split("\n")
+    lines = _text(path, reading or Reading()).split("\n")
     names = CONLLU if _suffix(path) == ".conllu" else _global_columns(lines)
     word_at = _column(path, word_column or ("form" if "form" in names else "0"), names)
     tag_at = _column(path, tag_column or ("upos" if "upos" in names else "-1"), names)
@@ -182,10 +194,10 @@ def _rows_of_words(path: Path, lines: Sequence[str], names: Sequence[str]) -> It
             yield number, fields
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, reading: Reading) -> str:
     """Returns what is in a file of text, decompressed; a byte order mark is left out."""
     try:
-        return text_of(path, Reading())
+        return text_of(path, reading)
     except DAMAGE as error:
         raise unreadable(path, error) from error
 
@@ -236,9 +248,9 @@ def _field(path: Path, number: int, fields: Sequence[str], place: int) -> str:
     return fields[place]
 
 
-def _read_table(source: Source, word_column: str, tag_column: str) -> Tagged:
+def _read_table(source: Source, word_column: str, tag_column: str, reading: Reading | None) -> Tagged:
     """Returns the sentences of a source whose columns hold lists."""
-    parts = read_source(source)
+    parts = read_source(source, reading)
     first = next(iter(parts.values()))
     word_column = word_column or _usual(source, first.column_names, WORD_COLUMNS, "word_column")
     tag_column = tag_column or _usual(source, first.column_names, TAG_COLUMNS, "tag_column")

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rnn_jax.data.columns import texts_of
-from rnn_jax.data.delimited import read_delimited
 from rnn_jax.data.folders import HELD_OUT, read_folder
-from rnn_jax.data.reading import Reading, check_reading, split_name
-from rnn_jax.data.tables import TABLE_FORMATS, format_of, joined_tables, read_table
+from rnn_jax.data.reading import Reading, check_reading, refuse_unused, split_name
+from rnn_jax.data.tables import TABLE_FORMATS, format_of, joined_tables, read_table, settings_of
 from rnn_jax.errors import InputError, choose, require
 from rnn_jax.files import path_of
 
@@ -55,41 +54,34 @@ def read_source(source: Source, reading: Reading | None = None) -> Splits:
     reading = reading or Reading()
     check_reading(reading)
     if not isinstance(source, str):
+        refuse_unused(reading, "what a program has in memory", ())
         return dict(source)
-    splits, kind = _read(source, reading)
-    if kind != "hub":
-        for setting in ("name", "revision"):
-            given = getattr(reading, setting)
-            require(not given, f"data.{setting} is {given!r}, but {source!r} is no dataset of the hub")
-    return splits
+    return _read(source, reading)
 
 
-def _read(source: str, reading: Reading) -> tuple[Splits, str]:
-    """Returns the splits, and of what kind the source is: "named", "local" or "hub"."""
+def _read(source: str, reading: Reading) -> Splits:
     import datasets
 
     datasets.disable_progress_bars()
     if source in NAMED_SOURCES:
-        return NAMED_SOURCES[source](), "named"
+        refuse_unused(reading, repr(source), ())
+        return NAMED_SOURCES[source]()
     path, names = path_of(source), ", ".join(map(repr, NAMED_SOURCES))
     if path.is_file():
         suffix = format_of(path) or split_name(path)[0] or path.suffix
-        reads = choose("the file's suffix", suffix, TABLE_FORMATS)
-        delimiter = reading.delimiter
-        require(
-            not delimiter or reads is read_delimited,
-            f"data.delimiter is {delimiter!r}, but {source!r} is no file of separated values",
-        )
+        choose("the file's suffix", suffix, TABLE_FORMATS)
+        refuse_unused(reading, repr(source), settings_of(suffix))
         table = read_table(path, reading)
-        return {"train": joined_tables([table], table, source)}, "local"
+        return {"train": joined_tables([table], table, source)}
     if path.is_dir():
-        return read_folder(source, path, reading), "local"
+        return read_folder(source, path, reading)
     require(not path.exists(), f"{source!r} is neither a file nor a folder; write it to a file first")
     require(
         not format_of(path) and not source.startswith((".", "/", "~")),
         f"{source!r} is not there; give a file or folder, {names}, or a dataset's name on the hub",
     )
-    return _download(source, reading), "hub"
+    refuse_unused(reading, repr(source), ("name", "revision"))
+    return _download(source, reading)
 
 
 def read_texts(source: Source, text_column: str, reading: Reading | None = None) -> list[str]:

@@ -59,6 +59,13 @@ def read_table(path: Path, reading: Reading | None = None) -> "pyarrow.Table":
     return table
 
 
+def settings_of(suffix: str) -> tuple[str, ...]:
+    """Returns the settings, fields of `Reading`, that say how files of a format are written."""
+    if TABLE_FORMATS[suffix] is read_delimited:
+        return ("delimiter", "encoding")
+    return ("encoding",) if TABLE_FORMATS[suffix] is read_json else ()
+
+
 def joined_tables(
     tables: "Sequence[pyarrow.Table]", like: "pyarrow.Table", source: str
 ) -> "datasets.Dataset":

@@ -9,6 +9,7 @@ import numpy as np
 
 from rnn_jax.data.batches import WHOLE, Batch, Batches, bucket_lengths
 from rnn_jax.data.folders import HELD_OUT
+from rnn_jax.data.reading import reading_of
 from rnn_jax.data.sentences import Sentence, Tagged, read_tagged
 from rnn_jax.data.sources import named
 from rnn_jax.data.splits import hold_out
@@ -318,8 +319,8 @@ def load_tagged(
     A sentence of more than `text.max_length` words comes in pieces of that length: every word has its tag.
 
     Args:
-      data: `config.data`: source, word_column and tag_column of `read_tagged`; validation_share, test_share
-        and split_seed, as in `load_corpus`. A `test_share` of 0 cuts no test split.
+      data: `config.data`: source, word_column and tag_column of `read_tagged`; encoding, name and revision of
+        `Reading`; shares and split_seed as in `load_corpus`, where a `test_share` of 0 cuts no test split.
       text: `config.text`: vocab_size and lowercase as in `train_spelling`, letters (its width), max_length.
       batch_size, buckets: B, and the number of padded lengths.
       more_words, share: as in `train_spelling`, and as in `Batches`.
@@ -327,7 +328,8 @@ def load_tagged(
     Raises:
       InputError: as `read_tagged` and `train_spelling`; no split "train", or a share that leaves none.
     """
-    found = read_tagged(data["source"], data["word_column"], data["tag_column"])
+    reading, said = reading_of(data)
+    found = read_tagged(data["source"], data["word_column"], data["tag_column"], reading)
     shares = {name: data[f"{name}_share"] for name in HELD_OUT}
     splits = _with_held_out(found.splits, named(data["source"]), shares, data["split_seed"])
     tag_names, notes = _tags_and_notes(found, splits)
@@ -339,7 +341,9 @@ def load_tagged(
     batches = {name: TagBatches(*rows, spelling, lengths, batch_size, share) for name, rows in cut.items()}
     batches.setdefault("test", batches["validation"])
     last = splits.get("test", splits["validation"])
-    return TaggedData(**batches, spelling=spelling, tag_names=tag_names, test_sentences=last, notes=notes)
+    return TaggedData(
+        **batches, spelling=spelling, tag_names=tag_names, test_sentences=last, notes=(*said, *notes)
+    )
 
 
 def _tags_and_notes(

@@ -1,4 +1,4 @@
-"""Words to numbers: a word-level tokeniser and vocabulary, and truncation to a number of words."""
+"""Texts to numbers: words, characters or pieces of words, and truncation to a number of them."""
 
 import itertools
 import json
@@ -9,13 +9,25 @@ from typing import Any
 
 import numpy as np
 import tokenizers
-from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, normalizers, pre_tokenizers
 
+from rnn_jax.data.vocabularies import (
+    BPE_FIELDS,
+    MARK,
+    NOTHING,
+    SPECIAL_WORDS,
+    SUBWORDS,
+    Learned,
+    filled,
+    learn,
+    model_of,
+    taken_from,
+)
+from rnn_jax.data.vocabularies import PAD as PAD
+from rnn_jax.data.vocabularies import UNK as UNK
 from rnn_jax.errors import InputError, choose, require
 from rnn_jax.files import read_text
 
-PAD, UNK = 0, 1
-SPECIAL_WORDS = ("[PAD]", "[UNK]")
 TEXTS_AT_ONCE = 1000  # that are encoded together: bounds the memory of the library's encodings
 
 # Words, one token a punctuation mark, and English contractions split as in the Penn Treebank and GloVe:
@@ -35,17 +47,20 @@ UNSPACED = "".join(
 OTHER = rf"(?:(?![{UNSPACED}])\w)"
 SCRIPT_PATTERN = rf"(?i)[{UNSPACED}]\p{{M}}*|{OTHER}+?(?=n't)|n't|'(?:s|re|ve|ll|m|d)\b|{OTHER}+|[^\w\s]"
 PATTERNS = {"words": WORD_PATTERN, "characters": r"\S", "scripts": SCRIPT_PATTERN}
-TOKENIZERS = ("auto", "words", "characters")  # what text.tokenizer may be
+PATTERNS |= dict.fromkeys(SUBWORDS, WORD_PATTERN)  # which are words in pieces
+TOKENIZERS = ("auto", "words", "characters", *SUBWORDS)  # what text.tokenizer may be
+NO_SPACE = re.compile(rf"[{UNSPACED}\u3000-\u303f\uff00-\uffef]")  # beside these, and their punctuation
 LOOKED_AT = 1000  # texts that tell the script
 
 
 class Tokenizer:
-    """A word-level tokeniser over a fixed vocabulary of V words.
+    """A tokeniser over a fixed vocabulary of V words: whole words, characters, or pieces of words.
 
     Id 0, PAD, occurs in no text; id 1, UNK, stands for any word outside the vocabulary.
 
     Attributes:
       backend: the tokeniser of the `tokenizers` library.
+      kind: what a word is, as in `train`.
 
     >>> tokenizer = Tokenizer.train(["a film, a film!"], vocab_size=100, lowercase=True, strip_html=False)
     >>> tokenizer.words
@@ -54,9 +69,9 @@ class Tokenizer:
     [2, 1, 3, 4]
     """
 
-    def __init__(self, backend: tokenizers.Tokenizer):
-        """Takes a backend as `train` makes it."""
-        self.backend = backend
+    def __init__(self, backend: tokenizers.Tokenizer, kind: str = "words"):
+        """Takes a backend as `train` makes it of a kind."""
+        self.backend, self.kind = backend, kind
 
     @classmethod
     def train(
@@ -67,7 +82,7 @@ class Tokenizer:
         strip_html: bool,
         kind: str = "words",
     ) -> "Tokenizer":
-        """Returns a tokeniser over the most frequent words of `texts`.
+        """Returns a tokeniser over the most frequent words of `texts`, or over pieces learned from them.
 
         Args:
           texts: the texts to count words in.
@@ -75,21 +90,18 @@ class Tokenizer:
             have fewer words. Equally frequent words are taken in the order of their characters.
           lowercase: fold case before splitting.
           strip_html: turn `<br />` into a space.
-          kind: what a word is, a key of PATTERNS: "words"; "characters", each alone; or "scripts", words,
-            but each character of a script without spaces alone.
+          kind: what a word is, a key of PATTERNS: "words"; "characters", each alone; "scripts", words, but
+            each character of a script without spaces alone; or "bpe" and "unigram", pieces of "words".
 
         Raises:
-          InputError: a `vocab_size` below 3, or another `kind`.
+          InputError: a `vocab_size` below 3, or too small for a unigram model; or another `kind`.
         """
         require(vocab_size > 2, f"vocab_size is {vocab_size}; PAD and UNK take two ids, so give at least 3")
         choose("kind", kind, PATTERNS)
-        backend = _backend({}, lowercase, strip_html, kind)
-        trainer = trainers.WordLevelTrainer(
-            vocab_size=vocab_size, special_tokens=list(SPECIAL_WORDS), show_progress=False
-        )
-        backend.train_from_iterator(map(_encodable, texts), trainer)
+        backend = _backend(NOTHING, lowercase, strip_html, kind)
+        learned = learn(kind, backend, map(_encodable, texts), vocab_size)
         # A trained backend would read "[PAD]" inside a text as padding; a new one splits it into words.
-        return cls(_backend(backend.get_vocab(), lowercase, strip_html, kind))
+        return cls(_backend(learned, lowercase, strip_html, kind), kind)
 
     @classmethod
     def of_words(cls, words: Iterable[str], lowercase: bool) -> "Tokenizer":
@@ -99,7 +111,7 @@ class Tokenizer:
         [3, 2]
         """
         vocabulary = {word: index for index, word in enumerate([*SPECIAL_WORDS, *words])}
-        return cls(_backend(vocabulary, lowercase, strip_html=False))
+        return cls(_backend({"vocab": vocabulary}, lowercase, strip_html=False))
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
@@ -112,10 +124,10 @@ class Tokenizer:
     @classmethod
     def from_json(cls, text: str) -> "Tokenizer":
         """Returns the tokeniser that `to_json` wrote. Raises InputError for anything else."""
-        # Only the vocabulary is taken. A file could have patterns that take for ever, or padding that fills
+        # Only what was learned is taken. A file could have patterns that take for ever, or padding that fills
         # the memory; and the library ends the process on some files.
-        vocabulary, options = _vocabulary(text)
-        return cls(_backend(vocabulary, **options))
+        learned, options = _read(text)
+        return cls(_backend(learned, **options), options["kind"])
 
     def to_json(self) -> str:
         """Returns the tokeniser in the JSON format of the `tokenizers` library."""
@@ -127,9 +139,8 @@ class Tokenizer:
         >>> Tokenizer.train(["a film"], 100, lowercase=True, strip_html=False).filled(6).words
         ['[PAD]', '[UNK]', 'a', 'film', '[UNUSED 4]', '[UNUSED 5]']
         """
-        vocabulary, options = _vocabulary(self.to_json())
-        unused = {f"[UNUSED {index}]": index for index in range(len(vocabulary), vocab_size)}
-        return Tokenizer(_backend(vocabulary | unused, **options))
+        learned, options = _read(self.to_json())
+        return Tokenizer(_backend(filled(self.kind, learned, vocab_size), **options), self.kind)
 
     @property
     def vocab_size(self) -> int:
@@ -163,15 +174,44 @@ class Tokenizer:
     def spell(self, text: str) -> tuple[np.ndarray, list[str]]:
         """Returns the ids of a text, as `encode` does, and each word as the text writes it, known or not.
 
+        A piece that only marks where a word begins is "".
+
         Raises:
           TypeError: the text is not a string.
         """
+        ids, spans = self.spans(text)
+        text = _encodable(text)
+        return ids, [text[start:end] for start, end in spans]
+
+    def spans(self, text: str) -> tuple[np.ndarray, list[tuple[int, int]]]:
+        """Returns the ids of a text, and where each word begins and ends in it; raises as `spell` does."""
         if not isinstance(text, str):
             raise TypeError(f"text is {text!r}, not a string")
-        text = _encodable(text)
-        encoding = self.backend.encode(text, add_special_tokens=False)
-        words = [text[start:end] for start, end in encoding.offsets]
-        return np.array(encoding.ids, dtype=np.int32), words
+        encoding = self.backend.encode(_encodable(text), add_special_tokens=False)
+        mark = self.backend.token_to_id(MARK) if self.kind in SUBWORDS else None
+        written = [
+            (start, start if index == mark else end)
+            for index, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
+        ]
+        return np.array(encoding.ids, dtype=np.int32), written
+
+    def joined(self, words: Sequence[str], after: str = "") -> str:
+        """Returns words as a text that goes on from `after`, with spaces where the tokeniser has them.
+
+        >>> Tokenizer.of_words(["film", "a"], lowercase=True).joined(["film", "!"], after="a")
+        'a film !'
+        """
+        if self.kind == "characters":
+            return after + "".join(words)
+        if self.kind in SUBWORDS:
+            text = "".join(words).replace(MARK, " ")
+            return after + text if after else text.removeprefix(" ")
+        for word in words:
+            glued = not after or (
+                self.kind == "scripts" and (NO_SPACE.match(word) or NO_SPACE.match(after[-1]))
+            )
+            after += word if glued else f" {word}"
+        return after
 
     def words_of(self, texts: Sequence[str]) -> list[list[str]]:
         """Returns the words of each text as `encode` splits it, "[UNK]" for those outside the vocabulary."""
@@ -179,11 +219,16 @@ class Tokenizer:
         return [[words[index] for index in row.tolist()] for row in self.encode(texts)]
 
 
+def check_tokenizer(name: str) -> None:
+    """Raises InputError, with the nearest name, where a name is no value of `text.tokenizer`."""
+    choose("text.tokenizer", name, dict.fromkeys(TOKENIZERS))
+
+
 def tokenizer_kind(name: str, texts: Sequence[str]) -> str:
     """Returns the key of PATTERNS that a name stands for: of "auto", what the script of the texts takes.
 
     Args:
-      name: "words", "characters", or "auto": words, but where most letters are of scripts without spaces
+      name: of a kind but "scripts", or "auto": words, but where most letters are of scripts without spaces
         between words, "scripts": each of their characters is a word.
       texts: to train on; LOOKED_AT of them, spread evenly, are looked at.
 
@@ -195,7 +240,7 @@ def tokenizer_kind(name: str, texts: Sequence[str]) -> str:
     >>> tokenizer_kind("auto", ["\u5f88\u597d\u7684\u7535\u5f71 DVD"])
     'scripts'
     """
-    choose("text.tokenizer", name, dict.fromkeys(TOKENIZERS))
+    check_tokenizer(name)
     if name != "auto":
         return name
     letters = unspaced = 0
@@ -206,43 +251,41 @@ def tokenizer_kind(name: str, texts: Sequence[str]) -> str:
 
 
 def _backend(
-    vocabulary: dict[str, int], lowercase: bool, strip_html: bool, kind: str = "words"
+    learned: Learned, lowercase: bool, strip_html: bool, kind: str = "words"
 ) -> tokenizers.Tokenizer:
-    backend = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIAL_WORDS[UNK]))
+    backend = tokenizers.Tokenizer(model_of(kind, learned))
     steps: list[normalizers.Normalizer] = []
     if strip_html:
         steps.append(normalizers.Replace(Regex(LINE_BREAK), " "))
     if lowercase:
         steps.append(normalizers.Lowercase())
     backend.normalizer = normalizers.Sequence(steps)
-    backend.pre_tokenizer = pre_tokenizers.Split(Regex(PATTERNS[kind]), "removed", invert=True)
+    words = pre_tokenizers.Split(Regex(PATTERNS[kind]), "removed", invert=True)
+    marked = [words, pre_tokenizers.Metaspace(MARK)] if kind in SUBWORDS else []
+    backend.pre_tokenizer = pre_tokenizers.Sequence(marked) if marked else words
     return backend
 
 
-def _vocabulary(text: str) -> tuple[dict[str, int], dict[str, Any]]:
-    """Returns the vocabulary and the options in the JSON of a tokeniser that `_backend` could have made."""
+def _read(text: str) -> tuple[Learned, dict[str, Any]]:
+    """Returns what was learned and the options of a tokeniser that `_backend` could have made, in JSON."""
     try:
         value = json.loads(text)
-        vocabulary = value["model"].pop("vocab")
+        learned, value["model"] = taken_from(value["model"])
+    except InputError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"not a tokeniser: {type(error).__name__}: {error}"[:300]) from error
-    words = isinstance(vocabulary, dict) and all(type(index) is int for index in vocabulary.values())
-    require(words, "it has no vocabulary: a number for each word")
-    special = tuple(sorted(vocabulary, key=vocabulary.__getitem__)[:2])
-    require(special == SPECIAL_WORDS, f"ids 0 and 1 are {str(special)[:100]}, not {SPECIAL_WORDS}")
-    counted = sorted(vocabulary.values()) == list(range(len(vocabulary)))
-    require(counted, "the numbers of its words are not 0, 1, 2, ..., each once")
-    require(all(word == _encodable(word) for word in vocabulary), "a word has half of a surrogate pair")
     for kind, lowercase, strip_html in itertools.product(PATTERNS, (False, True), (False, True)):
         options: dict[str, Any] = {"lowercase": lowercase, "strip_html": strip_html, "kind": kind}
-        known = json.loads(_backend({}, **options).to_str())
-        del known["model"]["vocab"]
+        known = json.loads(_backend(NOTHING, **options).to_str())
         # Another version of the library may lack a field, or have one more without a value.
-        if all(value.get(key, known.get(key)) == known.get(key) for key in value.keys() | known.keys()):
-            return vocabulary, options
-    raise InputError(
-        "it is of another kind than the word-level tokenisers that this version of rnn_jax saves"
-    )
+        model = known["model"]
+        fields = {name for name in BPE_FIELDS if model.pop(name, None) is not None}
+        same = all(value.get(key, known.get(key)) == known.get(key) for key in value.keys() | known.keys())
+        listed = isinstance(learned["vocab"], list) == (kind == "unigram")
+        if same and listed and fields == learned.keys():
+            return learned, options
+    raise InputError("it is of another kind than the tokenisers that this version of rnn_jax saves")
 
 
 def _encodable(text: str) -> str:

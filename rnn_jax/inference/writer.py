@@ -144,7 +144,7 @@ def sample(
         carry, word = step(carry, text[place], jax.random.fold_in(key, place))
         if place >= len(ids) - 1:
             text.append(word)
-    return " ".join([prompt, *(vocabulary[word] for word in jax.device_get(text[len(ids) :]))])
+    return tokenizer.joined([vocabulary[word] for word in jax.device_get(text[len(ids) :])], after=prompt)
 
 
 def _check_sampling(words: int, temperature: float, top_k: int, vocab_size: int) -> None:

@@ -112,7 +112,7 @@ class Answers:
 
     def _pieces(self, text: str, scores: np.ndarray) -> list[Json]:
         text = text.encode("utf-8", "replace").decode("utf-8")  # as the tokeniser reads it
-        spans = self.predictor.tokenizer.backend.encode(text, add_special_tokens=False).offsets
+        spans = self.predictor.tokenizer.spans(text)[1]
         options = self.predictor.config.text
         (kept,) = truncate([np.arange(len(spans))], options.max_length, options.truncate)
         pieces, end = list[Json](), 0

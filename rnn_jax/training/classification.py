@@ -22,6 +22,7 @@ from rnn_jax.models.losses import make_classifier_loss, make_classifier_measure
 from rnn_jax.models.metrics import Measured, Metrics, NumberMetrics
 from rnn_jax.models.scores import table
 from rnn_jax.settings import CLASSIFIER, CLASSIFIER_LEAST
+from rnn_jax.training.initialisation import check_vocabulary
 from rnn_jax.training.regularisers import Regularisers
 from rnn_jax.training.report import report_confusion
 from rnn_jax.training.tasks import Network, Results, Scoring, Task
@@ -37,6 +38,7 @@ def check_classifier(config: ConfigDict) -> None:
     build_classifier(3, 2, **config.model)
     check_plan(config)
     regularisers(config)
+    check_vocabulary(config.text.tokenizer, config.embedding.vectors)
     require(
         not config.train.row_sparse or config.optimizer.name == "adam",
         f"train.row_sparse is an option of adam, but optimizer.name is {config.optimizer.name!r}",

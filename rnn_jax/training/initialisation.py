@@ -12,7 +12,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from rnn_jax.checkpoints.restore import best_params
 from rnn_jax.checkpoints.workdir import TASK, TOKENIZER, check_run, read_json
 from rnn_jax.data.encoding import fingerprint
-from rnn_jax.data.tokenizer import SPECIAL_WORDS, Tokenizer
+from rnn_jax.data.tokenizer import SPECIAL_WORDS, Tokenizer, check_tokenizer
+from rnn_jax.data.vocabularies import SUBWORDS
 from rnn_jax.errors import choose, require
 from rnn_jax.files import cached
 from rnn_jax.training.parameter_groups import matching
@@ -63,6 +64,20 @@ class Start(NamedTuple):
             check_run("config.embedding.from_workdir", Path(self.from_workdir))
             for entry in self.take:
                 check_run("config.embedding.take", take_of(entry, self.from_workdir).workdir)
+
+
+def check_vocabulary(tokenizer: str, vectors: str) -> None:
+    """Raises InputError for an unknown `text.tokenizer`, or one whose words no file of vectors has.
+
+    Args:
+      tokenizer, vectors: `config.text.tokenizer` and `config.embedding.vectors`.
+    """
+    check_tokenizer(tokenizer)
+    require(
+        tokenizer not in SUBWORDS or vectors in ("", WORD2VEC),
+        f"text.tokenizer is {tokenizer!r}, whose pieces of words have no vectors in {vectors!r}; set it to "
+        f"'words', or embedding.vectors to {WORD2VEC!r}",
+    )
 
 
 def start_from(

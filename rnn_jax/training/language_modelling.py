@@ -17,6 +17,7 @@ from rnn_jax.models.language_model import build_language_model
 from rnn_jax.models.losses import Objective, make_language_loss, make_language_measure
 from rnn_jax.models.softmax import Proposal, draw, log_uniform, unigram
 from rnn_jax.settings import LANGUAGE_MODEL, LANGUAGE_MODEL_LEAST
+from rnn_jax.training.initialisation import check_vocabulary
 from rnn_jax.training.regularisers import Regularisers
 from rnn_jax.training.tasks import Network, Task
 from rnn_jax.training.trainer import check_plan
@@ -33,6 +34,7 @@ def check_language(config: ConfigDict) -> None:
     build_language_model(3, **config.model)
     check_plan(config)
     averaging(config)
+    check_vocabulary(config.text.tokenizer, config.embedding.vectors)
     build_objective(config, np.ones(3, int))
     choose("direction", config.direction, DIRECTIONS)
     check_rows("batch.lanes", config.batch.lanes, batch_mesh(config.devices))

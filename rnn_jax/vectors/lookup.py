@@ -14,6 +14,7 @@ from rnn_jax.data.reading import opened
 from rnn_jax.data.tokenizer import PAD, SPECIAL_WORDS
 from rnn_jax.errors import choose, require
 from rnn_jax.files import cached
+from rnn_jax.vectors.arrays import read_npy_vectors, read_npz_vectors
 from rnn_jax.vectors.readers import (
     GLOVE,
     GLOVE_INDEX,
@@ -27,7 +28,7 @@ from rnn_jax.vectors.readers import (
 )
 
 VECTOR_FORMATS = {".txt": read_text_vectors, ".vec": read_text_vectors, ".bin": read_binary_vectors}
-CACHE_VERSION = 2  # raise it with every change of what is read or stored
+CACHE_VERSION = 3  # raise it with every change of what is read or stored
 
 
 class Vectors(NamedTuple):
@@ -40,6 +41,7 @@ class Vectors(NamedTuple):
       malformed_count: the number of all broken entries.
       duplicates: the number of vectors of a word beyond its first.
       source: as given to `read_vectors`.
+      other_case: the words without a vector of which the source has another case, each with that case.
 
     >>> table = np.array([[0, 0], [0, 0], [0.5, -1]], np.float32)
     >>> vectors = Vectors(table, np.array([False, False, True]), [], 0, 0, "made by hand")
@@ -53,6 +55,7 @@ class Vectors(NamedTuple):
     malformed_count: int
     duplicates: int
     source: str
+    other_case: tuple[tuple[str, str], ...] = ()
 
 
 class Coverage(NamedTuple):
@@ -62,6 +65,7 @@ class Coverage(NamedTuple):
       types: the share of the words that have one, from 0 to 1.
       tokens: the share of the uses of words, from 0 to 1.
       missing: the ten most frequent words that have none, each with its uses.
+      other_case: as in `Vectors`.
 
     >>> print(Coverage(0.5, 0.9, [("filmy", 3)]).describe())
     word vectors: of 50.0% of the words and 90.0% of their uses
@@ -71,12 +75,17 @@ class Coverage(NamedTuple):
     types: float
     tokens: float
     missing: list[tuple[str, int]]
+    other_case: tuple[tuple[str, str], ...] = ()
 
     def describe(self) -> str:
-        """Returns one or two lines for the log."""
+        """Returns one to three lines for the log."""
         line = f"word vectors: of {self.types:.1%} of the words and {self.tokens:.1%} of their uses"
         missing = ", ".join(f"{word!r} {count:,}" for word, count in self.missing)
-        return line + (f"\nmost frequent words without a vector: {missing}" if missing else "")
+        line += f"\nmost frequent words without a vector: {missing}" if missing else ""
+        if self.other_case:
+            cases = ", ".join(f"{word!r} ({other!r})" for word, other in self.other_case[:5])
+            line += f"\nonly another case has a vector for {len(self.other_case):,} of them, such as {cases}"
+        return line
 
 
 def read_vectors(source: str, words: Sequence[str], cache: Path | None = None) -> Vectors:
@@ -87,7 +96,8 @@ def read_vectors(source: str, words: Sequence[str], cache: Path | None = None) -
 
     Args:
       source: a file of GloVe, word2vec or fastText vectors: .txt, .vec, or .bin for word2vec's binary format;
-        also gzipped (.txt.gz) or in an archive ("a.zip", "a.zip:member.txt"); or "glove-6b-50d".
+        also compressed (.txt.gz) or in an archive ("a.zip", "a.zip:member.txt"); arrays in an .npz file, or
+        in an .npy file beside one of words ("a.npy", "a.npy:words.txt"), also as .kv; or "glove-6b-50d".
       words: `Tokenizer.words`: "[PAD]" and "[UNK]", which are not looked up, and the words.
       cache: a folder to keep the result in, for as long as the file and the words do not change.
 
@@ -120,9 +130,7 @@ def _read(source: str, location: Location, words: Sequence[str]) -> Vectors:
         if source == GLOVE:
             read_array_vectors(location.path, location.path.with_name(GLOVE_INDEX), search)
         else:
-            read = choose(f"the suffix of {source!r}", location.suffix, VECTOR_FORMATS)
-            with opened(location.path, location.member) as file:
-                read(file, search)
+            _read_file(location, search)
     table = np.zeros((len(words), search.dimension), np.float32)
     found = np.zeros(len(words), bool)
     for row, keys in enumerate(spellings):
@@ -135,7 +143,23 @@ def _read(source: str, location: Location, words: Sequence[str]) -> Vectors:
         f"{source!r} has a vector for none of the {len(words) - len(SPECIAL_WORDS):,} words of the vocabulary"
         f"{broken}; give vectors of the same language",
     )
-    return Vectors(table, found, search.malformed, search.malformed_count, search.duplicates, source)
+    pairs = [(word, search.other_case.get(word.lower())) for word in np.array(words, object)[~found]]
+    other_case = tuple((word, other) for word, other in pairs if other is not None)
+    counts = search.malformed, search.malformed_count, search.duplicates
+    return Vectors(table, found, *counts, source, other_case)
+
+
+def _read_file(location: Location, search: Search) -> None:
+    suffixes = dict.fromkeys((*VECTOR_FORMATS, ".npz", ".npy", ".kv"))
+    suffix = location.suffix
+    choose(f"the suffix of {search.source!r}", suffix, suffixes)
+    if location.words:
+        read_npy_vectors(location.path, location.words, search)
+    elif suffix == ".npz":
+        read_npz_vectors(location.path, search)
+    else:
+        with opened(location.path, location.member) as file:
+            VECTOR_FORMATS[suffix](file, search)
 
 
 def _spellings(word: str) -> list[bytes]:
@@ -208,22 +232,32 @@ def coverage(vectors: Vectors, words: Sequence[str], counts: np.ndarray) -> Cove
     rows = np.flatnonzero(~found)
     rows = rows[np.argsort(-uses[rows], kind="stable")[:10]]
     missing = [(words[int(row) + len(SPECIAL_WORDS)], int(uses[row])) for row in rows]
-    return Coverage(found.sum() / max(len(found), 1), uses[found].sum() / max(uses.sum(), 1), missing)
+    return Coverage(
+        found.sum() / max(len(found), 1), uses[found].sum() / max(uses.sum(), 1), missing, vectors.other_case
+    )
 
 
 def _fingerprint(location: Location, words: Sequence[str]) -> str:
-    state = location.path.stat()
-    file = (str(location.path.resolve()), location.member, state.st_size, state.st_mtime_ns)
-    return hashlib.sha256(json.dumps([CACHE_VERSION, file, list(words)]).encode()).hexdigest()[:32]
+    files = []
+    for path in (location.path, location.words):
+        if path is not None:
+            state = path.stat()
+            files.append((str(path.resolve()), location.member, state.st_size, state.st_mtime_ns))
+    return hashlib.sha256(json.dumps([CACHE_VERSION, files, list(words)]).encode()).hexdigest()[:32]
 
 
 def packed(vectors: Vectors) -> dict[str, np.ndarray]:
     """Returns the vectors as arrays for `files.cached`."""
-    report = json.dumps([vectors.malformed, vectors.malformed_count, vectors.duplicates]).encode()
+    counts = [vectors.malformed, vectors.malformed_count, vectors.duplicates, vectors.other_case]
+    report = json.dumps(counts).encode()
     return {"table": vectors.table, "found": vectors.found, "report": np.frombuffer(report, np.uint8)}
 
 
 def unpacked(source: str, arrays: Mapping[str, np.ndarray]) -> Vectors:
     """Returns the vectors that `packed` made arrays of."""
-    malformed, malformed_count, duplicates = json.loads(arrays["report"].tobytes())
-    return Vectors(arrays["table"], arrays["found"], malformed, malformed_count, duplicates, source)
+    *counts, cases = json.loads(arrays["report"].tobytes())
+    malformed, malformed_count, duplicates = counts
+    other_case = tuple(map(tuple, cases))
+    return Vectors(
+        arrays["table"], arrays["found"], malformed, malformed_count, duplicates, source, other_case
+    )

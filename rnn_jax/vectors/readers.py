@@ -23,6 +23,7 @@ import numpy as np
 from rnn_jax.data.reading import split_name
 from rnn_jax.errors import InputError, require
 from rnn_jax.files import DAMAGE, path_of, replacing
+from rnn_jax.vectors.arrays import suffix_of_kv, words_beside
 
 GLOVE = "glove-6b-50d"
 GLOVE_TABLE, GLOVE_INDEX = "glove_6B_50d_emb.npy", "glove_6B_index.parquet"
@@ -35,31 +36,43 @@ HEADER = re.compile(rb"\s*(\d{1,12})\s+(\d{1,7})\s*")  # number of words, dimens
 
 
 class Location(NamedTuple):
-    """A file, and the name of the member where it is an archive."""
+    """A file; the name of the member where it is an archive; the file of its words where it is an .npy."""
 
     path: Path
-    member: str
+    member: str = ""
+    words: Path | None = None
 
     @property
     def suffix(self) -> str:
         """The suffix that tells the format of the vectors."""
-        return split_name(Path(self.member or self.path))[0]
+        if self.words:
+            return ".npy"
+        suffix = split_name(Path(self.member or self.path))[0]
+        return suffix_of_kv(self.path) if suffix == ".kv" else suffix
 
 
 def locate(source: str) -> Location:
     """Returns where a source is: of "a.zip:b.txt" the archive a.zip and its member b.txt.
 
     Raises:
-      InputError: there is no such file, member or package, or no name for one of an archive's members.
+      InputError: there is no such file, member or package, no name for one of an archive's members, no file
+        of an array's words, or a pickle.
     """
     if source == GLOVE:
-        return Location(_glove_table(), "")
-    path, member = path_of(source), ""
-    if not path.exists() and ".zip:" in source:
-        archive, _, member = source.partition(".zip:")
-        path = path_of(f"{archive}.zip")
+        return Location(_glove_table())
+    path, named = path_of(source), ""
+    for suffix in (".zip", ".npy", ".kv"):
+        if not path.exists() and f"{suffix}:" in source:
+            whole, _, named = source.partition(f"{suffix}:")
+            path = path_of(whole + suffix)
     require(path.is_file(), f"{source!r} is no file; give a file of word vectors, or {GLOVE!r}")
-    return Location(path, _member(path, member) if path.suffix.lower() == ".zip" else "")
+    if path.suffix.lower() == ".zip":
+        return Location(path, _member(path, named))
+    if Location(path).suffix != ".npy":
+        return Location(path)
+    words = path.with_name(named) if named else words_beside(path)
+    require(words.is_file(), f"{source!r} names no file of words; give one that stands beside {path}")
+    return Location(path, words=words)
 
 
 def _member(path: Path, member: str) -> str:
@@ -108,6 +121,7 @@ class Search:
       dimension: numbers of a vector, once the reader knows it.
       vectors: float32[dimension] of each word that was found.
       duplicates: entries of a word beyond its first.
+      other_case: of words that are wanted in another case alone, the first of each, by its lower case.
       malformed, malformed_count: descriptions of the first broken entries, and the number of all.
     """
 
@@ -117,11 +131,24 @@ class Search:
         self.wanted = wanted
         # Words may hold spaces, so what stands before the first space rules most lines out, and none in.
         self.starts = {(word.split(None, 1) or [word])[0] for word in wanted}
+        self.lower = {word.decode("utf-8", "replace").lower() for word in wanted}
+        self.other_case: dict[str, str] = {}  # of words that are not wanted as written, by their lower case
         self.dimension = 0
         self.vectors: dict[bytes, np.ndarray] = {}
         self.duplicates = 0
         self.malformed: list[str] = []
         self.malformed_count = 0
+
+    def set_dimension(self, dimension: int) -> None:
+        """Takes the numbers of a vector. Raises InputError for more than are read."""
+        self.dimension = _checked(dimension, self.source)
+
+    def see(self, word: bytes) -> None:
+        """Takes a word that is not wanted as it is written; it may be one in another case."""
+        text = word.decode("utf-8", "replace")
+        lower = text.lower()
+        if lower in self.lower:
+            self.other_case.setdefault(lower, text)
 
     def add(self, place: str, word: bytes, vector: np.ndarray) -> None:
         """Takes the vector of a wanted word; of several, the first that is finite counts."""
@@ -149,7 +176,7 @@ def read_text_vectors(file: BinaryIO, search: Search) -> None:
     if first:  # a byte order mark is no part of the first word
         first[0] = (1, first[0][1].removeprefix(BOM_UTF8))
     header, dimension = _probe([line for _, line in first], search.source)
-    search.dimension = _checked(dimension, search.source)
+    search.set_dimension(dimension)
     starts, words = search.starts, 0
     for number, line in itertools.chain(first[header is not None :], lines):
         if len(line) == LONGEST_LINE:
@@ -164,6 +191,8 @@ def read_text_vectors(file: BinaryIO, search: Search) -> None:
             # Of other lines only the spaces are counted, which finds those that are cut off.
             if start[0] in starts or line.count(b" ") < dimension:
                 _read_line(f"line {number}", line, search)
+            else:
+                search.see(start[0])
         broken = search.malformed_count + search.duplicates + number - words
         if broken > BROKEN and 2 * broken > number:
             raise InputError(
@@ -247,7 +276,7 @@ def read_binary_vectors(file: BinaryIO, search: Search) -> None:
         f"{search.source!r} is no binary file of word2vec: it does not begin with a line 'words dimension'; "
         "of a fastText model, give the .vec file",
     )
-    search.dimension = _checked(dimension, search.source)
+    search.set_dimension(dimension)
     buffer, start = b"", 0
     for number in range(1, count + 1):
         end = buffer.find(b" ", start)
@@ -262,6 +291,8 @@ def read_binary_vectors(file: BinaryIO, search: Search) -> None:
         if word in search.wanted:
             vector = np.frombuffer(buffer, "<f4", dimension, end + 1).astype(np.float32)
             search.add(f"entry {number}", word, vector)
+        else:
+            search.see(word)
         start = end + 1 + size
     require(
         not (buffer[start:] + file.read(LONGEST_LINE)).strip(),

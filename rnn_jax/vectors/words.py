@@ -1,6 +1,7 @@
 """The words of a file of word vectors, without the vectors."""
 
 import itertools
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -45,6 +46,7 @@ def first_words(source: str, count: int) -> list[str]:
 def _words(file: BinaryIO) -> Iterator[str]:
     """Yields what stands before the first space of each line, but not of a line "words dimension"."""
     for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b"")):
+        line = line if number else line.removeprefix(BOM_UTF8)
         start = line.split(None, 1)[:1]
         if start and not (number == 0 and HEADER.fullmatch(line.strip())):
             yield start[0].decode("utf-8", "replace")

@@ -189,3 +189,24 @@ def test_an_empty_line_is_an_empty_text_where_there_is_one_column(tmp_path):
 def test_a_text_longer_than_the_limit_of_the_reader_is_read(tmp_path):
     (tmp_path / "long.csv").write_text("text\n" + "a" * 200_000 + "\n")
     assert len(next(stream_rows(str(tmp_path / "long.csv")).rows)["text"]) == 200_000
+
+
+FILES = {
+    "semicolons.csv": "id;text\n7;a great film\n8;\n".encode("utf-16"),
+    "usual.tsv": b"id\tReview \n7\ta great film\n8\t\n",
+    "a.json": b'{"data": [{"text": "a great film"}, {"text": null}]}',
+    "nested.jsonl": b'{"r": {"text": "a great film"}}\n{"r": null}\n',
+    "latin.csv": "text,id\na great film,é\n,x\n".encode("cp1252"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_that_training_reads_are_predicted_a_row_for_each(workdir, tmp_path, capsys, name):
+    (tmp_path / name).write_bytes(FILES[name])
+    options = {"nested.jsonl": ["--column", "r.text"], "latin.csv": ["--encoding", "cp1252"]}.get(name, [])
+    predict(workdir, tmp_path / name, tmp_path / "out.jsonl", *options)
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [row["predicted"] for row in rows] == expected(workdir, ["a great film", ""])[0]
+    said = capsys.readouterr().err
+    assert ("semicolons" in said) == name.startswith("semicolons")
+    assert ("'Review ' is read for 'text'" in said) == name.startswith("usual")

@@ -44,7 +44,7 @@ def test_all_texts_but_those_of_the_test_split_are_read_and_no_text_stands_in_bo
     assert not {"never", "read"} & set(words)
     assert data.uses.sum() == sum(len(text.split()) for text in train)
     assert "words to predict: " in data.describe()
-    assert "25.00% unknown" in data.describe()
+    assert "unknown: 25.00% of the words of the documents held out. WARNING" in data.describe()
 
 
 def test_backward_windows_read_each_text_from_its_end(tmp_path):

@@ -67,3 +67,24 @@ def test_a_length_for_training_beyond_that_for_all_is_refused_before_anything_is
     config = tiny_config(tmp_path / "nowhere", text__max_length=48, text__train_length=49)
     with pytest.raises(InputError, match=r"text\.train_length is 49, more than text\.max_length, 48"):
         train_loop.train_and_evaluate(config, tmp_path / "run")
+
+
+HAN = "电影院里看的房间很大早餐太差了演员好"
+
+
+@pytest.mark.parametrize("name", ["auto", "words", "characters", "bpe", "unigram"])
+def test_every_tokeniser_says_how_much_of_the_validation_texts_it_does_not_know(tmp_path, name):
+    known = [{"text": "".join(HAN[(n + k * n) % 17] for k in range(9)), "label": n % 2} for n in range(40)]
+    strange = [{"text": "жзик лмно " + "п" * (n + 1), "label": n % 2} for n in range(5)]
+    for split, rows in (("train", known), ("validation", strange), ("test", known[:3])):
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = tiny_config(tmp_path)
+    config.text.update(tokenizer=name, vocab_size=60)
+    data = load_data(config.data, config.text, 4, 1, tmp_path / "cache")
+    assert ("most letters are of scripts without spaces" in data.describe()) == (name == "auto")
+    read = np.concatenate(data.validation.examples)
+    assert f"unknown: {(read == 1).mean():.2%} of the words of the validation texts" in data.describe()
+    assert ". WARNING: that is much; raise text.vocab_size" in data.describe()
+    config.data.source = str(tmp_path / "train.jsonl")
+    held = load_data(config.data, config.text, 4, 1, tmp_path / "cache")
+    assert ("WARNING" in held.describe()) == (name == "words"), "sentences of known characters are known"

@@ -7,13 +7,16 @@ import lzma
 import zipfile
 
 import numpy as np
+import pandas
 import pytest
 import zstandard
 
 from rnn_jax.data.columns import column_of, texts_of
+from rnn_jax.data.in_memory import splits_of
 from rnn_jax.data.labels import positions, read_labels
 from rnn_jax.data.pipeline import unknown_share
 from rnn_jax.data.reading import Reading
+from rnn_jax.data.row_streams import stream_rows
 from rnn_jax.data.sources import read_source
 from rnn_jax.data.splits import load_corpus
 from rnn_jax.data.tokenizer import Tokenizer, tokenizer_kind
@@ -208,6 +211,114 @@ def test_labels_are_those_that_are_written(tmp_path, pair, values):
     assert corpus.label_values == values
 
 
+@pytest.mark.parametrize(
+    ("written", "values"),
+    [
+        (["0110", "110"], ("0110", "110")),
+        ([1.0, 2.0], (1, 2)),
+        ([-1, 1], (-1, 1)),
+        ([" pos", "neg "], ("neg", "pos")),
+        ([True, False], (False, True)),
+    ],
+)
+def test_labels_in_memory_count_as_those_of_a_file(written, values):
+    texts = [f"film {n}" for n in range(20)]
+    for labels in (written * 10, np.array(written * 10), pandas.Series(written * 10)):
+        splits = splits_of(texts, labels, None, "text", "label")
+        assert load_corpus(splits, **COLUMNS, **SHARES).label_values == values
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "message"),
+    [
+        ("a.jsonl", {"delimiter": ";"}, r"data\.delimiter is ';', but .* has no separated values"),
+        ("a.parquet", {"encoding": "cp1252"}, r"data\.encoding is 'cp1252', but .* has no files of text"),
+        ("", {"delimiter": ";"}, r"data\.delimiter is ';', but .* has no separated values"),
+    ],
+)
+def test_a_setting_that_a_source_has_no_use_for_is_refused(tmp_path, name, setting, message):
+    pandas.DataFrame(ROWS).to_parquet(tmp_path / "a.parquet")
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    if not name:
+        (tmp_path / "a.parquet").unlink()
+    for read in (read_source, stream_rows) if name else (read_source,):
+        with pytest.raises(InputError, match=message):
+            read(str(tmp_path / name), Reading(**setting))
+    with pytest.raises(InputError, match=r"but what a program has in memory"):
+        read_source({"train": None}, Reading(**setting))
+
+
+def test_a_line_of_lists_is_a_row_and_an_object_of_lists_is_a_table(tmp_path):
+    whole = json.dumps({"tokens": ["a", "b"], "tags": ["X", "Y"]})
+    assert rows_of(tmp_path / "a.jsonl", whole)[0] == [{"tokens": ["a", "b"], "tags": ["X", "Y"]}]
+    assert len(rows_of(tmp_path / "a.json", whole)[0]) == 2
+
+
+FORMS = {
+    "semicolons.csv": CSV.replace('bien",1', 'bien";1')
+    .replace("one,0", "one;0")
+    .replace("text,", "text;")
+    .encode(),
+    "a.csv.gz": gzip.compress(CSV.encode()),
+    "a.csv.zst": zstandard.ZstdCompressor().compress(CSV.encode()),
+    "utf16.csv": CSV.encode("utf-16"),
+    "mark.csv": CSV.encode("utf-8-sig"),
+    "usual.CSV": CSV.replace("text,", " Review ,").encode(),
+    "a.tsv": "text\tlabel\na fine film, très bien\t1\na dull one\t0\n".encode(),
+    "a.json": json.dumps({"data": ROWS}).encode(),
+    "array.json": json.dumps(ROWS).encode(),
+    "a.jsonl.bz2": bz2.compress("".join(json.dumps(row) + "\n" for row in ROWS).encode()),
+    "mark.jsonl": "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).encode("utf-16"),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_rows_that_are_streamed_are_the_rows_that_are_read_whole(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(FORMS[name])
+    whole = texts_of(read_source(str(path))["train"], "text", "train")
+    found = stream_rows(str(path), Reading("text"))
+    assert list(map(found.text, found.rows)) == whole == [row["text"] for row in ROWS]
+
+
+def test_a_field_of_objects_is_streamed_too_and_a_wrong_name_lists_the_columns(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"review": {"text": "x"}}\n{"review": null}\n')
+    found = stream_rows(str(tmp_path / "a.jsonl"), Reading("review.text"))
+    assert list(map(found.text, found.rows)) == ["x", None]
+    for column in ("review.txt", "body"):
+        with pytest.raises(InputError, match=rf"no column '{column}'; it has review \("):
+            stream_rows(str(tmp_path / "a.jsonl"), Reading(column))
+
+
+def test_bytes_that_are_streamed_are_read_when_their_encoding_is_named(tmp_path):
+    (tmp_path / "a.csv").write_bytes((CSV + "un été à la plage,1\n").encode("cp1252"))
+    with pytest.raises(InputError, match=r"looks like 'cp1252'|looks like cp1252"):
+        list(stream_rows(str(tmp_path / "a.csv")).rows)
+    rows = list(stream_rows(str(tmp_path / "a.csv"), Reading(encoding="cp1252")).rows)
+    assert rows[2]["text"] == "un été à la plage"
+
+
+def test_frames_of_zstandard_one_after_another_are_one_file(tmp_path):
+    rows = 70_000 * ["a film,1\n"]
+    compress = zstandard.ZstdCompressor().compress
+    (tmp_path / "a.csv.zst").write_bytes(compress(b"text,label\n") + compress("".join(rows).encode()))
+    assert sum(1 for _ in stream_rows(str(tmp_path / "a.csv.zst")).rows) == len(rows)
+
+
+def test_a_damaged_file_of_any_compression_is_refused_by_name(tmp_path):
+    whole = zstandard.ZstdCompressor(write_checksum=True).compress(CSV.encode())
+    for suffix, content in (
+        (".gz", gzip.compress(CSV.encode())[:-9]),
+        (".zst", whole[:-5]),
+        (".zst", b"abcd"),
+    ):
+        path = tmp_path / f"a.csv{suffix}"
+        path.write_bytes(content)
+        for read in (read_source, lambda source: list(stream_rows(source).rows)):
+            with pytest.raises(InputError, match=r"could not read .*a\.csv"):
+                read(str(path))
+
+
 def test_space_around_labels_is_trimmed_and_a_merge_is_said(tmp_path):
     rows = "".join(f"film {n},{('pos', 'pos ', 'neg')[n % 3]}\n" for n in range(30))
     corpus, said = corpus_of(tmp_path / "a.csv", "text,label\n" + rows)
@@ -273,10 +384,12 @@ def test_every_character_is_a_word_of_the_tokeniser_of_characters():
     assert Tokenizer.from_json(tokenizer.to_json()).spell("c ba")[1] == ["c", "b", "a"]
 
 
-def test_many_unknown_words_are_warned_of():
-    assert "25.00%" in unknown_share(np.array([1, 2, 3, 4]))
-    assert "WARNING" in unknown_share(np.array([1, 2, 3, 4]))
-    assert "WARNING" not in unknown_share(np.array([1, 2, 3, 4, 5]))
+@pytest.mark.parametrize("kind", ["words", "scripts", "characters", "bpe", "unigram"])
+def test_many_unknown_words_are_warned_of(kind):
+    line = unknown_share(np.array([1, 2, 3, 4]), "the texts", kind)
+    assert "unknown: 25.00% of the words of the texts. WARNING: that is much; raise text.vocab_size" in line
+    assert ("text.tokenizer" in line) == (kind == "words"), "others have no unknown words to get rid of"
+    assert "WARNING" not in unknown_share(np.array([1, 2, 3, 4, 5]), "the texts", kind)
 
 
 def test_a_byte_order_mark_does_not_cost_the_first_word_of_vectors(tmp_path):

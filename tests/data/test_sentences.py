@@ -6,6 +6,7 @@ import json
 import datasets
 import pytest
 
+from rnn_jax.data.reading import Reading
 from rnn_jax.data.sentences import Sentence, read_tagged, span_scheme
 from rnn_jax.errors import InputError
 
@@ -153,7 +154,7 @@ def test_a_dataset_on_the_hub_has_its_names(monkeypatch):
         }
     )
     data = datasets.Dataset.from_dict({"words": [["In", "Rome"]], "tags": [[0, 1]]}, features=features)
-    monkeypatch.setattr("rnn_jax.data.sentences.read_source", lambda source: {"train": data})
+    monkeypatch.setattr("rnn_jax.data.sentences.read_source", lambda *source: {"train": data})
     found = read_tagged("someone/cities")
     assert found.splits["train"] == [Sentence(["In", "Rome"], ["O", "B-LOC"])]
     assert found.tag_names == ("O", "B-LOC")
@@ -185,8 +186,12 @@ def test_what_cannot_be_read_is_named(tmp_path, name, text, columns, message):
         read(written(tmp_path / name, text), **columns)
 
 
-def test_bytes_that_are_not_utf_8_are_named(tmp_path):
+def test_bytes_that_are_not_utf_8_are_named_and_read_when_their_encoding_is(tmp_path):
     (tmp_path / "a.conll").write_bytes("déjà ADV\n".encode("latin-1"))
+    found = read_tagged(str(tmp_path / "a.conll"), reading=Reading(encoding="latin-1"))
+    assert found.splits["train"] == [Sentence(["déjà"], ["ADV"])]
+    with pytest.raises(InputError, match=r"data\.name is 'en', but .* is no dataset of the hub"):
+        read_tagged(str(tmp_path / "a.conll"), reading=Reading(name="en"))
     with pytest.raises(InputError, match=r"could not read .* no text in utf-8 .* it looks like cp1252"):
         read(tmp_path / "a.conll")
 

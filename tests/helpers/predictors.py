@@ -15,13 +15,15 @@ from tests.helpers.runs import TEXTS
 WORDS = "A great, moving film 😀 and an awful zyzzyva don't know; WHAT a dull film! great"
 
 
-def make_predictor(names: Sequence[str] = ("negative", "positive"), **model_changes) -> Predictor:
+def make_predictor(
+    names: Sequence[str] = ("negative", "positive"), tokenizer: Tokenizer | None = None, **model_changes
+) -> Predictor:
     """Returns a predictor that reads the last 12 words, in buckets of 6 and 12."""
     config = smoke.get_config()
     config.text.max_length, config.text.truncate, config.batch.size = 12, "tail", 4
     config.model.embedding_dim, config.model.hidden = 5, 4
     config.model.update(model_changes)
-    tokenizer = Tokenizer.train(TEXTS, vocab_size=50, lowercase=True, strip_html=True)
+    tokenizer = tokenizer or Tokenizer.train(TEXTS, vocab_size=50, lowercase=True, strip_html=True)
     model = build_classifier(tokenizer.vocab_size, len(names), **config.model)
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.ones((1, 2), jnp.int32))
     task = {"label_names": names, "label_values": list(range(len(names))), "buckets": (6, 12)}

@@ -56,13 +56,15 @@ def make_run(
     return params_by_step
 
 
-def make_language_run(workdir, losses=(2.0, 1.0, 1.5), texts=TEXTS, direction="forward", **model_changes):
+def make_language_run(
+    workdir, losses=(2.0, 1.0, 1.5), texts=TEXTS, direction="forward", kind="words", **model_changes
+):
     """Makes a language model's run as `make_run` does, and returns its parameters by step."""
     config = language_model.get_config()
     config.direction = direction
     config.model.embedding_dim, config.model.hidden = 5, 4
     config.model.update(model_changes)
-    tokenizer = Tokenizer.train(texts, vocab_size=50, lowercase=True, strip_html=True)
+    tokenizer = Tokenizer.train(texts, vocab_size=50, lowercase=True, strip_html=True, kind=kind)
     init = init_of(build_language_model, (tokenizer.vocab_size,), tuple(config.model.items()))
     with open_workdir(workdir, config.to_dict()):
         save_task(workdir, tokenizer)

@@ -69,3 +69,18 @@ def test_a_backward_model_does_not_write(tmp_path):
     writer = rnn_jax.load_language_model(tmp_path / "run")
     with pytest.raises(InputError, match="direction is 'backward': it predicts the word before"):
         writer.write("film", seed=0, **OPTIONS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["scripts", "characters", "bpe", "unigram"])
+def test_what_is_written_goes_on_as_the_tokeniser_splits(tmp_path, kind):
+    make_language_run(
+        tmp_path / "run", losses=(1.0,), texts=["这部电影很好看。", "电影太差了"] * 3, kind=kind
+    )
+    writer = rnn_jax.load_language_model(tmp_path / "run")
+    written = writer.write("这部", seed=1, **OPTIONS)
+    assert written.startswith("这部")
+    assert len(writer.tokenizer.encode([written.replace("[UNK]", "ж")])[0]) >= 3
+    spaced = kind in ("bpe", "unigram")  # whose pieces say where a word begins
+    assert spaced or " " not in written
+    assert "\u2581" not in written
