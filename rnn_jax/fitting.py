@@ -8,7 +8,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
 
@@ -26,10 +26,11 @@ from rnn_jax.checkpoints.workdir import (
 from rnn_jax.config import changed, starting_from
 from rnn_jax.data.columns import column_of, find_column
 from rnn_jax.data.encoding import default_cache
-from rnn_jax.data.in_memory import are_words, splits_of
+from rnn_jax.data.in_memory import PAIR, are_words, splits_of
 from rnn_jax.data.labels import read_labels
 from rnn_jax.data.sentences import TAG_COLUMNS, WORD_COLUMNS
 from rnn_jax.data.sources import IN_MEMORY, Splits
+from rnn_jax.data.targets import CLASS, LABELS
 from rnn_jax.distributed.preemption import Interrupted
 from rnn_jax.errors import choose, require
 from rnn_jax.files import path_of
@@ -45,6 +46,9 @@ from rnn_jax.vectors.arrays import kept_vectors, table_of
 # How a finished run of each task is loaded.
 LOADERS: dict[str, Callable[[Path], Any]] = {CLASSIFY: load, LANGUAGE: load_language_model, TAG: load}
 DEFAULT_RECIPE = "bilstm"
+
+if TYPE_CHECKING:
+    import datasets
 
 
 def fit(
@@ -67,13 +71,14 @@ def fit(
     `data.test_share` is given; without one, what is printed at the end was measured on the validation split.
 
     Args:
-      texts: n texts: a list, a numpy array, a column of pandas or of `datasets`, or a generator. Without
-        `labels`: a table with both (a `datasets.Dataset`, or a `DatasetDict` of splits, a pandas DataFrame),
-        an iterable of pairs (text, label) or of rows {column: value}, or the path of a file or folder, which
-        is read and split as `rnn-jax train` does it. A table has the columns `data.text_column` and
-        `data.label_column`, "text" and "label" by default; one of tagged words has lists in `tokens` and
-        `tags`, or in columns of another usual name.
-      labels: n labels, integers, strings or booleans, in any of these forms.
+      texts: n texts, or n pairs (first, second) to compare: a list, a numpy array, a column of pandas or of
+        `datasets`, or a generator. Without `labels`: a table with both (a `datasets.Dataset`, or a
+        `DatasetDict` of splits, a pandas DataFrame), an iterable of pairs (text, label) or of rows
+        {column: value}, or the path of a file or folder, which is read and split as `rnn-jax train` does it.
+        A table has the columns `data.text_column` and `data.label_column`, "text" and "label" by default; one
+        of tagged words has lists in `tokens` and `tags`, or in columns of another usual name.
+      labels: n labels, integers, strings or booleans, in any of these forms. n lists of labels make a network
+        for several labels at once; for numbers give `**{"data.target": "number"}`.
       recipe: the name of a recipe, or settings such as `rnn_jax.recipe("bilstm")`, which are used as they
         are; None is "bilstm", of lists of words the settings of `tagger_settings()`, or those of `start`.
       validation: the share of the texts to validate on, in (0, 1), or a split of its own: a pair (texts,
@@ -99,12 +104,14 @@ def fit(
     with quiet(not progress):
         settings = _with_vectors(settings)
     words, texts, labels = are_words(texts, labels)
+    words = words and not {"data.target", "data.pair_column"} & {*settings}  # pairs with several labels
     config = _config(recipe, start, validation, settings, words)
     _import_datasets()
     source = _source(texts, labels, validation, config)
     if source is not None:
         whole = start is not None or isinstance(recipe, ConfigDict)  # settings that are used as they are
-        _fit_data(config, source, whole or "data.test_share" in settings, "data.label_names" in settings)
+        with quiet(not progress):
+            _fit_data(config, source, whole or "data.test_share" in settings, "data.label_names" in settings)
     check_config(config)
     loader = choose("config.task", config.task, LOADERS)
     require(
@@ -193,13 +200,16 @@ def _source(texts: Any, labels: Any, validation: Any, config: ConfigDict) -> "Sp
         columns = data.word_column or WORD_COLUMNS[0], data.tag_column or TAG_COLUMNS[0]
     else:
         columns = data.text_column, data.get("label_column", "label")
-    return splits_of(texts, labels, own, *columns, words=config.task == TAG)
+    pair = data.get("pair_column", "")
+    return splits_of(texts, labels, own, *columns, pair, words=config.task == TAG)
 
 
 def _fit_data(config: ConfigDict, source: Splits, keep_share: bool, keep_names: bool) -> None:
     """Puts into the settings what texts in memory need in place of what a recipe or an earlier run had."""
     data = config.data
     data.source = IN_MEMORY
+    if "target" in data:
+        _fit_head(config, source["train"])
     if "test_share" in data and not keep_share:
         data.test_share = 0.0
     if data.get("label_names") and not keep_names and find_column(source["train"], data.label_column):
@@ -208,11 +218,23 @@ def _fit_data(config: ConfigDict, source: Splits, keep_share: bool, keep_names: 
             data.label_names = ()
 
 
+def _fit_head(config: ConfigDict, train: "datasets.Dataset") -> None:
+    """Sets the head that the form of the texts and labels asks for: pairs, or lists of labels."""
+    data = config.data
+    if not data.pair_column and PAIR in train.column_names and data.text_column != PAIR:
+        data.pair_column = PAIR
+        tell("texts are pairs, so that two are compared: data.pair_column is 'pair'")
+    label = train.features.get(data.label_column)
+    if data.target == CLASS and type(label).__name__ in ("List", "LargeList", "Sequence"):
+        data.target = LABELS
+        tell("labels are lists, so that a text may have several: data.target is 'labels'")
+
+
 def _train(config: ConfigDict, folder: Path, source: "Splits | None", note: str) -> None:
     tell(f"workdir: {folder}{note}")
     finished = (folder / RESULTS).exists()
     results = train_and_evaluate(config, folder, source)
-    task = TASKS[config.task]
+    task = TASKS[config.task].of(config)
     if finished:  # nothing was read: the texts may be others than those that the run had
         check_task(folder, prepare_data(config, source).task)
         tell("the run in this folder is finished already, and is used as it is")

@@ -27,6 +27,10 @@ CLASSIFIER: dict[str, Any] = {
         "validation_share": 0.1,  # of the training split, where the source has no validation split
         "test_share": 0.1,  # likewise; 0 cuts none, and validation is measured at the end
         "split_seed": 0,
+        # What the label column holds: "class", one of several; "labels", several at once; or "number"
+        "target": "class",
+        "separator": "",  # between the labels of one string, such as "|"; "" where they are lists
+        "pair_column": "",  # of the second text, where two are compared; "" reads one text
         "delimiter": "",  # between the fields of a CSV; "" finds it in the header and the rows
         "encoding": "",  # of files of text, such as "cp1252"; "" is UTF-8, or what a byte order mark says
         "name": "",  # the configuration of a dataset on the hub; "" is its default
@@ -267,6 +271,9 @@ READING: dict[str, object] = {
 }
 ADDED: dict[str, dict[str, object]] = {
     "classify": {
+        "data.pair_column": "",
+        "data.separator": "",
+        "data.target": "class",
         "model.weight_drop": 0.0,
         "text.fill_vocabulary": False,
         "train.monitor": "",

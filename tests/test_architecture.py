@@ -25,9 +25,13 @@ WINGS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 FILE_BUDGET, FUNCTION_BUDGET, LOOP_BUDGET, PUBLIC_BUDGET = 400, 40, 60, 40
 OVER_BUDGET = dict.fromkeys(  # name: the reason
     [
+        "build_classifier",
         "build_optimizer",
         "fit",
         "group_parameters",
+        "load_corpus",
+        "load_data",
+        "load_documents",
         "make_classifier_loss",
         "make_language_loss",
         "make_train_step",

@@ -228,11 +228,14 @@ def _progress(state: RunState) -> dict[str, Tree]:
     return {name: value for name, value in fields.items() if name != "carry" or jax.tree.leaves(value)}
 
 
+ERRORS = ("rmse", "mae")  # what is monitored and better where it is smaller
+
+
 def score(evaluation: Evaluation) -> tuple[float, float]:
     """Returns what decides which evaluation is the best: the accuracy, and between equals the lower loss.
 
-    An evaluation with an entry "monitor" names another of its values to take in place of the accuracy. A
-    language model has no accuracy, so that the loss alone decides.
+    An evaluation with an entry "monitor" names another of its values to take in place of the accuracy; of
+    ERRORS the smallest is best. A language model has no accuracy, so that the loss alone decides.
 
     >>> max([{"loss": 0.3, "accuracy": 0.8}, {"loss": 9.0, "accuracy": 0.9}], key=score)
     {'loss': 9.0, 'accuracy': 0.9}
@@ -241,7 +244,7 @@ def score(evaluation: Evaluation) -> tuple[float, float]:
     """
     name = evaluation.get("monitor", "accuracy")
     value = 0.0 if name == "loss" else evaluation.get(name, 0.0)  # the loss decides between equals
-    return value, -evaluation["loss"]
+    return -value if name in ERRORS else value, -evaluation["loss"]
 
 
 def best_step(evaluations: Sequence[Evaluation], steps: Sequence[int]) -> int:

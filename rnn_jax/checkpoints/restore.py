@@ -1,12 +1,12 @@
 """A run or a saved model, read for use: its config, the labels of a classifier, and its parameters."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from rnn_jax.checkpoints.checkpoints import Checkpoints
@@ -24,7 +24,9 @@ from rnn_jax.checkpoints.workdir import (
 )
 from rnn_jax.config import flatten
 from rnn_jax.convert.parameter_files import load_params
+from rnn_jax.data.targets import LABELS, NUMBER, check_target
 from rnn_jax.errors import InputError, choose, require
+from rnn_jax.models.classifier import smallest_input
 from rnn_jax.settings import completed
 from rnn_jax.trees import Params, leaves_by_path
 
@@ -35,6 +37,8 @@ USES = {  # what a run of each kind is, and how it is used
     "taggers",
     TAG: "a tagger of words: use rnn_jax.load, rnn-jax predict, rnn-jax evaluate and rnn-jax export",
 }
+
+FEWEST = {LABELS: 1, NUMBER: 0}  # label names of a run, by target; a class is one of two at least
 
 # Sizes in a config: a hostile one could fill the memory before it is compared with the parameters.
 LARGEST_SIZES = {
@@ -49,11 +53,16 @@ LARGEST_SIZES = {
 
 
 class ClassifierTask(TypedDict):
-    """What a classifier's task.json holds: the names and the values of the labels, and the padded lengths."""
+    """What a classifier's task.json holds: the names and the values of the labels, and the padded lengths.
+
+    That of a regressor has no labels, and the mean and deviation of the numbers that it was trained on.
+    """
 
     label_names: list[str]
     label_values: list[int | str | bool]
     buckets: list[int]
+    mean: NotRequired[float]
+    deviation: NotRequired[float]
 
 
 def read_config(workdir: Path, task: str, needed: Sequence[str]) -> ConfigDict:
@@ -180,16 +189,34 @@ def read_settings(path: Path, needed: Sequence[str]) -> dict[str, Json]:
 
 def read_task(path: Path, config: ConfigDict) -> ClassifierTask:
     """Returns the labels and buckets of a run. Raises InputError where they make no sense."""
-    task = read_settings(path, list(ClassifierTask.__annotations__))
+    data = config.data if isinstance(config.data, ConfigDict) else {}
+    names = ("target", "separator", "pair_column")
+    plain = all(isinstance(data.get(name), str) for name in names)
+    require(
+        plain, f"{path.with_name(CONFIG)}: data.target, data.separator and data.pair_column are no strings"
+    )
+    target = data["target"]
+    check_target(target, data["separator"], ())
+    numbers = ["mean", "deviation"] if target == NUMBER else []
+    task = read_settings(path, ["label_names", "label_values", "buckets", *numbers])
     names, values, buckets = task["label_names"], task["label_values"], task["buckets"]
     texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    require(texts and len(set(names)) == len(names) > 1, f"{path}: label_names are no names, each once")
+    fits = texts and len(set(names)) == len(names) >= FEWEST.get(target, 2)
+    require(fits, f"{path}: label_names are no names, each once")
     plain = isinstance(values, list) and all(isinstance(value, int | str) for value in values)
     require(
         plain and len(set(values)) == len(values) == len(names),
         f"{path}: label_values are not {len(names)} integers, strings or booleans, each once",
     )
     check_buckets(path, buckets, config.text.max_length)
+    scale = {name: task[name] for name in numbers}
+    real = all(type(value) in (int, float) and math.isfinite(value) for value in scale.values())
+    require(
+        real and scale.get("deviation", 1.0) > 0,
+        f"{path}: mean and deviation are {scale}; they are a number, and one above 0",
+    )
+    if numbers:
+        return {"label_names": [], "label_values": [], "buckets": buckets, **scale}  # type: ignore[typeddict-item]
     return {"label_names": names, "label_values": values, "buckets": buckets}
 
 
@@ -211,8 +238,7 @@ def _check_sizes(path: Path, settings: dict[str, Json]) -> None:
 
 
 def _check_shapes(params: Params, model: nn.Module, workdir: Path) -> None:
-    arguments = jnp.zeros((1, 1), jnp.int32), jnp.ones(1, jnp.int32)
-    expected = jax.eval_shape(model.init, jax.random.key(0), *arguments)["params"]
+    expected = jax.eval_shape(model.init, jax.random.key(0), *smallest_input(model))["params"]
     found_types, expected_types = (
         {path: (leaf.shape, leaf.dtype) for path, leaf in leaves_by_path(tree).items()}
         for tree in (params, expected)

@@ -14,20 +14,30 @@ from rich.table import Table
 from rnn_jax.checkpoints.restore import settings_of_run
 from rnn_jax.checkpoints.workdir import LANGUAGE
 from rnn_jax.cli.arguments import SAMPLE_SETTINGS, SERVE_SETTINGS, VECTOR_SETTINGS
+from rnn_jax.cli.decisions import (
+    ADDED_COLUMNS,
+    SHOWN_COLUMNS,
+    TAGGER_COLUMNS,
+    cells_of,
+    cells_of_rows,
+    json_lines,
+    shown,
+)
 from rnn_jax.cli.row_files import check_out, rows_into
-from rnn_jax.data.columns import column_of, texts_of
+from rnn_jax.data.columns import column_of, named_column, no_column, path_in, texts_of
 from rnn_jax.data.in_memory import missing
 from rnn_jax.data.reading import EmptySourceError, Reading
 from rnn_jax.data.row_streams import Row, Rows, stream_rows
 from rnn_jax.data.sentences import read_tagged
 from rnn_jax.data.sources import read_source, read_texts
+from rnn_jax.data.targets import CLASS, LABELS, NUMBER, Text, paired
 from rnn_jax.data.tokenizer import Tokenizer, tokenizer_kind
 from rnn_jax.errors import InputError, require
 from rnn_jax.inference.export import PLATFORMS, export_classifier, export_tagger
 from rnn_jax.inference.hub import local_folder, push_model
 from rnn_jax.inference.loading import load
 from rnn_jax.inference.model_card import About
-from rnn_jax.inference.predictor import Prediction, Predictor
+from rnn_jax.inference.predictor import Evaluation, Predictor
 from rnn_jax.inference.predictor import load as load_classifier
 from rnn_jax.inference.tagger import Tagger, TagPrediction
 from rnn_jax.inference.writer import load_language_model
@@ -36,18 +46,6 @@ from rnn_jax.vectors.readers import check_output, write_vectors
 from rnn_jax.vectors.word2vec import load_gensim, train_vectors
 
 EVERY_WORD = 2**31 - 1  # no limit to a vocabulary
-# The columns that a file of predictions has more: the last two, or of a tagger the first two.
-WORDS, PREDICTED, PROBABILITY = "words", "predicted", "probability"
-
-
-def json_lines(texts: Sequence[str], prediction: Prediction, names: Sequence[str]) -> list[str]:
-    """Returns a line for each text, with its label and the probability of every label."""
-    return [
-        json.dumps(
-            {"text": text, "label": label, "probabilities": dict(zip(names, map(float, row), strict=True))}
-        )
-        for text, label, row in zip(texts, prediction.labels, prediction.probabilities, strict=True)
-    ]
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -83,22 +81,22 @@ def predict(options: argparse.Namespace) -> None:
         return
     found = _rows(options)
     predictor = load(options.workdir, options.which, options.fallback)
-    names = predictor.label_names if isinstance(predictor, Predictor) else predictor.tag_names
-    count, shown = 0, list[tuple[str, ...]]()
-    for part, prediction in predicted(predictor, found, progress=not sys.stdout.isatty()):
+    count, lines = 0, list[tuple[str, ...]]()
+    rows = rows_of_texts(found, predictor, options)
+    for part, prediction in predicted(predictor, rows, progress=not sys.stdout.isatty()):
         count += len(part)
-        texts = [text for _, text in part]
-        if isinstance(prediction, TagPrediction):
-            print_tags(prediction, texts, options.format)
+        if isinstance(predictor, Tagger):
+            print_tags(prediction, [str(text) for _, text in part], options.format)
             continue
+        answers = predictor.head.as_json(prediction)
         if options.format == "jsonl":
-            print("\n".join(json_lines(texts, prediction, names)))
+            print("\n".join(json_lines([text for _, text in part], answers)))
             continue
-        best = prediction.probabilities.max(axis=1)
-        cells = zip(prediction.labels, (f"{p:.3f}" for p in best), texts, strict=True)
-        shown += [tuple(map(one_line, row)) for row in cells]
-    if shown:
-        print_table(["label", "probability", "text"], shown)
+        for (_, text), answer in zip(part, answers, strict=True):
+            lines.append(tuple(map(one_line, (*shown(answer), *cells_of(text).values()))))
+    if lines and isinstance(predictor, Predictor):
+        columns = ("text", "pair") if predictor.pair else ("text",)
+        print_table([*SHOWN_COLUMNS[predictor.head.target], *columns], lines)
     if not count:
         print("rnn-jax: there are no texts, so there is nothing to predict", file=sys.stderr)
 
@@ -108,8 +106,11 @@ def predict_rows(options: argparse.Namespace) -> None:
     check_out(options.out)
     found = _rows(options)
     predictor = load(options.workdir, options.which, options.fallback)
-    more = [WORDS, PREDICTED] if isinstance(predictor, Tagger) else [PREDICTED, PROBABILITY]
-    taken = sorted({*more} & {*found.names})
+    names, added = [*found.names], TAGGER_COLUMNS
+    if isinstance(predictor, Predictor):
+        names += [predictor.config.data.pair_column] if predictor.pair and not options.input else []
+        added = ADDED_COLUMNS[predictor.head.target]
+    taken = sorted({*added} & {*found.names})
     require(not taken, f"--input has the columns {taken}, which --out would add; rename them")
     if isinstance(predictor, Tagger):
         spaced = [tag for tag in predictor.tag_names if tag.split() != [tag]]
@@ -118,38 +119,71 @@ def predict_rows(options: argparse.Namespace) -> None:
             f"the tag {spaced[:1]} has a space in it, but --out joins tags by spaces; use --format jsonl",
         )
     count = 0
-    with rows_into(options.out, [*found.names, *more], found.schema) as write:
-        for part, prediction in predicted(predictor, found, progress=True):
-            cells = zip(part, *_cells(prediction), strict=True)
-            write([{**row, more[0]: first, more[1]: second} for (row, _), first, second in cells])
+    with rows_into(options.out, [*names, *added], found.schema) as write:
+        rows = rows_of_texts(found, predictor, options)
+        for part, prediction in predicted(predictor, rows, progress=True):
+            cells = zip(part, cells_of_rows(predictor, prediction), strict=True)
+            write([{**row, **more} for (row, _), more in cells])
             count += len(part)
     print(f"{options.out}: {count:,} rows")
 
 
-def _cells(prediction: Prediction | TagPrediction) -> tuple[list[Any], list[Any]]:
-    """Returns what the two columns hold that a file of predictions has more."""
-    if isinstance(prediction, Prediction):
-        return prediction.labels, prediction.probabilities.max(axis=1).tolist()
-    return [" ".join(words) for words in prediction.words], [" ".join(tags) for tags in prediction.tags]
-
-
 def texts_in_rows(found: Rows) -> Iterator[tuple[Row, str]]:
     """Yields each row and its text; a missing text is an empty one."""
-    for number, row in enumerate(found.rows):
-        text = found.text(row)
-        if not (isinstance(text, str) or missing(text)):
-            raise InputError(f"row {number} has {'.'.join(found.path)} = {text!r}, not a text")
-        yield row, text if isinstance(text, str) else ""
+    return ((row, text_of(found, number, row)) for number, row in enumerate(found.rows))
+
+
+def text_of(found: Rows, number: int, row: Row) -> str:
+    """Returns the text of a row. Raises InputError where it holds something else."""
+    text = found.text(row)
+    if not (isinstance(text, str) or missing(text)):
+        raise InputError(f"row {number} has {'.'.join(found.path)} = {text!r}, not a text")
+    return text if isinstance(text, str) else ""
+
+
+def rows_of_texts(
+    found: Rows, predictor: Predictor | Tagger, options: argparse.Namespace
+) -> Iterator[tuple[Row, Text]]:
+    """Returns the rows, each with its text; for a model of pairs, with both texts.
+
+    Texts of the command line are pairs two by two, and a line of standard input is cut at its tab.
+    """
+    if isinstance(predictor, Tagger) or not predictor.pair or not found.names:
+        return texts_in_rows(found)
+    pair = predictor.config.data.pair_column
+    if options.input:
+        name = named_column(found.names, pair, lambda: pair.split(".")[0] in found.names)
+        if name is None:
+            raise no_column(repr(options.input), pair, dict.fromkeys(found.names))
+        second = found._replace(path=tuple(path_in(found.names, name)))
+        return (
+            (row, (text_of(found, number, row), text_of(second, number, row)))
+            for number, row in enumerate(found.rows)
+        )
+    if options.texts:
+        count = len(options.texts)
+        require(count % 2 == 0, f"the model compares two texts, but there are {count}; give first and second")
+        pairs: Iterator[Text] = zip(options.texts[::2], options.texts[1::2], strict=True)
+    else:
+        pairs = (cut_line(number, text) for number, (_, text) in enumerate(texts_in_rows(found)))
+    return ((dict(zip((options.column, pair), texts, strict=True)), texts) for texts in pairs)
+
+
+def cut_line(number: int, line: str) -> tuple[str, str]:
+    """Returns the two texts of a line. Raises InputError where no tab is between them."""
+    first, tab, second = line.partition("\t")
+    require(bool(tab), f"line {number} has no tab; the model compares two texts: first, tab, second")
+    return first, second
 
 
 def predicted(
-    predictor: Predictor | Tagger, found: Rows, progress: bool
-) -> Iterator[tuple[list[tuple[Row, str]], Prediction | TagPrediction]]:
+    predictor: Predictor | Tagger, rows: Iterator[tuple[Row, Text]], progress: bool
+) -> Iterator[tuple[list[tuple[Row, Text]], Any]]:
     """Yields parts of the rows, each row with its text, and the predictions of these texts."""
-    read: list[tuple[Row, str]] = []
+    read: list[tuple[Row, Text]] = []
 
-    def texts() -> Iterator[str]:
-        for row, text in texts_in_rows(found):
+    def texts() -> Iterator[Text]:
+        for row, text in rows:
             read.append((row, text))
             yield text
 
@@ -206,18 +240,40 @@ def evaluate(options: argparse.Namespace) -> None:
     texts = texts_of(parts[split], options.column, split, reading.say)
     values = column_of(parts[split], options.label_column, split, reading.say)
     require(len(texts) > 0, f"split {split!r} of {options.data} holds no rows to evaluate on")
-    metrics = predictor.evaluate(texts, predictor.label_positions(values))
-    summary, confusion = metrics.summary(), np.asarray(metrics.confusion).astype(int).tolist()
-    if options.format == "jsonl":
-        scores = {"confusion_matrix": confusion, "scores": metrics.scores}
-        print(json.dumps({"split": split, **summary, **scores}))
+    if predictor.pair:
+        second = texts_of(parts[split], predictor.config.data.pair_column, split, reading.say)
+        metrics = predictor.evaluate(paired(texts, second), _labels(predictor, values))
+    else:
+        metrics = predictor.evaluate(texts, _labels(predictor, values))
+    print_evaluation(predictor, metrics, split, options.format)
+
+
+def _labels(predictor: Predictor, values: Sequence[object]) -> Sequence[object] | np.ndarray:
+    return predictor.label_positions(values) if predictor.head.target == CLASS else values
+
+
+def print_evaluation(predictor: Predictor, found: Evaluation, split: str, kind: str) -> None:
+    """Prints the measures of a split, the confusion counts of a classifier, and the scores."""
+    summary, classes = found.summary(), predictor.head.target == CLASS
+    confusion = found.confusion.astype(int).tolist() if classes else []
+    if kind == "jsonl":
+        counts = {"confusion_matrix": confusion} if classes else {}
+        print(json.dumps({"split": split, **summary, **counts, "scores": found.scores}))
         return
-    line = "{examples:,} texts  accuracy {accuracy:.2%}  loss {loss:.4f}".format(**summary)
-    print(f"{split}: {line}")
+    print(f"{split}: {MEASURES[predictor.head.target].format(**summary)}")
     names = [one_line(name) for name in predictor.label_names]
-    rows = [(name, *(f"{count:,}" for count in row)) for name, row in zip(names, confusion, strict=True)]
-    print_table(["label \\ predicted", *names], rows)
-    print(table(metrics.scores))
+    rows = [(name, *(f"{count:,}" for count in row)) for name, row in zip(names, confusion, strict=classes)]
+    if classes:
+        print_table(["label \\ predicted", *names], rows)
+    print(table(found.scores))
+
+
+MEASURES = {  # the line of an evaluation, by data.target
+    CLASS: "{examples:,} texts  accuracy {accuracy:.2%}  loss {loss:.4f}",
+    LABELS: "{examples:,} texts  micro F1 {micro_f1:.2%}  all labels right {subset_accuracy:.2%}  "
+    "loss {loss:.4f}",
+    NUMBER: "{examples:,} texts  RMSE {rmse:.4g}  R2 {r2:.3f}  loss {loss:.4f}",
+}
 
 
 def export(options: argparse.Namespace) -> None:

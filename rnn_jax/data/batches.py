@@ -60,9 +60,10 @@ class Batch(NamedTuple):
     A last batch that is not full has rows that stand for no example: length 0 and weight 0.
 
     Attributes:
-      token_ids: int32[B, T], the words of each text, PAD after its length.
-      lengths: int32[B], words of each text, from 0 to T.
-      labels: int32[B], from 0 to C - 1.
+      token_ids: int32[B, T], the words of each text, PAD after its length; of pairs int32[B, 2 T], the words
+        of the first text in the first T columns.
+      lengths: int32[B], words of each text, from 0 to T; of pairs int32[B, 2].
+      labels: int32[B], from 0 to C - 1; int32[B, C] of 0 and 1 for several labels, float32[B] for numbers.
       weights: float32[B], 1 for an example and 0 for none.
       rows: int32[B], positions of the examples in their split, -1 for none.
 
@@ -143,7 +144,8 @@ class Batches:
 
     Attributes:
       examples, labels: as given.
-      lengths: int32[n], words of each example.
+      lengths: int32[n], words of each example; int32[n, 2] of pairs.
+      parts: 1, or 2 for pairs of texts.
       buckets, batch_size, share: as given.
       members: int[...] for each bucket, the positions of its examples.
 
@@ -157,7 +159,7 @@ class Batches:
 
     def __init__(
         self,
-        rows: Sequence[np.ndarray],
+        rows: Sequence[np.ndarray] | Sequence[tuple[np.ndarray, np.ndarray]],
         labels: np.ndarray,
         buckets: Sequence[int],
         batch_size: int,
@@ -166,8 +168,9 @@ class Batches:
         """Takes the examples of a split and how to lay them out.
 
         Args:
-          rows: int32[words] of each example, none longer than the last bucket.
-          labels: int32[n].
+          rows: int32[words] of each example, or two such arrays of each pair, none longer than the last
+            bucket.
+          labels: int32[n], int32[n, C] or float32[n], as in `Batch`.
           buckets: the padded lengths T, rising.
           batch_size: B, the rows of a batch, of all processes together.
           share: the rows of each batch that this process gets.
@@ -180,12 +183,16 @@ class Batches:
         require(len(labels) == len(rows), f"there are {len(labels)} labels for {len(rows)} examples")
         self.examples, self.labels = rows, labels
         self.buckets, self.batch_size, self.share = tuple(buckets), batch_size, share
-        self.lengths = np.array([len(row) for row in rows], dtype=np.int32)
-        longest = int(self.lengths.max())
+        self._texts = [row if isinstance(row, tuple) else (row,) for row in rows]
+        self.parts = len(self._texts[0])
+        lengths = np.array([[len(part) for part in row] for row in self._texts], dtype=np.int32)
+        self.lengths = lengths[:, 0] if self.parts == 1 else lengths
+        self._longest = lengths.max(axis=1)
+        longest = int(self._longest.max())
         require(
             longest <= self.buckets[-1], f"an example has {longest} words, the last bucket {self.buckets[-1]}"
         )
-        bucket_of = np.searchsorted(self.buckets, self.lengths)
+        bucket_of = np.searchsorted(self.buckets, self._longest)
         self.members = [np.flatnonzero(bucket_of == index) for index in range(len(self.buckets))]
         self._plan = functools.lru_cache(maxsize=2)(self._plan_epoch)
 
@@ -200,10 +207,15 @@ class Batches:
         return len(self.examples)
 
     @property
+    def words(self) -> np.ndarray:
+        """int32[...]: the words of all examples, one after the other."""
+        return np.concatenate([part for row in self._texts for part in row])
+
+    @property
     def padding_waste(self) -> float:
         """The share of steps that a recurrence spends on padding, whole padding rows included."""
         return 1 - self.lengths.sum() / sum(
-            -(-len(members) // self.batch_size) * self.batch_size * size
+            -(-len(members) // self.batch_size) * self.batch_size * size * self.parts
             for members, size in zip(self.members, self.buckets, strict=True)
         )
 
@@ -211,7 +223,7 @@ class Batches:
     def shapes(self) -> list[tuple[int, int]]:
         """The [B, T] shapes that occur, shortest first."""
         return [
-            (self.batch_size, size)
+            (self.batch_size, size * self.parts)
             for members, size in zip(self.members, self.buckets, strict=True)
             if len(members)
         ]
@@ -245,17 +257,18 @@ class Batches:
         return [chunks[index] for index in rng.permutation(len(chunks))]
 
     def _pad(self, rows: np.ndarray) -> Batch:
-        size = self.buckets[np.searchsorted(self.buckets, self.lengths[rows].max())]
+        size = self.buckets[np.searchsorted(self.buckets, self._longest[rows].max())]
         room, rows = len(range(*self.share.indices(self.batch_size))), rows[self.share]
         batch = Batch(
-            token_ids=np.full((room, size), PAD, dtype=np.int32),
-            lengths=np.zeros(room, dtype=np.int32),
-            labels=np.zeros(room, dtype=np.int32),
+            token_ids=np.full((room, size * self.parts), PAD, dtype=np.int32),
+            lengths=np.zeros((room, *self.lengths.shape[1:]), dtype=np.int32),
+            labels=np.zeros((room, *self.labels.shape[1:]), dtype=self.labels.dtype),
             weights=np.zeros(room, dtype=np.float32),
             rows=np.full(room, -1, dtype=np.int32),
         )
         for index, row in enumerate(rows):
-            batch.token_ids[index, : self.lengths[row]] = self.examples[row]
+            for part, words in enumerate(self._texts[row]):
+                batch.token_ids[index, part * size : part * size + len(words)] = words
         count = len(rows)
         batch.lengths[:count], batch.labels[:count] = self.lengths[rows], self.labels[rows]
         batch.weights[:count], batch.rows[:count] = 1, rows

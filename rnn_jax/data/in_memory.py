@@ -15,6 +15,7 @@ from rnn_jax.errors import InputError, require
 if TYPE_CHECKING:
     import datasets
 
+PAIR = "pair"  # the column of second texts that come from a program
 SHOWN = 60  # characters of a value in a message
 
 
@@ -24,17 +25,19 @@ def splits_of(
     validation: Any,
     text_column: str,
     label_column: str,
+    pair_column: str = PAIR,
     words: bool = False,
 ) -> Splits:
     """Returns the splits by name that a run reads.
 
     Args:
-      texts: n texts. Without `labels` it may also be a table with both columns: a `datasets.Dataset`, a
-        pandas DataFrame, a mapping of splits by name such as a `DatasetDict`, or an iterable of pairs (text,
-        label) or of rows {column: value}.
+      texts: n texts, or n pairs of texts. Without `labels` it may also be a table with both columns: a
+        `datasets.Dataset`, a pandas DataFrame, a mapping of splits by name such as a `DatasetDict`, or an
+        iterable of pairs (text, label) or of rows {column: value}.
       labels: n labels.
       validation: the split "validation", in the form of `texts` or as a pair (texts, labels); None for none.
-      text_column, label_column: the names of the two columns.
+      text_column, label_column, pair_column: the names of the columns; the last one is that of the second
+        texts of pairs, and is there for pairs alone.
       words: whether a text is a list of words, and its label a list of tags.
 
     Raises:
@@ -43,7 +46,8 @@ def splits_of(
     >>> splits_of(["dull", "fine"], [0, 1], None, "text", "label")["train"].to_list()
     [{'text': 'dull', 'label': 0}, {'text': 'fine', 'label': 1}]
     """
-    columns, read = (text_column, label_column), _words if words else _text
+    columns = text_column, label_column, pair_column or PAIR
+    read = _words if words else _text
     if isinstance(texts, Mapping) and labels is None:
         splits = {name: _split(part, None, columns, read) for name, part in texts.items()}
     else:
@@ -97,6 +101,25 @@ def texts_in(texts: Iterable[object]) -> Iterator[Any]:
         yield text if isinstance(text, str) else ""
 
 
+def pairs_in(pairs: Iterable[object]) -> Iterator[tuple[str, str]]:
+    """Yields pairs of texts; a missing text, None or NaN, is a text without words.
+
+    Raises:
+      TypeError: what is no pair, or holds something that is not a string.
+
+    >>> list(pairs_in([("a film", None), ["fine", "dull"]]))
+    [('a film', ''), ('fine', 'dull')]
+    """
+    for position, pair in enumerate(pairs):
+        two = isinstance(pair, tuple | list) and len(pair) == 2
+        texts = list(pair) if two else [0]  # type: ignore[call-overload]
+        if not all(isinstance(text, str) or missing(text) for text in texts):
+            shown = str(pair)[:SHOWN]
+            raise TypeError(f"text {position} is {shown!r}; two texts are compared: give (first, second)")
+        first, second = (text if isinstance(text, str) else "" for text in texts)
+        yield first, second
+
+
 def values_of(values: Any, argument: str) -> Iterable[object]:
     """Returns the values of a column, those of numpy and pandas as Python's own types.
 
@@ -125,9 +148,9 @@ def _is_list(value: object) -> bool:
 
 
 def _split(
-    texts: Any, labels: Any, columns: tuple[str, str], read: Callable[[int, Any], object]
+    texts: Any, labels: Any, columns: tuple[str, str, str], read: Callable[[int, Any], object]
 ) -> "datasets.Dataset":
-    """Returns one split as a table of two columns, or of one where there are no labels."""
+    """Returns one split as a table: a column of texts, or two of pairs, and one of labels if any."""
     import datasets
 
     if isinstance(texts, datasets.Dataset) and labels is None:
@@ -143,13 +166,24 @@ def _split(
             return datasets.Dataset.from_list([dict(row) for row in rows])
         if isinstance(first, tuple) and len(first) == 2:
             rows, labels = zip(*rows, strict=True)
-    column = [read(place, text) for place, text in enumerate(rows)]
-    require(bool(column), "there are no texts to train on")
-    if labels is None:
-        return _table({columns[0]: column})
-    values = [None if missing(label) else label for label in values_of(labels, "labels")]
-    require(len(values) == len(column), f"there are {len(column)} texts and {len(values)} labels")
-    return _table(dict(zip(columns, (column, values), strict=True)))
+    rows = list(rows)
+    require(bool(rows), "there are no texts to train on")
+    text, label, pair = columns
+    if read is _text and isinstance(rows[0], tuple | list):
+        firsts, seconds = zip(*pairs_in(rows), strict=True)
+        table: dict[str, list[Any]] = {text: list(firsts), pair: list(seconds)}
+    else:
+        table = {text: [read(place, row) for place, row in enumerate(rows)]}
+    if labels is not None:
+        values = [None if missing(value) else _listed(value) for value in values_of(labels, "labels")]
+        require(len(values) == len(rows), f"there are {len(rows)} texts and {len(values)} labels")
+        table[label] = values
+    return _table(table)
+
+
+def _listed(label: Any) -> Any:
+    """Returns the labels of a text as a list, where they are a tuple or a set."""
+    return list(label) if isinstance(label, tuple | set | frozenset) else label
 
 
 def _peeked(rows: Any) -> tuple[Any, Any]:

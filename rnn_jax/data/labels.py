@@ -75,7 +75,12 @@ def label_set(feature: object, labels: Sequence, names: Sequence[str]) -> tuple[
         "the training split has rows without a label (None, or -1 in a column of class labels); keep "
         "labelled rows only",
     )
-    require(not odd, f"the label column holds {odd[:1]}; a label is an integer, a string or a boolean")
+    other = "labels" if any(isinstance(label, list) for label in odd) else "number"
+    require(
+        not odd,
+        f"the label column holds {odd[:1]}; a label is an integer, a string or a boolean; for several labels "
+        f"a text, or for numbers, set data.target to {other!r}",
+    )
     found = set(labels)
     kinds = {str if isinstance(label, str) else int for label in found}
     require(len(kinds) == 1, "the label column holds strings and numbers; write all labels as one of them")

@@ -16,6 +16,7 @@ from rnn_jax.data.encoding import encode_splits
 from rnn_jax.data.reading import Reading, quiet, reading_of
 from rnn_jax.data.sources import read_texts
 from rnn_jax.data.splits import Corpus, hold_out, load_corpus
+from rnn_jax.data.targets import rows_of_pairs, single_texts, standardised
 from rnn_jax.data.tokenizer import UNK, Tokenizer, tokenizer_kind, truncate
 from rnn_jax.data.windows import Windows
 from rnn_jax.hashing import digest_of_arrays, digest_of_json
@@ -111,12 +112,19 @@ class Data(NamedTuple):
     def task(self) -> dict[str, object]:
         """What using the model needs beside its config and tokeniser, and the digest of the data."""
         names, values, buckets = self.corpus.label_names, self.corpus.label_values, self.train.buckets
-        return {"label_names": names, "label_values": values, "buckets": buckets, "data": self.digest()}
+        scale = {} if names else dict(zip(("mean", "deviation"), self.corpus.scale, strict=True))
+        task: dict[str, object] = {
+            "label_names": names,
+            "label_values": values,
+            "buckets": buckets,
+            "data": self.digest(),
+        }
+        return task | scale
 
     @property
     def uses(self) -> np.ndarray:
         """int[V]: how often each word occurs in the training texts, as they are cut."""
-        return np.bincount(np.concatenate(self.train.examples), minlength=self.tokenizer.vocab_size)
+        return np.bincount(self.train.words, minlength=self.tokenizer.vocab_size)
 
     @property
     def tested(self) -> bool:
@@ -126,23 +134,27 @@ class Data(NamedTuple):
     def digest(self) -> str:
         """Returns a digest that is equal where the texts, the labels and the vocabulary are equal."""
         arrays = [
-            (np.concatenate(split.examples), split.lengths, split.labels)
-            for split in (self.train, self.validation, self.test)
+            (split.words, split.lengths, split.labels) for split in (self.train, self.validation, self.test)
         ]
         return digest_of_arrays(arrays) + digest_of_json(self.tokenizer.to_json())
 
     def describe(self) -> str:
         """Returns the notes, and lines on sizes, unknown words and shapes for the log."""
         train, validation, test = (len(split.examples) for split in (self.train, self.validation, self.test))
-        read = np.concatenate(self.validation.examples)
+        read = self.validation.words
         tested = f"{test:,} test" if self.tested else "no test, so that validation is measured at the end"
         return "\n".join(self.notes + ("",) * bool(self.notes)) + (
             f"texts: {train:,} train, {validation:,} validation, {tested} "
-            f"({self.corpus.dropped:,} dropped that stood in two); labels: {', '.join(self.label_names)}; "
+            f"({self.corpus.dropped:,} dropped that stood in two); {self._decided()}; "
             f"vocabulary: {self.tokenizer.vocab_size:,}\n"
             f"{unknown_share(read, 'the validation texts', self.tokenizer.kind)}\n"
             f"shapes [batch, time]: {self.train.shapes}; padding waste {self.train.padding_waste:.1%}"
         )
+
+    def _decided(self) -> str:
+        mean, deviation = self.corpus.scale
+        numbers = f"numbers of mean {mean:.6g} and deviation {deviation:.6g}"
+        return f"labels: {', '.join(self.label_names)}" if self.label_names else numbers
 
 
 class Documents(NamedTuple):
@@ -232,16 +244,19 @@ def load_data(
     larger = text["vocabulary_source"]
 
     def texts(say: Callable[[str], None] = quiet) -> list[str]:
-        reading = Reading(say=say)
-        return read_texts(larger, corpus["text_column"], reading) if larger else loaded.train.texts
+        if not larger:
+            return single_texts(loaded.train.texts)
+        return read_texts(larger, corpus["text_column"], Reading(say=say))
 
     settings = _tokenizer_settings(text, chosen_from := texts(notes.append), notes)
-    splits = {name: split.texts for name, split in loaded.splits.items()}
+    splits = {name: single_texts(split.texts) for name, split in loaded.splits.items()}
     tokenizer, encoded = encode_splits(splits, chosen_from, **settings, cache=cache)
     tokenizer = tokenizer.filled(text["vocab_size"]) if text["fill_vocabulary"] else tokenizer
     rows, lengths = cut_and_padded(encoded, text, buckets)
     make = partial(Batches, buckets=lengths, batch_size=batch_size, share=share)
-    batches = {name: make(rows[name], split.labels) for name, split in loaded.splits.items()}
+    examples = {name: rows_of_pairs(own) if corpus.get("pair_column") else own for name, own in rows.items()}
+    labels = {name: standardised(split.labels, loaded.scale) for name, split in loaded.splits.items()}
+    batches = {name: make(examples[name], labels[name]) for name in labels}
     batches.setdefault("test", batches["validation"])
     return Data(**batches, tokenizer=tokenizer, corpus=loaded, texts=texts, notes=tuple(notes))
 

@@ -10,6 +10,19 @@ from rnn_jax.data.folders import HELD_OUT
 from rnn_jax.data.labels import label_set, positions, read_labels, say_merged, say_several, withheld
 from rnn_jax.data.reading import Reading, quiet
 from rnn_jax.data.sources import Source, named, read_source
+from rnn_jax.data.targets import (
+    CLASS,
+    NUMBER,
+    Columns,
+    Text,
+    check_target,
+    paired,
+    read_targets,
+    say_lists,
+    scale_of,
+    single_texts,
+    strata,
+)
 from rnn_jax.errors import InputError, require
 
 if TYPE_CHECKING:
@@ -20,15 +33,16 @@ class Split(NamedTuple):
     """The texts of one split and their labels.
 
     Attributes:
-      texts: n strings.
-      labels: int32[n], positions in the label names.
+      texts: n strings, or n pairs of strings.
+      labels: int32[n], positions in the label names; int32[n, C] of 0 and 1 where texts have several labels;
+        float64[n] where they have numbers.
 
     >>> split = Split(["A dull film.", "A fine one."], np.array([0, 1], np.int32))
     >>> dict(zip(split.texts, split.labels.tolist()))
     {'A dull film.': 0, 'A fine one.': 1}
     """
 
-    texts: list[str]
+    texts: list[Text]
     labels: np.ndarray
 
 
@@ -40,6 +54,7 @@ class Corpus(NamedTuple):
       label_names: the name of each label, by position.
       label_values: what stands for each label in the label column, by position.
       dropped: how many texts were left out because a later split (of train, validation, test) has them too.
+      scale: the mean and the standard deviation of the numbers to train on; (0, 1) where there are labels.
 
     >>> import pathlib, tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp(), "reviews.csv")
@@ -56,6 +71,7 @@ class Corpus(NamedTuple):
     label_names: tuple[str, ...]
     label_values: tuple[int | str | bool, ...]
     dropped: int
+    scale: tuple[float, float] = (0.0, 1.0)
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -77,6 +93,9 @@ def load_corpus(
     encoding: str = "",
     name: str = "",
     revision: str = "",
+    target: str = CLASS,
+    separator: str = "",
+    pair_column: str = "",
     say: Callable[[str], None] = quiet,
 ) -> Corpus:
     """Reads a source, and cuts the splits that it lacks from its training split, stratified by label.
@@ -91,41 +110,70 @@ def load_corpus(
         has no such split. A test_share of 0 cuts none.
       split_seed: of the order in which texts are drawn.
       delimiter, encoding, name, revision: of the source, as in `Reading`.
+      target: "class", "labels" (several at once) or "number", as in `read_targets`.
+      separator: between the labels of one string, for "labels".
+      pair_column: the column of the second texts of pairs; "" for single texts.
       say: takes a line for the log about each thing that the reader decides or counts.
 
     Raises:
       InputError: no such source, column or split; a missing label; a share that leaves a split empty.
     """
     reading = Reading(text_column, delimiter, encoding, name, revision, say)
-    splits, names, values = _labelled(source, reading, label_column, label_names)
+    check_target(target, separator, label_names)
+    parts = _parts(source, reading)
+    found = _targets(parts, reading, label_column, label_names, target, separator)
+    splits = _labelled(parts, found, reading, pair_column)
     shares = {"validation": validation_share, "test": test_share}
     separate, dropped = _separate(splits, shares, split_seed)
-    return Corpus(**separate, label_names=names, label_values=tuple(values), dropped=dropped)
+    scale = scale_of(separate["train"].labels) if target == NUMBER else (0.0, 1.0)
+    three = separate["train"], separate["validation"], separate["test"]
+    return Corpus(*three, found.names, tuple(found.values), dropped, scale)
 
 
-def _labelled(
-    source: Source,
+def _parts(source: Source, reading: Reading) -> "dict[str, datasets.Dataset]":
+    """Returns the splits to train on, validate on and test on that the source has."""
+    read = read_source(source, reading)
+    parts = {part: data for part, data in read.items() if part in ("train", *HELD_OUT)}
+    require("train" in parts, f"{named(source)} has no split 'train'; name a file, or files, for it")
+    require_column(parts["train"], reading.text_column, "train")
+    return parts
+
+
+def _targets(
+    parts: "Mapping[str, datasets.Dataset]",
     reading: Reading,
     label_column: str,
     label_names: Sequence[str],
-) -> tuple[dict[str, Split], tuple[str, ...], list]:
-    """Returns the splits that have labels, the label names and what stands for each in the column."""
-    text_column, say = reading.text_column, reading.say
-    parts = {
-        part: data for part, data in read_source(source, reading).items() if part in ("train", *HELD_OUT)
-    }
-    require("train" in parts, f"{named(source)} has no split 'train'; name a file, or files, for it")
-    require_column(parts["train"], text_column, "train")
-    columns = _label_columns(parts, label_column, say)
+    target: str,
+    separator: str,
+) -> Columns:
+    """Returns what the label columns hold in the splits that have labels."""
+    columns = _label_columns(parts, label_column, reading.say)
     feature = parts["train"].features.get(require_column(parts["train"], label_column, "train"))
+    if target != CLASS:
+        return read_targets(target, columns, feature, label_names, separator)
     names, values = label_set(feature, columns["train"], label_names)
-    hear = _once(say)
-    texts = {part: texts_of(parts[part], text_column, part, hear) for part in columns}
-    splits = {part: Split(texts[part], positions(columns[part], values, part)) for part in columns}
-    splits["train"] = _with_words(splits["train"], say)
-    folded = [fold(text) for split in splits.values() for text in split.texts]
-    say_several(folded, np.concatenate([split.labels for split in splits.values()]).tolist(), names, say)
-    return splits, names, values
+    say_lists(columns["train"], reading.say)
+    return Columns({part: positions(own, values, part) for part, own in columns.items()}, names, values)
+
+
+def _labelled(
+    parts: "Mapping[str, datasets.Dataset]", found: Columns, reading: Reading, pair_column: str
+) -> dict[str, Split]:
+    """Returns the splits that have labels, and says what there is to say of their texts."""
+    hear = _once(reading.say)
+
+    def texts(part: str) -> list[Text]:
+        own = texts_of(parts[part], reading.text_column, part, hear)
+        return paired(own, texts_of(parts[part], pair_column, part, hear)) if pair_column else list(own)
+
+    splits = {part: Split(texts(part), targets) for part, targets in found.splits.items()}
+    splits["train"] = _with_words(splits["train"], reading.say)
+    if splits["train"].labels.dtype.kind == "i" and splits["train"].labels.ndim == 1:
+        folded = [fold(text) for split in splits.values() for text in split.texts]
+        labels = np.concatenate([split.labels for split in splits.values()]).tolist()
+        say_several(folded, labels, found.names, reading.say)
+    return splits
 
 
 def _label_columns(
@@ -166,7 +214,7 @@ def _once(say: Callable[[str], None]) -> Callable[[str], None]:
 
 def _with_words(split: Split, say: Callable[[str], None]) -> Split:
     """Returns the rows that have words; the others, which teach nothing, are counted."""
-    words = [bool(text.strip()) for text in split.texts]
+    words = [any(part.strip() for part in single_texts([text])) for text in split.texts]
     if all(words):
         return split
     say(f"{words.count(False):,} rows to train on have no text, and are dropped")
@@ -221,14 +269,15 @@ def _cut(split: Split, size: int, rng: np.random.Generator) -> np.ndarray:
     group_of: dict[str, int] = {}
     groups = np.array([group_of.setdefault(fold(text), len(group_of)) for text in split.texts])
     counts = np.bincount(groups)
-    labels, totals = np.unique(split.labels, return_counts=True)
+    kinds = strata(split.labels)
+    labels, totals = np.unique(kinds, return_counts=True)
     exact = totals * size / totals.sum()
     quotas = np.floor(exact).astype(int)
     quotas[np.argsort(quotas - exact, kind="stable")[: size - quotas.sum()]] += 1  # largest remainders
     order = rng.permutation(len(split.texts))
     chosen = np.zeros(len(counts), dtype=bool)
     for label, quota in zip(labels, quotas, strict=True):
-        for row in order[split.labels[order] == label]:
+        for row in order[kinds[order] == label]:
             group = groups[row]
             if not chosen[group] and counts[group] <= quota:
                 chosen[group] = True
@@ -243,9 +292,9 @@ def hold_out(texts: list[str], share: float, seed: int) -> tuple[list[str], list
       InputError: a share outside (0, 1), or one that leaves either without texts.
     """
     require(0 < share < 1, f"validation_share is {share}; it must be between 0 and 1")
-    whole = Split(texts, np.zeros(len(texts), np.int32))
+    whole = Split(list(texts), np.zeros(len(texts), np.int32))
     chosen = _cut(whole, round(share * len(texts)), np.random.default_rng(seed))
-    kept, held = _select(whole, ~chosen).texts, _select(whole, chosen).texts
+    kept, held = ([texts[row] for row in np.flatnonzero(rows)] for rows in (~chosen, chosen))
     require(
         bool(kept and held),
         f"validation_share is {share}, which leaves {len(kept)} of {len(texts)} texts to train on and "
@@ -259,6 +308,8 @@ def _select(split: Split, keep: Sequence[bool] | np.ndarray) -> Split:
     return Split([split.texts[row] for row in rows], split.labels[rows])
 
 
-def fold(text: str) -> str:
-    """Returns what makes two texts equal: lower case, single spaces."""
+def fold(text: Text) -> str:
+    """Returns what makes two texts equal: lower case, single spaces; pairs, if both their texts are."""
+    if not isinstance(text, str):
+        return "\0".join(map(fold, text))
     return " ".join(text.lower().split())

@@ -5,10 +5,11 @@ from rnn_jax.inference.export import export_classifier, export_tagger
 from rnn_jax.inference.hub import push_model
 from rnn_jax.inference.loading import load
 from rnn_jax.inference.model_card import About
-from rnn_jax.inference.predictor import Prediction, Predictor
+from rnn_jax.inference.predictor import Predictor
 from rnn_jax.inference.stream import Stream
 from rnn_jax.inference.tagger import Tagger, TagPrediction, load_tagger
 from rnn_jax.inference.writer import Writer, load_language_model, sample
+from rnn_jax.models.heads import Prediction
 
 __all__ = [
     "About",

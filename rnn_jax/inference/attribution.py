@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rnn_jax.data.targets import NUMBER
 from rnn_jax.errors import choose, require
-from rnn_jax.models.losses import class_log_probabilities
+from rnn_jax.models.heads import ClassHead, Head
 from rnn_jax.trees import Params, Tree
 
 
@@ -19,9 +20,10 @@ class Attribution(NamedTuple):
     Attributes:
       words: as the text writes them, those outside the vocabulary too.
       scores: float32[n], one for each word. Their sum is `value - baseline`, up to the error of the steps.
-      label: the name of the class.
+      label: the name of the class, "" of a number.
       value: what the model says of it: its logit or probability.
       baseline: what it says of as many words whose vectors are zero.
+      first: of a pair of texts, how many of the words are the first one's; None for a single text.
 
     >>> found = Attribution(["a", "fine", "film"], np.array([0.25, 1.5, 0.25]), "positive", 2.5, 0.5)
     >>> found.words[found.scores.argmax()], float(found.scores.sum()), found.value - found.baseline
@@ -33,28 +35,26 @@ class Attribution(NamedTuple):
     label: str
     value: float
     baseline: float
+    first: int | None = None
 
 
-def _log_odds(log_p_BC: jax.Array, label: jax.Array) -> jax.Array:
-    other_BC = jnp.where(jnp.arange(log_p_BC.shape[-1]) == label, -jnp.inf, log_p_BC)
-    return log_p_BC[:, label] - jax.nn.logsumexp(other_BC, axis=-1)
-
-
-QUANTITIES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
-    "logit": _log_odds,
-    "probability": lambda log_p_BC, label: jnp.exp(log_p_BC[:, label]),
+QUANTITIES: dict[str, Callable[[Head, jax.Array, jax.Array], jax.Array]] = {
+    "logit": lambda head, logits, label: head.quantity(logits, label),
+    "probability": lambda head, logits, label: head.answer(logits)[:, label],
 }
+TWO_CLASSES = ClassHead(("0", "1"))
 
 
 def attribute_words(
     apply_fn: Callable[..., Tree],
     params: Params,
     token_ids_T: np.ndarray,
-    length: int,
+    length: int | np.ndarray,
     label: int,
     *,
     of: str,
     steps: int,
+    head: Head = TWO_CLASSES,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Returns the words' attributions float32[T], zero at padding, the value of the text and of the baseline.
 
@@ -62,10 +62,11 @@ def attribute_words(
       apply_fn: `model.apply` of a TextClassifier; compiled once for it and each T, `of` and `steps`.
       params: its parameters.
       token_ids_T: int32[T], one text, padded on the right.
-      length: the number of its words, from 0 to T.
+      length: the number of its words, from 0 to T; int32[2] of a pair.
       label: the class, by number.
       of: "logit", log p / (1 - p), which of two classes is the model's one logit, or "probability".
       steps: how many gradients are taken on the way from the baseline to the text; at least 1.
+      head: what the network decides. A number is explained itself, and `of` has to be "logit".
 
     Raises:
       InputError: another `of`, or no steps.
@@ -78,16 +79,17 @@ def attribute_words(
     >>> bool(jnp.isclose(scores.sum(), value - baseline, atol=1e-4)), float(scores[2])
     (True, 0.0)
     """
-    choose("of", of, QUANTITIES)
+    choose("of", of, {"logit": None} if head.target == NUMBER else QUANTITIES)
     require(steps > 0, f"steps is {steps}; give at least 1 gradient on the way from the baseline")
-    return _attribute_words(apply_fn, of, steps, {"params": params}, token_ids_T, length, label)
+    return _attribute_words(apply_fn, head, of, steps, {"params": params}, token_ids_T, length, label)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _attribute_words(apply_fn, of, steps, variables, token_ids_T, length, label):
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _attribute_words(apply_fn, head, of, steps, variables, token_ids_T, length, label):
     def value_fn(x_BTE):
-        logits = apply_fn(variables, x_BTE, jnp.full(len(x_BTE), length), method="classify")
-        return QUANTITIES[of](class_log_probabilities(logits), label)
+        lengths = jnp.broadcast_to(length, (len(x_BTE), *jnp.shape(length)))
+        logits = apply_fn(variables, x_BTE, lengths, method="classify")
+        return QUANTITIES[of](head, logits, label)
 
     x_TE = apply_fn(variables, token_ids_T[None], method="embed")[0]
     value, baseline = value_fn(jnp.stack([x_TE, jnp.zeros_like(x_TE)]))

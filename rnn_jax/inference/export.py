@@ -15,18 +15,20 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import export
 
 from rnn_jax.checkpoints.workdir import TOKENIZER
+from rnn_jax.data.targets import CLASS
 from rnn_jax.data.tokenizer import truncate
 from rnn_jax.errors import InputError, require
 from rnn_jax.files import DAMAGE, path_of, replacing
 from rnn_jax.inference.predictor import Predictor
 from rnn_jax.inference.tagger import Tagger, likeliest_tags
-from rnn_jax.models.losses import class_log_probabilities
 
 CLASSIFIER, TAGGER, FORMAT = "rnn_jax classifier", "rnn_jax tagger", 1
 ABOUT, PROGRAM = "about.json", "program.bin"
 LARGEST_ABOUT = 2**24  # bytes: what is no export may be an archive that expands without end
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
-CLASSIFY = "log_probabilities f32[b, classes] = program(params, token_ids i32[b, t], lengths i32[b])"
+OTHER_HEADS = 2  # the format of pairs of texts, several labels and numbers, which readers of format 1 refuse
+CLASSIFY = "{} = program(params, token_ids i32[b, t], lengths i32[b])"
+PAIR = "{} = program(params, token_ids i32[b, 2 t], lengths i32[b, 2])"
 
 TAG = (
     "tags i32[b, t], probabilities f32[b, t] = program(params, token_ids i32[b, t], lengths i32[b], "
@@ -80,18 +82,22 @@ def export_classifier(predictor: Predictor, path: str | Path) -> None:
     )
 
     def classify(params: Flat, token_ids: jax.Array, lengths: jax.Array) -> jax.Array:
-        return class_log_probabilities(predictor.apply_fn(_variables(params), token_ids, lengths))
+        return predictor.head.exported(predictor.apply_fn(_variables(params), token_ids, lengths))
 
-    size, keep = predictor.config.text.max_length, predictor.config.text.truncate
+    reads = _cut(predictor.config.text.max_length, predictor.config.text.truncate)
+    target, pair = predictor.head.target, predictor.pair
+    names = {"label_names": predictor.label_names, "target": target, "pair": pair}
+    names |= {} if (target, pair) == (CLASS, False) else {"format": OTHER_HEADS}
+    call, *shapes = (PAIR, "b, 2*t", "b, 2") if pair else (CLASSIFY, "b, t", "b")
+    call = call.format(predictor.head.export_call)
+    _write(predictor, path, Program(CLASSIFIER, call, classify, tuple(shapes), names, reads))
+
+
+def _cut(size: int, keep: str) -> dict[str, object]:
+    """Returns how a text is cut, for about.json."""
     first = int((truncate([np.arange(2 * size)], size, keep)[0] < size).sum())
-    reads = {
-        "max_length": size,
-        "truncate": keep,
-        "keep_first": first,  # what truncate means, so that a reader needs no table of its names
-        "keep_last": size - first,
-    }
-    names = {"label_names": predictor.label_names}
-    _write(predictor, path, Program(CLASSIFIER, CLASSIFY, classify, ("b, t", "b"), names, reads))
+    # What truncate means, so that a reader needs no table of its names.
+    return {"max_length": size, "truncate": keep, "keep_first": first, "keep_last": size - first}
 
 
 def export_tagger(tagger: Tagger, path: str | Path) -> None:

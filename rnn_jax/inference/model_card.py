@@ -5,6 +5,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rnn_jax.checkpoints.workdir import CLASSIFY, LANGUAGE, TAG, Json
+from rnn_jax.data.targets import LABELS, NUMBER
 from rnn_jax.errors import require
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ CARD = "README.md"
 MOST_LABELS = 50  # that are listed
 COUNTS = ("step", "examples", "words")  # beside the measures of an evaluation
 USES = {
-    CLASSIFY: ("text-classification", "load", 'model.predict(["a text", "another"]).labels'),
+    CLASSIFY: ("text-classification", "load", ""),
     TAG: ("token-classification", "load", 'model.predict(["a text", ["or", "its", "words"]]).tags'),
     LANGUAGE: (
         "text-generation",
@@ -56,6 +57,8 @@ def model_card(model: "TrainedModel", results: Mapping[str, Json], about: About)
     """Returns Markdown with the front matter in YAML that the Hugging Face hub reads."""
     config, task = model.config, model.config.get("task", CLASSIFY)
     kind, loader, use = USES.get(task, USES[CLASSIFY])
+    if task == CLASSIFY:
+        use = _use(config)
     measures = _measures(results)
     called = "tag" if task == TAG else "label"
     names = [str(name) for name in model.task.get(f"{called}_names", ())]  # type: ignore[attr-defined]
@@ -115,12 +118,28 @@ def _sentence(task: str, config: Any, labels: int) -> str:
     model = config.model
     direction = "bidirectional " if model.get("bidirectional", False) else ""
     what = {LANGUAGE: "A language model", TAG: f"A tagger of words with {labels} tags"}.get(
-        task, f"A classifier of texts into {labels} labels"
+        task, _decision(config, labels)
     )
     return (
         f"{what}: {model.layers} {direction}{model.cell} layer{'s' * (model.layers > 1)} of {model.hidden} "
         "hidden units, made with rnn_jax (recurrent networks for text in JAX)."
     )
+
+
+def _decision(config: Any, labels: int) -> str:
+    texts = "pairs of texts" if config.data.get("pair_column") else "texts"
+    kinds = {
+        LABELS: f"A classifier of {texts}, each of which may have several of {labels} labels",
+        NUMBER: f"A regressor that gives {texts} numbers",
+    }
+    return kinds.get(config.data.get("target"), f"A classifier of {texts} into {labels} labels")
+
+
+def _use(config: Any) -> str:
+    """Returns a call that the card shows."""
+    pairs = bool(config.data.get("pair_column"))
+    texts = '[("a text", "its pair"), ("another", "and its pair")]' if pairs else '["a text", "another"]'
+    return f"model.predict({texts}).{'values' if config.data.get('target') == NUMBER else 'labels'}"
 
 
 def _data(config: Any, called: str, names: list[str], about: About) -> list[tuple[str, str]]:

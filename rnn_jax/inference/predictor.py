@@ -1,7 +1,7 @@
 """A trained model in use: `load(workdir)` gives an object that predicts, evaluates and explains."""
 
 import functools
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,8 +13,20 @@ from ml_collections import ConfigDict
 from rnn_jax.checkpoints.restore import ClassifierTask, read_config, read_task, restored
 from rnn_jax.checkpoints.workdir import CLASSIFY, CONFIG, TASK, TOKENIZER
 from rnn_jax.data.batches import Batch, Batches
-from rnn_jax.data.in_memory import texts_in, values_of
+from rnn_jax.data.in_memory import pairs_in, texts_in, values_of
 from rnn_jax.data.labels import positions, read_labels
+from rnn_jax.data.targets import (
+    CLASS,
+    LABELS,
+    NUMBER,
+    known_positions,
+    label_matrix,
+    labels_of,
+    numbers_of,
+    rows_of_pairs,
+    single_texts,
+    standardised,
+)
 from rnn_jax.data.tokenizer import Tokenizer, truncate
 from rnn_jax.errors import InputError, choose, require
 from rnn_jax.inference.attribution import Attribution, attribute_words
@@ -24,8 +36,7 @@ from rnn_jax.inference.model_folder import save_model
 from rnn_jax.inference.parts import bar_of, in_parts
 from rnn_jax.inference.stream import Steps, Stream, make_steps
 from rnn_jax.models.classifier import TextClassifier, build_classifier
-from rnn_jax.models.losses import batch_metrics, class_log_probabilities, confusion_means
-from rnn_jax.models.scores import classifier_scores
+from rnn_jax.models.heads import head_of
 from rnn_jax.progress import Bar
 from rnn_jax.trees import Params
 
@@ -37,42 +48,31 @@ class Positions(np.ndarray):
     """Integers that are positions in `Predictor.label_names`, not labels; `label_positions` returns them."""
 
 
-class Prediction(NamedTuple):
-    """What a classifier says of n texts, as `Predictor.predict` returns it.
-
-    Attributes:
-      labels: the most probable label of each text.
-      probabilities: float32[n, C], of each class, in the order of `Predictor.label_names`.
-
-    >>> prediction = Prediction(["fine"], np.array([[0.25, 0.75]], np.float32))
-    >>> prediction.labels, prediction.probabilities.tolist()
-    (['fine'], [[0.25, 0.75]])
-    """
-
-    labels: list[str]
-    probabilities: np.ndarray
-
-
 class Evaluation(NamedTuple):
     """What `Predictor.evaluate` finds on n labelled texts.
 
     Attributes:
-      loss: float32[], the summed cross-entropy, in nats.
-      confusion: float32[C, C]; `confusion[i, j]` counts the examples of label i that are predicted as j.
-      scores: as `rnn_jax.models.scores.classifier_scores` describes them.
+      metrics: the sums: `Metrics` of a classifier, `LabelMetrics` or `NumberMetrics` of another head.
+      details: what the head adds to their means, such as errors in the unit of the data.
+      scores: as `classifier_scores`, `label_scores` or `number_scores` of rnn_jax.models.scores has them.
     """
 
-    loss: np.ndarray
-    confusion: np.ndarray
+    metrics: Any
+    details: dict[str, float]
     scores: dict[str, Any]
 
+    @property
+    def confusion(self) -> np.ndarray:
+        """float32[C, C] of a classifier; `confusion[i, j]` counts the examples of label i predicted as j."""
+        return np.asarray(self.metrics.confusion)
+
     def summary(self) -> dict[str, float]:
-        """Returns the mean loss, the accuracy and the number of examples."""
-        return confusion_means(self.loss, self.confusion, "examples")
+        """Returns the mean loss, the accuracy, or what another head has in its place, and the examples."""
+        return self.metrics.summary() | self.details
 
 
 class Predictor:
-    """A trained classifier, as `load` returns it.
+    """A trained classifier or regressor of texts, or of pairs of texts, as `load` returns it.
 
     >>> predictor = load("runs/bilstm")  # doctest: +SKIP
     >>> predictor.predict(["what a film", "dull"]).labels  # doctest: +SKIP
@@ -84,7 +84,9 @@ class Predictor:
       params: its parameters, a nested dict.
       apply_fn: the jitted `logits = apply_fn({"params": params}, token_ids, lengths)`.
       tokenizer: text to word ids.
-      label_names: the names of the C classes, in the order of the probabilities.
+      head: what it decides: a class, several labels or a number; see rnn_jax.models.heads.
+      pair: whether it reads pairs of texts; then each text below is a pair (first, second).
+      label_names: the names of the C classes, in the order of the probabilities; none where it gives numbers.
       label_values: what stood for each class in the label column of the training data.
       buckets: the lengths that texts are padded to.
       step: the training step of the checkpoint.
@@ -105,41 +107,45 @@ class Predictor:
         """Takes what `load` reads; the attributes have the same names."""
         self.config, self.model, self.params = config, model, params
         self.tokenizer, self.step, self.workdir = tokenizer, step, workdir
-        self.task = task
+        self.task, self.pair = task, bool(config.data.pair_column)
+        self.head = head_of(config.data.target, task)
         self.label_names: tuple[str, ...] = tuple(map(str, task["label_names"]))
         self.label_values: list[int | str | bool] = task["label_values"]
         self.buckets: tuple[int, ...] = tuple(task["buckets"])
         self.apply_fn = _jitted(model)
 
-    def predict(self, texts: Iterable[str | None], progress: bool = True) -> Prediction:
-        """Returns labels and probabilities in the order of the texts.
+    def predict(self, texts: Iterable[Any], progress: bool = True) -> Any:
+        """Returns a `Prediction`, labels and probabilities, in the order of the texts.
+
+        Where texts may have several labels it is a `LabelsPrediction`, and of numbers a `NumbersPrediction`.
 
         Texts are tokenised and cut as in training. Of a text of no words the network reads nothing: its
         state stays zero.
 
         Args:
-          texts: n strings in any iterable, which is read a part at a time; none gives an empty prediction. A
-            missing text, None or NaN, is a text of no words.
+          texts: n strings, or n pairs of strings, in any iterable, which is read a part at a time; none gives
+            an empty prediction. A missing text, None or NaN, is a text of no words.
           progress: whether a terminal or a notebook shows a bar where this takes more than 2 seconds.
 
         Raises:
           TypeError: `texts` is one string, or holds something that is not a string.
         """
-        parts = [self._nothing(), *self.predict_parts(texts, progress)]
-        return Prediction(
-            [label for part in parts for label in part.labels],
-            np.concatenate([part.probabilities for part in parts]),
-        )
+        shape = (0, len(self.label_names)) if self.label_names else (0,)
+        parts = [np.zeros(shape, np.float32), *self._answer_parts(texts, progress)]
+        return self.head.prediction(np.concatenate(parts))
 
-    def predict_proba(self, texts: Iterable[str | None], progress: bool = True) -> np.ndarray:
+    def predict_proba(self, texts: Iterable[Any], progress: bool = True) -> np.ndarray:
         """Returns float32[n, C], the probabilities that `predict` returns.
 
         Raises:
+          InputError: a model that gives numbers.
           TypeError: as `predict`.
         """
-        return self.predict(texts, progress).probabilities
+        require(bool(self.label_names), "the model gives numbers, which have no probabilities; use predict")
+        probabilities: np.ndarray = self.predict(texts, progress).probabilities
+        return probabilities
 
-    def predict_parts(self, texts: Iterable[str | None], progress: bool = True) -> Iterator[Prediction]:
+    def predict_parts(self, texts: Iterable[Any], progress: bool = True) -> Iterator[Any]:
         """Yields predictions of PART texts each, in their order, as `predict` makes them.
 
         Only one part of the texts is in memory at a time, so that the texts may be a stream without an end.
@@ -147,20 +153,18 @@ class Predictor:
         Raises:
           TypeError: as `predict`.
         """
-        for part, bar in in_parts(texts_in(texts), texts, progress):
-            yield self._predict_part(part, bar)
+        yield from map(self.head.prediction, self._answer_parts(texts, progress))
 
-    def evaluate(
-        self, texts: Iterable[str | None], labels: Iterable[object], progress: bool = True
-    ) -> Evaluation:
+    def evaluate(self, texts: Iterable[Any], labels: Iterable[object], progress: bool = True) -> Evaluation:
         """Returns the summed loss, the confusion counts and the scores, from one pass over the texts.
 
         `.summary()` has the mean loss, the accuracy and the number of examples.
 
         Args:
-          texts: n strings, at least one.
+          texts: n strings, or pairs of strings, at least one.
           labels: n labels: names in `label_names`, or what the label column of the training data had. Where
-            that was strings, booleans, or the integers from 0, integers are positions in `label_names`.
+            that was strings, booleans, or the integers from 0, integers are positions in `label_names`. For
+            several labels, n lists of them, or strings with `data.separator`; for numbers, n numbers.
           progress: as in `predict`.
 
         Raises:
@@ -168,49 +172,75 @@ class Predictor:
           TypeError: as `predict`.
         """
         given = read_labels(list(values_of(labels, "labels")))
-        read, numbers = list(texts_in(texts)), self._numbers(given, labels)
+        read, targets = list(self._read(texts)), self._targets(given, labels)
         require(len(read) > 0, "there are no texts to evaluate on")
-        require(len(read) == len(numbers), f"there are {len(read)} texts and {len(numbers)} labels")
-        parts, probabilities = [], np.zeros((len(read), len(self.label_names)), np.float32)
+        require(len(read) == len(targets), f"there are {len(read)} texts and {len(targets)} labels")
+        parts, answers = [], []
         with bar_of(len(read), progress) as bar:
-            for batch, logits in self._logits(read, numbers, bar):
-                parts.append(batch_metrics(logits, batch))
-                count = int(batch.weights.sum())
-                probabilities[batch.rows[:count]] = np.exp(class_log_probabilities(logits))[:count]
-        loss, confusion = (np.sum(field, axis=0) for field in zip(*parts, strict=True))
-        return Evaluation(loss, confusion, classifier_scores(probabilities, numbers, self.label_names))
+            for batch, logits in self._logits(read, targets, bar):
+                parts.append(self.head.measure(logits, batch))
+                answers.append((batch, np.asarray(self.head.answer(logits))))
+        metrics = type(parts[0])(*(np.sum(field, axis=0) for field in zip(*parts, strict=True)))
+        scores = self.head.scores(_in_order(answers, len(read)), targets)
+        return Evaluation(metrics, self.head.details(metrics), scores)
 
     def stream(self) -> Stream:
         """Returns a new stream: `stream.feed(piece)` reads on and gives the probabilities after each word.
 
         Raises:
-          InputError: a model that does not read left to right alone.
+          InputError: a model that does not read left to right alone, or that reads pairs or gives no classes.
         """
+        require(
+            self.head.target == CLASS and not self.pair,
+            "a stream gives the probabilities of the classes of one text; data.target is "
+            f"{self.head.target!r} and data.pair_column {self.config.data.pair_column!r}; use predict",
+        )
         return Stream(self._steps, self.params, self.tokenizer)
 
     def attribute(
-        self, text: str, label: str | None = None, of: str = "logit", steps: int = 64
+        self, text: Any, label: str | None = None, of: str = "logit", steps: int = 64
     ) -> Attribution:
         """Returns what each word that `predict` reads of a text adds to the logit or probability of a class.
 
+        Of a model that gives numbers it is what each word adds to the number. Of a pair the words are those
+        of both texts, one after the other.
+
         Args:
-          label: the class; None takes the most probable.
+          text: a string, or a pair of strings where the model reads pairs.
+          label: the class; None takes the most probable. A model that gives numbers has none.
           of, steps: as in `attribute_words` of rnn_jax.inference.attribution, and refused as there.
 
         Raises:
           InputError: an unknown label.
           TypeError: the text is not a string.
         """
-        ids, words = self.tokenizer.spell(text)
-        label = self.predict([text]).labels[0] if label is None else label
-        number = choose("label", label, {name: index for index, name in enumerate(self.label_names)})
-        (kept,) = truncate([np.arange(len(ids))], self.config.text.max_length, self.config.text.truncate)
-        (batch,) = Batches([ids[kept]], np.zeros(1, np.int32), self.buckets, 1).in_order()
-        scores, value, baseline = attribute_words(
-            self.model.apply, self.params, batch.token_ids[0], len(kept), number, of=of, steps=steps
+        label = self._most_probable(text) if label is None else label
+        number = choose(
+            "label", label, {name: index for index, name in enumerate(self.label_names or [label])}
         )
-        read = [words[index] for index in kept]
-        return Attribution(read, np.asarray(scores)[: len(kept)], label, float(value), float(baseline))
+        rows, words = zip(*map(self._spelt, text if self.pair else (text,)), strict=True)
+        (batch,) = self._batches(rows, self._no_targets(1), 1)
+        scores, value, baseline = attribute_words(
+            self.model.apply,
+            self.params,
+            batch.token_ids[0],
+            batch.lengths[0],
+            number,
+            of=of,
+            steps=steps,
+            head=self.head,
+        )
+        parts = np.split(np.asarray(scores), len(rows))
+        found = np.concatenate([part[: len(row)] for part, row in zip(parts, rows, strict=True)])
+        first = len(words[0]) if self.pair else None
+        read = [word for part in words for word in part]
+        return Attribution(read, found, label, float(value), float(baseline), first)
+
+    def _spelt(self, text: str) -> tuple[np.ndarray, list[str]]:
+        """Returns the ids of the words that are read of a text, and how it writes them."""
+        ids, words = self.tokenizer.spell(text)
+        (kept,) = truncate([np.arange(len(ids))], self.config.text.max_length, self.config.text.truncate)
+        return ids[kept], [words[index] for index in kept]
 
     def save(self, folder: str | Path, *, license: str = "", language: str = "", dataset: str = "") -> None:
         """Writes a folder that `load` reads, whole or not at all; docs/serving.md says what is in it.
@@ -234,31 +264,40 @@ class Predictor:
         """
         return positions(values, self.label_values, "to evaluate on").view(Positions)
 
-    def _numbers(self, labels: list[Any], given: object) -> np.ndarray:
-        """Returns int32 positions for labels of any kind that `evaluate` takes."""
-        names = {name: number for number, name in enumerate(self.label_names)}
-        values = {value: number for number, value in enumerate(self.label_values)}
-        known: dict[Any, int] = {number: number for number in range(len(names))}
-        if not isinstance(given, Positions):
-            # The integer 1 is the label 1 where labels are integers, whatever its place among them.
-            counted = all(isinstance(value, int) for value in self.label_values)
-            known = {**({} if counted else known), **names, **values}
-        odd = [label for label in labels if not isinstance(label, Hashable) or label not in known]
-        require(
-            not odd,
-            f"labels {odd[:20]} are none of those that the model knows: {', '.join(map(repr, known))}"[:1000],
+    def _targets(self, labels: list[Any], given: object) -> np.ndarray:
+        """Returns what stands for labels of any kind that `evaluate` takes in a batch."""
+        data = self.config.data
+        if self.head.target == NUMBER:
+            mean_and_deviation = self.task["mean"], self.task["deviation"]
+            return standardised(numbers_of(labels, "to evaluate on"), mean_and_deviation)
+        if self.head.target == LABELS:
+            lists = [labels_of(value, data.separator) for value in labels]
+            known = {label for row in lists for label in row} <= {*self.label_values}
+            return label_matrix(lists, self.label_values if known else self.label_names, "to evaluate on")
+        return known_positions(
+            labels, self.label_names, self.label_values, by_place=isinstance(given, Positions)
         )
-        return np.array([known[label] for label in labels], dtype=np.int32)
 
-    def _nothing(self) -> Prediction:
-        return Prediction([], np.zeros((0, len(self.label_names)), np.float32))
+    def _read(self, texts: Iterable[Any]) -> Iterator[Any]:
+        """Yields the texts, or the pairs of texts, each with its words or none."""
+        return pairs_in(texts) if self.pair else texts_in(texts)
 
-    def _predict_part(self, texts: list[str], bar: Bar) -> Prediction:
-        probabilities = np.zeros((len(texts), len(self.label_names)), dtype=np.float32)
-        for batch, logits in self._logits(texts, np.zeros(len(texts), dtype=np.int32), bar):
-            count = int(batch.weights.sum())
-            probabilities[batch.rows[:count]] = np.exp(class_log_probabilities(logits))[:count]
-        return Prediction([self.label_names[index] for index in probabilities.argmax(axis=1)], probabilities)
+    def _answer_parts(self, texts: Iterable[Any], progress: bool) -> Iterator[np.ndarray]:
+        """Yields the head's answers to PART texts each."""
+        for part, bar in in_parts(self._read(texts), texts, progress):
+            found = self._logits(part, self._no_targets(len(part)), bar)
+            answers = [(batch, np.asarray(self.head.answer(logits))) for batch, logits in found]
+            yield _in_order(answers, len(part))
+
+    def _most_probable(self, text: Any) -> str:
+        """Returns the label that is explained where none was named; "" of a model that gives numbers."""
+        if not self.label_names:
+            return ""
+        (answers,) = self._answer_parts([text], progress=False)
+        return self.label_names[int(answers[0].argmax())]
+
+    def _no_targets(self, count: int) -> np.ndarray:
+        return np.zeros(count, dtype=np.int32)
 
     def __getstate__(self) -> dict[str, Any]:
         """Returns what a copy in another process needs: compiled functions are made again there."""
@@ -267,7 +306,7 @@ class Predictor:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, params=jax.device_put(state["params"]))
-        self.model = _model(self.config, self.tokenizer, self.label_names)
+        self.model = _model(self.config, self.tokenizer, self.task)
         self.apply_fn = _jitted(self.model)
 
     @cached_property
@@ -275,17 +314,32 @@ class Predictor:
         return make_steps(self.model)
 
     def _logits(
-        self, texts: Sequence[str], labels: np.ndarray, bar: Bar
+        self, texts: Sequence[Any], labels: np.ndarray, bar: Bar
     ) -> Iterator[tuple[Batch, jax.Array]]:
         text = self.config.text
-        rows = truncate(self.tokenizer.encode(texts), text.max_length, text.truncate)
-        for batch in Batches(rows, labels, self.buckets, self.config.batch.size).in_order():
+        rows = truncate(self.tokenizer.encode(single_texts(texts)), text.max_length, text.truncate)
+        for batch in self._batches(rows, labels, self.config.batch.size):
             yield batch, self.apply_fn({"params": self.params}, batch.token_ids, batch.lengths)
             bar.advance(int(batch.weights.sum()))
 
+    def _batches(self, rows: Sequence[np.ndarray], labels: np.ndarray, size: int) -> Iterator[Batch]:
+        """Yields the batches of texts as word ids, of pairs those of both texts one after the other."""
+        examples = rows_of_pairs(rows) if self.pair else rows
+        return Batches(examples, labels, self.buckets, size).in_order()
 
-def _model(config: ConfigDict, tokenizer: Tokenizer, label_names: Sequence[str]) -> TextClassifier:
-    return build_classifier(tokenizer.vocab_size, len(label_names), **config.model)
+
+def _in_order(answers: Sequence[tuple[Batch, np.ndarray]], count: int) -> np.ndarray:
+    """Returns the answers [n, ...] in the order of the texts, from those of the batches."""
+    found = np.zeros((count, *answers[0][1].shape[1:]), np.float32)
+    for batch, rows in answers:
+        real = int(batch.weights.sum())
+        found[batch.rows[:real]] = rows[:real]
+    return found
+
+
+def _model(config: ConfigDict, tokenizer: Tokenizer, task: ClassifierTask) -> TextClassifier:
+    head, pair = head_of(config.data.target, task), bool(config.data.pair_column)
+    return build_classifier(tokenizer.vocab_size, **head.model_options, pair=pair, **config.model)
 
 
 def _jitted(model: TextClassifier) -> Any:
@@ -325,7 +379,7 @@ def load(workdir: str | Path, which: str | int = "best", fallback: bool = False)
     config = read_config(workdir, CLASSIFY, CLASSIFIER_KEYS)
     tokenizer, task = Tokenizer.load(workdir / TOKENIZER), read_task(workdir / TASK, config)
     try:
-        model = _model(config, tokenizer, task["label_names"])
+        model = _model(config, tokenizer, task)
     except TypeError as error:
         raise InputError(f"{workdir / CONFIG} is not of this version of rnn_jax: {error}") from error
     params, step = restored(workdir, model, which, fallback)

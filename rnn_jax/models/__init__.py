@@ -3,11 +3,8 @@
 from rnn_jax.models.classifier import TextClassifier, build_classifier, build_encoder
 from rnn_jax.models.language_model import LanguageModel, build_language_model
 from rnn_jax.models.losses import (
-    LanguageMetrics,
     LossFn,
-    Measured,
     MeasureFn,
-    Metrics,
     Objective,
     batch_metrics,
     class_log_probabilities,
@@ -16,6 +13,7 @@ from rnn_jax.models.losses import (
     make_language_loss,
     make_language_measure,
 )
+from rnn_jax.models.metrics import LanguageMetrics, Measured, Metrics
 from rnn_jax.models.tagger import (
     TagMetrics,
     WordTagger,

@@ -58,13 +58,17 @@ class TextClassifier(nn.Module):
     Attributes:
       vocab_size: V, the rows of the embedding table; id 0 is padding and is never read.
       embedding_dim: E, the columns of the embedding table.
-      num_classes: C, at least 2. Two classes give one logit, that of class 1; more give one logit each.
+      num_classes: C, at least 1. Two classes give one logit, that of class 1; others give one logit each.
       encoder: an RNN, Bidirectional or Stacked.
       pooling: "last", "mean", "max", "concat" or "attention"; see `rnn_jax.layers.Pooling`.
       word_dropout: rate in [0, 1) at which whole words are left out (Iyyer et al. 2015).
       embedding_dropout: rate in [0, 1) on the embedded words, one mask [E] a text (Gal & Ghahramani 2016).
       dropout: rate in [0, 1) on the pooled vector. Dropout needs the rng stream "dropout".
       dtype: compute type of the network; logits are float32.
+      independent: each class is decided by itself, as one of several labels or a number is: one logit each.
+      pair: reads two texts u and v side by side, as token_ids [B, 2 T] and lengths [B, 2]. One encoder reads
+        both, and the logits are made of [u, v, |u - v|, u * v] of the two pooled vectors (InferSent, Conneau
+        et al. 2017). Each text is read by itself, so that padding changes nothing.
 
     Raises:
       InputError: an unknown pooling, or what the encoder raises.
@@ -87,6 +91,8 @@ class TextClassifier(nn.Module):
     embedding_dropout: float = 0.0
     dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
+    independent: bool = False
+    pair: bool = False
 
     def setup(self) -> None:
         self.embedding = nn.Embed(self.vocab_size, self.embedding_dim, dtype=self.dtype)
@@ -95,7 +101,7 @@ class TextClassifier(nn.Module):
         self.drop_embedded = Dropout(self.embedding_dropout, name="Dropout_0")
         self.pool = Pooling(self.pooling, name="pooling")
         self.drop_pooled = Dropout(self.dropout, name="Dropout_1")
-        self.head = nn.Dense(1 if self.num_classes == 2 else self.num_classes)
+        self.head = nn.Dense(1 if self.num_classes == 2 and not self.independent else self.num_classes)
 
     def __call__(
         self,
@@ -134,10 +140,15 @@ class TextClassifier(nn.Module):
         self, x_BTE: jax.Array, lengths: jax.Array | None = None, deterministic: bool = True
     ) -> jax.Array:
         """Returns float32 logits [B, 1] or [B, C] for embedded words."""
+        rows = x_BTE.shape[0]
+        if self.pair:  # both texts of a pair are rows: b's first and second, then those of b + 1
+            lengths = None if lengths is None else jnp.reshape(jnp.asarray(lengths), (2 * rows,))
+            x_BTE = x_BTE.reshape(2 * rows, x_BTE.shape[1] // 2, x_BTE.shape[2])
         if lengths is None:
             lengths = jnp.full(x_BTE.shape[:1], x_BTE.shape[1])
         carry, outputs_BTH = self.encoder(x_BTE, lengths, deterministic=deterministic)
-        return self.decide(self.pool(self.encoder.final_hidden(carry), outputs_BTH, lengths), deterministic)
+        pooled_BF = self.pool(self.encoder.final_hidden(carry), outputs_BTH, lengths)
+        return self.decide(compared(pooled_BF) if self.pair else pooled_BF, deterministic)
 
     def decide(self, pooled_BF: jax.Array, deterministic: bool = True) -> jax.Array:
         """Returns float32 logits for what the pooling gives, [B, F]."""
@@ -156,12 +167,15 @@ def build_classifier(
     dropout: float,
     dtype: str,
     weight_drop: float = 0.0,
+    independent: bool = False,
+    pair: bool = False,
     **encoder: Unpack[EncoderSettings],
 ) -> TextClassifier:
     """Returns a classifier from the keys of `config.model`.
 
     The compute type `dtype` is "float32" or "bfloat16". Up to `dropout` the others are attributes of
-    `TextClassifier`; `encoder` are the keys in `EncoderSettings`. `weight_drop` is of `make_classifier_loss`.
+    `TextClassifier`; `encoder` are the keys in `EncoderSettings`. `weight_drop` is of `make_classifier_loss`;
+    `num_classes` and `independent` are the head's, and `pair` says that pairs of texts are read.
 
     Raises:
       InputError: an unknown name, a size below 1, a rate outside [0, 1), or an option that cannot be used.
@@ -175,7 +189,8 @@ def build_classifier(
     'Bidirectional'
     """
     require(vocab_size > 0, f"vocab_size is {vocab_size}; give at least 1")
-    require(num_classes > 1, f"num_classes is {num_classes}; classification needs at least 2")
+    fewest = 1 if independent else 2
+    require(num_classes >= fewest, f"num_classes is {num_classes}; classification needs at least {fewest}")
     require(embedding_dim > 0, f"model.embedding_dim is {embedding_dim}; give at least 1")
     choose("model.pooling", pooling, POOLINGS)
     rates = word_dropout, embedding_dropout, dropout
@@ -184,7 +199,29 @@ def build_classifier(
     check_rate("model.weight_drop", weight_drop)
     compute_dtype = choose("model.dtype", dtype, DTYPES)
     layers = build_encoder(dtype=compute_dtype, **encoder)
-    return TextClassifier(vocab_size, embedding_dim, num_classes, layers, pooling, *rates, compute_dtype)
+    sizes = vocab_size, embedding_dim, num_classes
+    return TextClassifier(*sizes, layers, pooling, *rates, compute_dtype, independent, pair)
+
+
+def compared(pooled_BF: jax.Array) -> jax.Array:
+    """Returns [u, v, |u - v|, u * v], [B, 4 F], for rows u, v, u, v, ... of pooled texts [2 B, F].
+
+    >>> compared(jnp.array([[1.0], [3.0]])).tolist()
+    [[1.0, 3.0, 2.0, 3.0]]
+    """
+    u_BF, v_BF = pooled_BF[0::2], pooled_BF[1::2]
+    return jnp.concatenate([u_BF, v_BF, jnp.abs(u_BF - v_BF), u_BF * v_BF], axis=-1)
+
+
+def smallest_input(model: nn.Module) -> tuple[jax.Array, jax.Array]:
+    """Returns token ids and lengths of the smallest text, or pair of texts, that a network reads.
+
+    >>> [part.shape for part in smallest_input(nn.Dense(1))]
+    [(1, 1), (1,)]
+    """
+    if isinstance(model, TextClassifier) and model.pair:
+        return jnp.zeros((1, 2), jnp.int32), jnp.ones((1, 2), jnp.int32)
+    return jnp.zeros((1, 1), jnp.int32), jnp.ones((1,), jnp.int32)
 
 
 def build_encoder(

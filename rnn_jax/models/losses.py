@@ -9,7 +9,7 @@ carry goes on to the next batch: it is the state of a language model, and `()` f
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import flax.linen as nn
 import jax
@@ -22,59 +22,12 @@ from rnn_jax.errors import check_rate, require
 from rnn_jax.layers.cells import Carry
 from rnn_jax.layers.masking import keep_valid, valid_steps
 from rnn_jax.models.language_model import LanguageModel
+from rnn_jax.models.metrics import LanguageMetrics, Measured, Metrics, Values
 from rnn_jax.models.softmax import Negatives, sampled_losses, softmax_losses
 from rnn_jax.models.weight_drop import drop_weights
 from rnn_jax.trees import Params
 
 BatchIn = TypeVar("BatchIn", contravariant=True)
-Values: TypeAlias = jax.Array | np.ndarray
-
-
-class Measured(Protocol):
-    """Metrics, such as `Metrics` and `LanguageMetrics`: a NamedTuple of sums, which add up field by field."""
-
-    @property
-    def loss(self) -> jax.Array:
-        """The summed loss."""
-
-    @property
-    def unit(self) -> str:
-        """What is counted, such as "words"."""
-
-    def summary(self) -> dict[str, float]:
-        """Returns the means by name, the loss among them, and under `unit` how many there were."""
-
-
-class Metrics(NamedTuple):
-    """The sums over the real examples of one or more batches that a classifier reports.
-
-    Attributes:
-      loss: float32[], the summed cross-entropy, in nats.
-      confusion: float32[C, C]; `confusion[i, j]` counts the examples of label i that are predicted as j.
-
-    >>> import jax.numpy as jnp
-    >>> from rnn_jax.models import Metrics
-    >>> Metrics(loss=jnp.array(2.0), confusion=jnp.array([[3.0, 1.0], [0.0, 0.0]])).summary()
-    {'loss': 0.5, 'accuracy': 0.75, 'examples': 4}
-    """
-
-    loss: jax.Array
-    confusion: jax.Array
-
-    @property
-    def unit(self) -> str:
-        """What is counted."""
-        return "examples"
-
-    def summary(self) -> dict[str, float]:
-        """Returns the mean loss, the accuracy and the number of examples."""
-        return confusion_means(self.loss, self.confusion, self.unit)
-
-
-def confusion_means(loss: Values, confusion: Values, unit: str) -> dict[str, float]:
-    """Returns the mean loss, the accuracy and, under `unit`, the number of what a confusion counts."""
-    count, hits = float(np.sum(confusion)), float(np.trace(np.asarray(confusion)))
-    return {"loss": float(loss) / max(count, 1.0), "accuracy": hits / max(count, 1.0), unit: int(count)}
 
 
 class LossFn(Protocol[BatchIn]):
@@ -118,7 +71,9 @@ def class_log_probabilities(logits: jax.Array) -> jax.Array:
     return jax.nn.log_softmax(logits)
 
 
-def batch_metrics(logits: jax.Array, batch: Batch, smoothing: float = 0.0) -> Metrics:
+def batch_metrics(
+    logits: jax.Array, batch: Batch, smoothing: float = 0.0, class_weights: Values | None = None
+) -> Metrics:
     """Returns the summed cross-entropy and the confusion counts of a batch, weighted by `batch.weights`.
 
     loss = -sum_b w_b sum_c q_bc log p_bc, where q is 1 - s + s / C at the label and s / C at other classes.
@@ -127,6 +82,7 @@ def batch_metrics(logits: jax.Array, batch: Batch, smoothing: float = 0.0) -> Me
       logits: float[B, C], or [B, 1] for two classes.
       batch: its `labels`, int32[B] in [0, C), and `weights`, float32[B], are read.
       smoothing: s, from 0 to below 1 (Szegedy et al. 2016).
+      class_weights: float[C], factors of the weights by label; None is 1 for all.
 
     >>> import jax.numpy as jnp, numpy as np
     >>> from rnn_jax.data import Batch
@@ -136,6 +92,9 @@ def batch_metrics(logits: jax.Array, batch: Batch, smoothing: float = 0.0) -> Me
     >>> batch_metrics(jnp.array([[-2.0], [-1.0]]), batch).confusion.tolist()
     [[1.0, 0.0], [1.0, 0.0]]
     """
+    if class_weights is not None:
+        factors_B = jnp.asarray(class_weights, jnp.float32)[batch.labels]
+        batch = batch._replace(weights=batch.weights * factors_B)
     log_p_BC = class_log_probabilities(logits)
     losses_B = -jnp.take_along_axis(log_p_BC, batch.labels[:, None], axis=1)[:, 0]
     if smoothing:
@@ -151,8 +110,9 @@ def make_classifier_loss(
     smoothing: float = 0.0,
     weight_drop: float = 0.0,
     class_weights: np.ndarray | None = None,
+    measure: Callable[..., Measured] = batch_metrics,
 ) -> LossFn[Batch]:
-    """Returns the loss of a classifier: the cross-entropy of `batch_metrics`, summed over the real examples.
+    """Returns the loss of a classifier: that of `measure`, the cross-entropy, summed over the real examples.
 
     `loss_fn(..., perturbation=change)` adds float32[B, T, E] to the embedded words, as an adversary does. The
     count is the number of real examples; the carry is returned as it came.
@@ -167,6 +127,8 @@ def make_classifier_loss(
       class_weights: float[C] above 0, factors of the loss by label. The count is still the number of real
         examples, as in Keras: divided by the sum of the factors, as in torch, most batches have no example
         of a rare class and weigh too much. The metrics stay unweighted. None is 1 for all.
+      measure: the metrics of (logits, batch, smoothing, class_weights), with the summed `loss`: another
+        head's, such as `NumberHead.measure` of rnn_jax.models.heads.
 
     >>> import jax, jax.numpy as jnp, numpy as np
     >>> from rnn_jax.data import Batches
@@ -180,26 +142,27 @@ def make_classifier_loss(
 
     def loss_fn(
         params: Params, carry: Carry, batch: Batch, key: jax.Array, perturbation: jax.Array | None = None
-    ) -> tuple[jax.Array, tuple[Metrics, jax.Array, Carry]]:
+    ) -> tuple[jax.Array, tuple[Measured, jax.Array, Carry]]:
         changed: dict[str, Any] = {} if perturbation is None else {"perturbation": perturbation}
         if weight_drop:
             key, weights = jax.random.split(key)
             params = drop_weights(params, weights, weight_drop)
         changed |= {"deterministic": False, "rngs": {"dropout": key}}
         logits = apply_fn({"params": params}, batch.token_ids, batch.lengths, **changed)
-        metrics = weighted = batch_metrics(logits, batch, smoothing)
+        metrics = weighted = measure(logits, batch, smoothing)
         if class_weights is not None:
-            factors = batch.weights * jnp.asarray(class_weights, jnp.float32)[batch.labels]
-            weighted = batch_metrics(logits, batch._replace(weights=factors), smoothing)
+            weighted = measure(logits, batch, smoothing, class_weights)
         return weighted.loss, (metrics, jnp.asarray(batch.weights).sum(), carry)
 
     return loss_fn
 
 
-def make_classifier_measure(apply_fn: Callable[..., jax.Array]) -> MeasureFn[Batch]:
+def make_classifier_measure(
+    apply_fn: Callable[..., jax.Array], measure: Callable[..., Measured] = batch_metrics
+) -> MeasureFn[Batch]:
     """Returns the measure of a classifier: its loss and confusion counts, without dropout or smoothing.
 
-    `apply_fn` is as in `make_classifier_loss`, and is called with the token ids and the lengths alone.
+    The arguments are as in `make_classifier_loss`; `apply_fn` gets the token ids and the lengths alone.
 
     >>> import jax.numpy as jnp, numpy as np
     >>> from rnn_jax.data import Batches
@@ -210,37 +173,10 @@ def make_classifier_measure(apply_fn: Callable[..., jax.Array]) -> MeasureFn[Bat
     0.0
     """
 
-    def measure(params: Params, carry: Carry, batch: Batch) -> tuple[Metrics, Carry]:
-        return batch_metrics(apply_fn({"params": params}, batch.token_ids, batch.lengths), batch), carry
+    def measured(params: Params, carry: Carry, batch: Batch) -> tuple[Measured, Carry]:
+        return measure(apply_fn({"params": params}, batch.token_ids, batch.lengths), batch), carry
 
-    return measure
-
-
-class LanguageMetrics(NamedTuple):
-    """The sums over the predicted words of one or more windows; perplexity is exp(loss / words).
-
-    Attributes:
-      loss: float32[], the sum of -log p(word), in nats.
-      words: float32[], the number of predicted words.
-
-    >>> import jax.numpy as jnp
-    >>> from rnn_jax.models import LanguageMetrics
-    >>> LanguageMetrics(loss=jnp.array(0.0), words=jnp.array(3.0)).summary()
-    {'loss': 0.0, 'perplexity': 1.0, 'words': 3}
-    """
-
-    loss: jax.Array
-    words: jax.Array
-
-    @property
-    def unit(self) -> str:
-        """What is counted."""
-        return "words"
-
-    def summary(self) -> dict[str, float]:
-        """Returns the mean loss, the perplexity and the number of words."""
-        loss = float(self.loss) / max(float(self.words), 1.0)
-        return {"loss": loss, "perplexity": math.exp(min(loss, 700.0)), "words": int(self.words)}
+    return measured
 
 
 class Objective(NamedTuple):

@@ -1,4 +1,4 @@
-"""Scores of a classifier beyond its accuracy, computed by scikit-learn from one pass of probabilities."""
+"""Scores of a network beyond its accuracy, computed by scikit-learn from one pass of its answers."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +18,18 @@ FROM_COUNTS: dict[str, Callable[[np.ndarray], float]] = {
     "balanced_accuracy": lambda counts: float(recall_of_classes(counts)[counts.sum(1) > 0].mean()),
     "mcc": lambda counts: correlation(counts),
 }
+
+# Likewise of float[C, 3], the counts of each label: predicted rightly, predicted, and true.
+FROM_LABEL_COUNTS: dict[str, Callable[[np.ndarray], float]] = {
+    "micro_f1": lambda counts: float(f1_of_labels(counts.sum(0, keepdims=True))[0]),
+    "macro_f1": lambda counts: float(f1_of_labels(counts)[counts[:, 1:].sum(1) > 0].mean()),
+}
+
+
+def f1_of_labels(counts: np.ndarray) -> np.ndarray:
+    """Returns float[C], F1 of each label of [C, 3] counts; 0 where it is neither true nor predicted."""
+    found: np.ndarray = 2 * counts[:, 0] / np.maximum(counts[:, 1:].sum(1), 1)
+    return found
 
 
 def seen(counts: np.ndarray) -> np.ndarray:
@@ -95,6 +107,11 @@ def class_scores(confusion: np.ndarray, names: Sequence[str]) -> dict[str, dict[
     counts = np.asarray(confusion, float)
     precision = np.diag(counts) / np.maximum(counts.sum(0), 1)
     columns = precision, recall_of_classes(counts), f1_of_classes(counts), counts.sum(1).astype(int)
+    return rows_by_name(names, columns)
+
+
+def rows_by_name(names: Sequence[str], columns: Sequence[np.ndarray]) -> dict[str, dict[str, float]]:
+    """Returns precision, recall, f1 and support of each name, from these four columns."""
     rows = zip(names, *(column.tolist() for column in columns), strict=True)
     return {
         name: dict(zip(("precision", "recall", "f1", "support"), row, strict=True)) for name, *row in rows
@@ -127,19 +144,81 @@ def classifier_scores(probabilities: np.ndarray, labels: np.ndarray, names: Sequ
     predicted, every = probabilities.argmax(axis=1), list(range(count))
     counts = metrics.confusion_matrix(labels, predicted, labels=every)
     one_hot = np.eye(count, dtype=int)[labels]
-    ranked = [c for c in (every[1:] if count == 2 else every) if 0 < one_hot[:, c].sum() < len(labels)]
-
-    def over_classes(score: Callable[..., float]) -> float | None:
-        found = [float(score(one_hot[:, c], exact[:, c])) for c in ranked]
-        return float(np.mean(found)) if found else None
-
+    asked = slice(1 if count == 2 else 0, None)
     return {
         **{name: score(counts) for name, score in FROM_COUNTS.items() if name != "accuracy"},
-        "roc_auc": over_classes(metrics.roc_auc_score),
-        "average_precision": over_classes(metrics.average_precision_score),
+        **ranking_scores(exact[:, asked], one_hot[:, asked]),
         "log_loss": float(metrics.log_loss(labels, exact, labels=every)),
         "calibration_error": calibration_error(probabilities, labels),
         "classes": class_scores(counts, names),
+    }
+
+
+def ranking_scores(probabilities: np.ndarray, truth: np.ndarray) -> Scores:
+    """Returns roc_auc and average_precision, means over the columns of float[n, C] and int[n, C] of 0 and 1.
+
+    Columns of one value alone cannot be ranked and are left out; None where no other is there.
+    """
+    from sklearn import metrics
+
+    ranked = [c for c in range(truth.shape[1]) if 0 < truth[:, c].sum() < len(truth)]
+
+    def mean_of(score: Callable[..., float]) -> float | None:
+        found = [float(score(truth[:, c], probabilities[:, c])) for c in ranked]
+        return float(np.mean(found)) if found else None
+
+    kinds = {"roc_auc": metrics.roc_auc_score, "average_precision": metrics.average_precision_score}
+    return {name: mean_of(score) for name, score in kinds.items()}
+
+
+def label_scores(probabilities: np.ndarray, truth: np.ndarray, names: Sequence[str]) -> Scores:
+    """Returns the scores of n examples that may have several of C labels; JSON values by name.
+
+    micro_f1 (of all decisions together), macro_f1 (the mean over labels), subset_accuracy (the share of
+    examples with all labels right), roc_auc and average_precision (means over labels), log_loss (nats, the
+    mean over labels), and under "classes" precision, recall, F1 and support of each. A label is predicted
+    where its probability is above 0.5.
+
+    Args:
+      probabilities: float[n, C], n at least 1.
+      truth: int[n, C] of 0 and 1.
+      names: of the C labels.
+
+    >>> scores = label_scores(np.array([[0.9, 0.2], [0.6, 0.7]]), np.array([[1, 0], [0, 1]]), ["war", "love"])
+    >>> scores["subset_accuracy"], round(scores["micro_f1"], 3), scores["classes"]["war"]["precision"]
+    (0.5, 0.8, 0.5)
+    """
+    exact, found = np.clip(probabilities.astype(np.float64), 1e-15, 1 - 1e-15), probabilities > 0.5
+    counts = np.stack([(found & (truth > 0)).sum(0), found.sum(0), truth.sum(0)], axis=1).astype(float)
+    columns = (
+        counts[:, 0] / np.maximum(counts[:, 1], 1),
+        counts[:, 0] / np.maximum(counts[:, 2], 1),
+        f1_of_labels(counts),
+        counts[:, 2].astype(int),
+    )
+    return {
+        **{name: score(counts) for name, score in FROM_LABEL_COUNTS.items()},
+        "subset_accuracy": float((found == truth).all(axis=1).mean()),
+        **ranking_scores(exact, truth),
+        "log_loss": float(-np.where(truth > 0, np.log(exact), np.log(1 - exact)).mean()),
+        "classes": rows_by_name(names, columns),
+    }
+
+
+def number_scores(values: np.ndarray, truth: np.ndarray) -> Scores:
+    """Returns rmse and mae, in the unit of the numbers, and r2, of float[n] predicted and true numbers.
+
+    r2 is None where the true numbers are one number alone.
+
+    >>> number_scores(np.array([1.0, 3.0]), np.array([1.0, 5.0]))
+    {'rmse': 1.4142135623730951, 'mae': 1.0, 'r2': 0.5}
+    """
+    from sklearn import metrics
+
+    return {
+        "rmse": float(metrics.root_mean_squared_error(truth, values)),
+        "mae": float(metrics.mean_absolute_error(truth, values)),
+        "r2": float(metrics.r2_score(truth, values)) if len(set(truth.tolist())) > 1 else None,
     }
 
 
@@ -149,7 +228,7 @@ def printable(name: str) -> str:
 
 
 def table(scores: Mapping[str, Any]) -> str:
-    """Returns the scores as lines of text: a row for each class, then the others.
+    """Returns the scores as lines of text: a row for each class where there are any, then the others.
 
     >>> print(table({"mcc": 0.5, "roc_auc": None, "classes": {
     ...     "a": {"precision": 1.0, "recall": 0.5, "f1": 0.667, "support": 2}}}))
@@ -157,9 +236,9 @@ def table(scores: Mapping[str, Any]) -> str:
     a          1.000   0.500  0.667        2
     mcc 0.500  roc_auc -
     """
-    rows = scores["classes"]
-    wide = max(5, *(len(printable(name)) for name in rows))
-    lines = [f"{'label':<{wide}}  precision  recall     f1  support"]
+    rows = scores.get("classes", {})
+    wide = max([5, *(len(printable(name)) for name in rows)])
+    lines = [f"{'label':<{wide}}  precision  recall     f1  support"] if rows else []
     lines += [
         f"{printable(name):<{wide}}  {row['precision']:9.3f}  {row['recall']:6.3f}  "
         f"{row['f1']:5.3f}  {row['support']:7,}"
@@ -167,6 +246,7 @@ def table(scores: Mapping[str, Any]) -> str:
     ]
     if len(rows) > ROWS:
         lines.append(f"... {len(rows) - ROWS} more in results.json")
+    kind = ".3f" if rows else ".4g"  # numbers have units
     others = {name: value for name, value in scores.items() if name != "classes"}
-    shown = (f"{name} {'-' if value is None else f'{value:.3f}'}" for name, value in others.items())
+    shown = (f"{name} {'-' if value is None else f'{value:{kind}}'}" for name, value in others.items())
     return "\n".join([*lines, "  ".join(shown)])

@@ -18,7 +18,8 @@ from rnn_jax.layers.inputs import as_array, as_token_ids, row_lengths
 from rnn_jax.layers.masking import valid_steps
 from rnn_jax.layers.rnn import Layer
 from rnn_jax.models.classifier import DTYPES, EncoderSettings, build_encoder
-from rnn_jax.models.losses import LossFn, MeasureFn, confusion_means
+from rnn_jax.models.losses import LossFn, MeasureFn
+from rnn_jax.models.metrics import confusion_means
 from rnn_jax.trees import Params
 
 OUTPUTS = {"softmax": "each word alone", "crf": "all words of a sentence together"}

@@ -8,7 +8,7 @@ from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 440, 300
 LEFT, RIGHT, TOP, BOTTOM = 64, 12, 12, 46
-MOST_POINTS, COLOURS = 200, 8
+MOST_POINTS, MOST_DOTS, COLOURS = 200, 1000, 8
 Range: TypeAlias = tuple[float, float]
 
 
@@ -70,27 +70,48 @@ def line_chart(
     return Markup(f"{_svg(title, parts)}<ul class='legend'>{legend}</ul>")
 
 
-def bar_chart(title: str, bars: Sequence[tuple[str, float, int]], x_label: str, y_label: str) -> Markup:
-    """Returns an SVG of bars from 0 to 1, each with its name, its height and how many texts it stands for.
+def bar_chart(
+    title: str, bars: Sequence[tuple[str, float, int]], x_label: str, y_label: str, *, shares: bool = True
+) -> Markup:
+    """Returns an SVG of bars, each with its name, its height and how many texts it stands for.
+
+    The heights are `shares`, from 0 to 1, or go from 0 to the largest.
 
     >>> bar_chart("By length", [("1-9", 0.5, 12)], "words", "accuracy").count("<rect")
     1
     """
-    unit = (0.0, 1.0)
+    unit = (0.0, 1.0 if shares else max([1e-9, *(value for _, value, _ in bars)]))
     parts = _axes(None, unit, x_label, y_label)
     width = (WIDTH - LEFT - RIGHT) / max(len(bars), 1)
     for index, (name, value, count) in enumerate(bars):
         left, top = LEFT + index * width, _place(np.array(value), unit, HEIGHT - BOTTOM, TOP)
         middle, height = left + width / 2, HEIGHT - BOTTOM - top
-        shown = f"{escape(name)}: {value:.1%} of {count:,} texts"
+        short = f"{value:.0%}" if shares else f"{value:.3g}"
+        shown = f"{escape(name)}: {f'{value:.1%}' if shares else short} of {count:,} texts"
         parts.append(
             f'<rect class="c0" x="{left + 3:.1f}" y="{top:.1f}" width="{width - 6:.1f}" '
             f'height="{height:.1f}">'
             f"<title>{shown}</title></rect>"
-            f'<text class="small" x="{middle:.1f}" y="{top - 3:.1f}" text-anchor="middle">{value:.0%}</text>'
+            f'<text class="small" x="{middle:.1f}" y="{top - 3:.1f}" text-anchor="middle">{short}</text>'
             f'<text class="small" x="{middle:.1f}" y="{HEIGHT - BOTTOM + 14}" text-anchor="middle">'
             f"{escape(name)}</text>"
         )
+    return _svg(title, parts)
+
+
+def scatter_chart(title: str, x: np.ndarray, y: np.ndarray, x_label: str, y_label: str) -> Markup:
+    """Returns an SVG of points, and the dashed line on which y is x; of more than 1,000 points a share.
+
+    >>> scatter_chart("Numbers", np.array([1.0, 2.0]), np.array([1.5, 2.5]), "true", "said").count("<circle")
+    2
+    """
+    both = _range([x, y])
+    corners = _points(np.array(both), np.array(both), both, both)
+    parts = [*_axes(both, both, x_label, y_label), f'<polyline class="even" points="{corners}"/>']
+    rows = np.linspace(0, len(x) - 1, min(len(x), MOST_DOTS)).astype(int)
+    for point in _points(x[rows], y[rows], both, both).split():
+        a, b = point.split(",")
+        parts.append(f'<circle class="c0" cx="{a}" cy="{b}" r="3" fill-opacity="0.5"/>')
     return _svg(title, parts)
 
 

@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from rnn_jax.checkpoints.workdir import CLASSIFY, METRICS, RESULTS
+from rnn_jax.checkpoints.workdir import METRICS, RESULTS
+from rnn_jax.data.targets import CLASS, LABELS, NUMBER
 from rnn_jax.errors import InputError, require
 from rnn_jax.files import path_of, read_text, replacing
 from rnn_jax.inference.predictor import Predictor, load
 from rnn_jax.models.scores import calibration, class_scores
-from rnn_jax.report.charts import Curve, bar_chart, line_chart
+from rnn_jax.report.charts import Curve, bar_chart, line_chart, scatter_chart
 from rnn_jax.report.evidence import (
+    Evidence,
     accuracy_by_length,
     certain_mistakes,
     read_evidence,
@@ -21,6 +23,12 @@ from rnn_jax.report.evidence import (
 )
 
 REPORT, TEMPLATE = "report.html", "page.html.jinja"
+KINDS = {CLASS: "{} classes", LABELS: "any of {} labels", NUMBER: "a number for each text"}
+MISTAKES = {  # what they are called, and what words in the two colours do
+    CLASS: ("The mistakes it was surest of", "speak for the predicted label", "against it"),
+    LABELS: ("The mistakes it was surest of", "speak for the label", "against it"),
+    NUMBER: ("The largest errors", "raise the number", "lower it"),
+}
 MOST_IN_MATRIX, MOST_PAIRS = 30, 20  # classes that a table shows by pairs; of more, the commonest mistakes
 
 
@@ -54,20 +62,25 @@ def write_html(workdir: str | Path) -> Path:
 
 
 def _contents(workdir: Path, results: dict[str, Any], predictor: Predictor) -> dict[str, Any]:
-    names = list(predictor.label_names)
+    names, target = list(predictor.label_names), predictor.head.target
     confusion = np.array(results.get("confusion_matrix", np.zeros((len(names), len(names)), int)))
     scores = results.get("scores", {})  # runs of before these were counted have none
+    classes = scores.get("classes") or (class_scores(confusion, names) if target == CLASS else {})
+    worst, for_it, against_it = MISTAKES[target]
     return {
         "title": workdir.resolve().name,
-        "task": CLASSIFY,
-        "numbers": {key: value for key, value in (results | scores).items() if _is_number(value)},
+        "kind": KINDS[target].format(len(names)) + (" of pairs of texts" if predictor.pair else ""),
+        "worst": worst,
+        "for_it": for_it,
+        "against_it": against_it,
+        "numbers": {key: value for key, value in (scores | results).items() if _is_number(value)},
         "versions": results.get("versions", {}),
         "machine": {key: results[key] for key in ("device", "processor") if key in results},
         "config": json.dumps(predictor.config.to_dict(), indent=2, ensure_ascii=False, default=str),
         "curves": learning_curves(workdir / METRICS),
-        "classes": scores.get("classes") or class_scores(confusion, names),
-        "matrix": confusion.tolist() if len(names) <= MOST_IN_MATRIX else None,
-        "pairs": common_mistakes(confusion, names),
+        "classes": classes,
+        "matrix": confusion.tolist() if target == CLASS and len(names) <= MOST_IN_MATRIX else None,
+        "pairs": common_mistakes(confusion, names) if target == CLASS else None,
         "names": names,
         **_shown_evidence(predictor, results),
     }
@@ -82,8 +95,31 @@ def _shown_evidence(predictor: Predictor, results: dict[str, Any]) -> dict[str, 
         evidence = read_evidence(predictor, results)
     except (InputError, OSError) as error:
         return {"missing": str(error), "charts": [], "mistakes": []}
+    mistakes = certain_mistakes(evidence, predictor)
+    shown = (
+        _number_charts(evidence) if predictor.head.target == NUMBER else _class_charts(evidence, predictor)
+    )
+    return {"missing": None, "charts": shown, "mistakes": mistakes}
+
+
+def _number_charts(evidence: Evidence) -> list[tuple[str, Any]]:
+    """Returns the charts of numbers: predicted against true, and the errors by the length of the text."""
+    title, lengths = "Predicted against true", accuracy_by_length(evidence)
+    scatter = scatter_chart(title, evidence.labels, evidence.probabilities, "true number", "predicted number")
+    axes = ("words of the text", "mean absolute error")
+    return [(title, scatter), ("Error by length", bar_chart("Error by length", lengths, *axes, shares=False))]
+
+
+def _class_charts(evidence: Evidence, predictor: Predictor) -> list[tuple[str, Any]]:
+    """Returns the charts of classes, or of several labels: ROC, precision and recall, calibration, length."""
     roc, precision_recall = threshold_curves(evidence, predictor.label_names)
-    confidence, accuracy, _ = calibration(evidence.probabilities, evidence.labels)
+    probabilities, labels = evidence.probabilities, evidence.labels
+    if labels.ndim == 2:  # every decision on a label is one of two classes
+        probabilities, labels = (
+            np.stack([1 - probabilities, probabilities], -1).reshape(-1, 2),
+            labels.ravel(),
+        )
+    confidence, accuracy, _ = calibration(probabilities, labels)
     reliability = Curve("this model", confidence, accuracy)
     lengths = accuracy_by_length(evidence)
     by_length = bar_chart("Accuracy by length", lengths, "words of the text", "accuracy")
@@ -97,8 +133,7 @@ def _shown_evidence(predictor: Predictor, results: dict[str, Any]) -> dict[str, 
         shown.insert(0, ("ROC", line_chart("ROC", roc, *axes, unit=True, diagonal=True)))
         title = "Precision and recall"
         shown.insert(1, (title, line_chart(title, precision_recall, "recall", "precision", unit=True)))
-    mistakes = certain_mistakes(evidence, predictor)
-    return {"missing": None, "charts": shown, "mistakes": mistakes}
+    return shown
 
 
 def learning_curves(path: Path) -> list[tuple[str, Any]]:
@@ -114,7 +149,9 @@ def learning_curves(path: Path) -> list[tuple[str, Any]]:
     for name, splits in sorted(found.items(), key=lambda item: (item[0] != "loss", item[0])):
         if "validation" in splits:
             curves = [Curve(split, *np.array(points, float).T) for split, points in splits.items()]
-            charts.append((name.capitalize(), line_chart(f"{name} by step", curves, "step", name)))
+            charts.append(
+                (name.replace("_", " ").capitalize(), line_chart(f"{name} by step", curves, "step", name))
+            )
     return charts
 
 

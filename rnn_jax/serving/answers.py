@@ -8,7 +8,7 @@ import numpy as np
 
 from rnn_jax.data.tokenizer import truncate
 from rnn_jax.errors import InputError
-from rnn_jax.inference.attribution import attribute_words
+from rnn_jax.inference.attribution import Attribution, attribute_words
 from rnn_jax.inference.predictor import Predictor
 from rnn_jax.serving.limits import Refused
 
@@ -36,40 +36,49 @@ class Answers:
     def compile(self) -> None:
         """Compiles all that requests can need."""
         model, variables = self.predictor, {"params": self.predictor.params}
+        parts = 2 if model.pair else 1
         for rows, words in self.shapes:
-            ids, lengths = np.zeros((rows, words), np.int32), np.full(rows, words, np.int32)
+            ids = np.zeros((rows, words * parts), np.int32)
+            lengths = np.full((rows, parts) if model.pair else rows, words, np.int32)
             jax.block_until_ready(model.apply_fn(variables, ids, lengths))
         for words in model.buckets:
-            ids = np.zeros(words, np.int32)
-            attribute_words(model.model.apply, model.params, ids, words, 0, of="logit", steps=STEPS)
+            whole: Any = np.full(2, words, np.int32) if model.pair else np.int32(words)
+            question = model.params, np.zeros(words * parts, np.int32), whole, 0
+            attribute_words(model.model.apply, *question, of="logit", steps=STEPS, head=model.head)
         for rows in self._by_rows:  # what comes before and after the network
-            self.predict(["a text"] * rows)
+            self.predict([["a text"] * 2 if model.pair else "a text"] * rows)
 
-    def predict(self, texts: list[str]) -> list[Json]:
-        """Returns for each text its label and the probability of every label."""
+    def predict(self, texts: list[Any]) -> list[Json]:
+        """Returns for each text, or pair of texts, its label and the probability of every label.
+
+        Of several labels it is the list of them, and of numbers the value.
+        """
         answers: list[Json] = [{}] * len(texts)
         for places in self._batches(texts):
             count = min(rows for rows in self._by_rows if rows >= len(places))
             prediction = self._by_rows[count].predict([texts[place] for place in places], progress=False)
-            for place, label, row in zip(places, prediction.labels, prediction.probabilities, strict=True):
-                answers[place] = {
-                    "label": label,
-                    "probability": float(row.max()),
-                    "probabilities": dict(zip(self.predictor.label_names, row.tolist(), strict=True)),
-                }
+            for place, said in zip(places, self.predictor.head.as_json(prediction), strict=True):
+                if "label" in said:
+                    best = {"probability": max(said["probabilities"].values())}
+                    said = {"label": said["label"], **best, "probabilities": said["probabilities"]}
+                answers[place] = said
         return answers
 
-    def _batches(self, texts: list[str]) -> Iterator[list[int]]:
+    def _batches(self, texts: list[Any]) -> Iterator[list[int]]:
         """Yields the positions of texts that are padded to one length, at most a whole batch of them."""
         buckets = self.predictor.buckets
-        lengths = [min(len(row), buckets[-1]) for row in self.predictor.tokenizer.encode(texts)]
+        every = [part for text in texts for part in (text if self.predictor.pair else (text,))]
+        words = [min(len(row), buckets[-1]) for row in self.predictor.tokenizer.encode(every)]
+        lengths = np.reshape(words, (len(texts), 2 if self.predictor.pair else 1)).max(axis=1)
         bucket_of, most = np.searchsorted(buckets, lengths), max(self._by_rows)
         for bucket in range(len(buckets)):
             places = np.flatnonzero(bucket_of == bucket).tolist()
             yield from (places[start : start + most] for start in range(0, len(places), most))
 
-    def explain(self, text: str, label: str | None) -> Json:
+    def explain(self, text: Any, label: str | None) -> Json:
         """Returns what each piece of a text adds to the logit of a label, None for the most probable one.
+
+        Of a model that gives numbers it is what each piece adds to the number.
 
         The pieces are the whole text: words that the network reads have a score, what lies between them and
         what it does not read has None.
@@ -78,18 +87,28 @@ class Answers:
           Refused: an unknown label.
         """
         (answer,) = self.predict([text])
-        label = answer["label"] if label is None else label
+        shares = answer.get("probabilities", {})
+        label = max(shares, key=shares.__getitem__) if label is None and shares else label
         try:
             found = self.predictor.attribute(text, label, steps=STEPS)
         except InputError as error:
             raise Refused(422, str(error)) from error
         return {
             **answer,
-            "explained": found.label,
+            "explained": found.label or None,
             "value": found.value,
             "baseline": found.baseline,
-            "pieces": self._pieces(text, found.scores),
+            "pieces": self._pieces_of(text, found),
         }
+
+    def _pieces_of(self, text: Any, found: Attribution) -> list[Json]:
+        if found.first is None:
+            return self._pieces(text, found.scores)
+        pieces = [
+            self._pieces(one, part)
+            for one, part in zip(text, np.split(found.scores, [found.first]), strict=True)
+        ]
+        return [*pieces[0], {"text": "\n\n", "score": None}, *pieces[1]]
 
     def _pieces(self, text: str, scores: np.ndarray) -> list[Json]:
         text = text.encode("utf-8", "replace").decode("utf-8")  # as the tokeniser reads it

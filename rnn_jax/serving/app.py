@@ -51,14 +51,14 @@ class Service:
     async def predict(self, request: Request) -> Response:
         """Answers POST /predict."""
         asked, left = await self._asked(request, ("text", "texts"))
-        texts = texts_of(asked, self.limits)
+        texts = texts_of(asked, self.limits, self.answers.predictor.pair)
         found = await self._in_time(self.batcher.submit(texts), left)
         return JSONResponse(found[0] if "text" in asked else {"predictions": found})
 
     async def explain(self, request: Request) -> Response:
         """Answers POST /explain."""
         asked, left = await self._asked(request, ("text", "label"))
-        (text,) = texts_of({"text": asked.get("text")}, self.limits)
+        (text,) = texts_of({"text": asked.get("text")}, self.limits, self.answers.predictor.pair)
         label = asked.get("label")
         if not isinstance(label, str | None):
             raise Refused(422, "label is no string; give the name of a label, or leave it out")
@@ -74,6 +74,8 @@ class Service:
         predictor = self.answers.predictor
         about = {
             "status": "stopping" if self.stopping else "ok",
+            "target": predictor.head.target,
+            "pair": predictor.pair,
             "labels": list(predictor.label_names),
             "step": predictor.step,
             "waiting": self.batcher.waiting,
@@ -151,7 +153,8 @@ def make_app(predictor: Predictor, limits: Limits | None = None) -> App:
 
 def app_of(service: Service) -> App:
     """Returns the application around a service: its routes, and every error as JSON."""
-    described = openapi(service.limits, service.answers.predictor.label_names)
+    predictor = service.answers.predictor
+    described = openapi(service.limits, predictor.label_names, predictor.head.target, predictor.pair)
 
     async def description(_: Request) -> Response:
         return JSONResponse(described)

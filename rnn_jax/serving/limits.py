@@ -70,10 +70,15 @@ def read_json(content_type: str, body: bytes, known: tuple[str, ...]) -> dict[st
     return value
 
 
-def texts_of(asked: Mapping[str, Any], limits: Limits) -> list[str]:
-    """Returns the texts that are asked about. Raises Refused where they are not strings, or too many."""
+def texts_of(asked: Mapping[str, Any], limits: Limits, pair: bool = False) -> list[Any]:
+    """Returns the texts, or pairs of texts, that are asked about.
+
+    Raises:
+      Refused: they are not strings, or lists of two strings for a pair, or too many.
+    """
     if ("text" in asked) == ("texts" in asked):
-        raise Refused(422, 'give one of {"text": "..."} and {"texts": ["...", "..."]}')
+        one = '["...", "..."]' if pair else '"..."'
+        raise Refused(422, f'give one of {{"text": {one}}} and {{"texts": [{one}, {one}]}}')
     texts = [asked["text"]] if "text" in asked else asked["texts"]
     if not isinstance(texts, list):
         raise Refused(422, f"texts is a {type(texts).__name__}; give a list of strings, or a string as text")
@@ -81,13 +86,23 @@ def texts_of(asked: Mapping[str, Any], limits: Limits) -> list[str]:
         raise Refused(422, f"there are {len(texts):,} texts; give at most {limits.texts:,} a request")
     for position, text in enumerate(texts):
         name = "text" if "text" in asked else f"texts[{position}]"
-        if not isinstance(text, str):
-            raise Refused(422, f"{name} is {json.dumps(text)[:100]}, not a string")
-        if len(text) > limits.characters:
-            raise Refused(
-                422, f"{name} has {len(text):,} characters; give at most {limits.characters:,}, or cut it"
-            )
+        if not pair:
+            _check_text(name, text, limits)
+            continue
+        if not (isinstance(text, list) and len(text) == 2):
+            raise Refused(422, f"{name} is {json.dumps(text)[:100]}; give two strings, the pair to compare")
+        for place, one in enumerate(text):
+            _check_text(f"{name}[{place}]", one, limits)
     return texts
+
+
+def _check_text(name: str, text: object, limits: Limits) -> None:
+    if not isinstance(text, str):
+        raise Refused(422, f"{name} is {json.dumps(text)[:100]}, not a string")
+    if len(text) > limits.characters:
+        raise Refused(
+            422, f"{name} has {len(text):,} characters; give at most {limits.characters:,}, or cut it"
+        )
 
 
 def busy(what: str) -> Refused:

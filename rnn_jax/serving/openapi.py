@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
+from rnn_jax.data.targets import CLASS, LABELS
+from rnn_jax.data.targets import NUMBER as NUMBERS
 from rnn_jax.serving.limits import JSON_TYPE, Limits
 
 Schema = dict[str, Any]
@@ -19,8 +21,10 @@ REFUSALS = {
 }
 
 
-def openapi(limits: Limits, label_names: Sequence[str]) -> dict[str, Any]:
-    """Returns the description of a classifier's server."""
+def openapi(
+    limits: Limits, label_names: Sequence[str], target: str = CLASS, pair: bool = False
+) -> dict[str, Any]:
+    """Returns the description of a server: of a classifier or another head, of texts or of pairs of them."""
     texts, predictions = (
         {"oneOf": [_named(one), _named(many)]}
         for one, many in (("Text", "Texts"), ("Prediction", "Predictions"))
@@ -35,18 +39,35 @@ def openapi(limits: Limits, label_names: Sequence[str]) -> dict[str, Any]:
             "/explain": {"post": _post("What each word of a text adds to a label", question, explanation)},
             "/health": {"get": {"summary": "Whether the server answers", "responses": health}},
         },
-        "components": {"schemas": _schemas(limits, label_names)},
+        "components": {"schemas": _schemas(limits, label_names, target, pair)},
     }
 
 
-def _schemas(limits: Limits, label_names: Sequence[str]) -> Schema:
+def _answer(label: Schema, target: str) -> Schema:
+    """Returns the fields of a prediction."""
+    if target == NUMBERS:
+        return {"value": NUMBER | {"description": "in the unit of the data"}}
+    every = {"type": "object", "additionalProperties": NUMBER, "description": "of every label"}
+    if target == LABELS:
+        labels = {"type": "array", "items": label, "description": "those with a probability above 0.5"}
+        return {"labels": labels, "probabilities": every}
+    return {"label": label, "probability": NUMBER | {"description": "of the label"}, "probabilities": every}
+
+
+def _schemas(limits: Limits, label_names: Sequence[str], target: str, pair: bool) -> Schema:
     text: Schema = {"type": "string", "maxLength": limits.characters}
+    if pair:
+        text = {
+            "type": "array",
+            "items": text,
+            "minItems": 2,
+            "maxItems": 2,
+            "description": "what is compared",
+        }
     label: Schema = {"type": "string", "enum": list(label_names)}
-    prediction = {
-        "label": label,
-        "probability": NUMBER | {"description": "of the label"},
-        "probabilities": {"type": "object", "additionalProperties": NUMBER, "description": "of every label"},
-    }
+    if target == NUMBERS:
+        label = {"type": "null"}
+    prediction = _answer(label, target)
     piece = _object({"text": {"type": "string"}, "score": {"type": ["number", "null"]}})
     explanation = {
         **prediction,

@@ -6,24 +6,21 @@ from functools import partial
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from rnn_jax.data.pipeline import Data, load_data
 from rnn_jax.data.sources import Source
+from rnn_jax.data.targets import CLASS, LABELS, NUMBER, check_target
 from rnn_jax.data.tokenizer import TRUNCATIONS
 from rnn_jax.distributed.broadcast import say
 from rnn_jax.distributed.data_parallel import batch_mesh, check_rows, own_rows
 from rnn_jax.errors import choose, require
 from rnn_jax.models.classifier import build_classifier
-from rnn_jax.models.losses import (
-    Metrics,
-    class_log_probabilities,
-    make_classifier_loss,
-    make_classifier_measure,
-)
-from rnn_jax.models.scores import FROM_COUNTS, classifier_scores, table
+from rnn_jax.models.heads import MONITORS, Head, NumberHead, head_of
+from rnn_jax.models.losses import make_classifier_loss, make_classifier_measure
+from rnn_jax.models.metrics import Measured, Metrics, NumberMetrics
+from rnn_jax.models.scores import table
 from rnn_jax.settings import CLASSIFIER, CLASSIFIER_LEAST
 from rnn_jax.training.initialisation import check_vocabulary
 from rnn_jax.training.regularisers import Regularisers
@@ -32,6 +29,7 @@ from rnn_jax.training.tasks import Network, Results, Scoring, Task
 from rnn_jax.training.trainer import check_plan
 
 BALANCED = "balanced"
+USE_IT = "use it: rnn-jax predict --workdir {workdir} 'a text'"
 MOST_OF_ALL = 0.9  # the share of one class above which the log warns
 
 
@@ -52,7 +50,7 @@ def check_classifier(config: ConfigDict) -> None:
             f"{section}.{name} is {config[section][name]}, but train.row_sparse reads and changes a batch's "
             "rows alone; set train.row_sparse to False",
         )
-    choose("train.monitor", config.train.monitor, {"": None, "loss": None, **FROM_COUNTS})
+    check_head(config)
     if config.train.class_weights not in ("", BALANCED):
         factors_of(config.train.class_weights)
     choose("text.truncate", config.text.truncate, TRUNCATIONS)
@@ -60,6 +58,18 @@ def check_classifier(config: ConfigDict) -> None:
     require(trained <= most, f"text.train_length is {trained}, more than text.max_length, {most}")
     if jax.process_count() > 1:  # a process alone pads the batch with rows of zeros
         check_rows("batch.size", config.batch.size, batch_mesh(config.devices))
+
+
+def check_head(config: ConfigDict) -> None:
+    """Raises InputError for a setting that the head of `data.target` does not have."""
+    data, train = config.data, config.train
+    check_target(data.target, data.separator, data.label_names)
+    choose("train.monitor", train.monitor, {"": None, "loss": None, **MONITORS[data.target]})
+    for name in ("class_weights", "label_smoothing"):
+        require(
+            data.target != NUMBER or not train[name],
+            f"train.{name} is {train[name]!r}, but data.target is 'number', which has no classes",
+        )
 
 
 def load_classifier_data(config: ConfigDict, cache: Path, source: "Source | None" = None) -> Data:
@@ -70,9 +80,11 @@ def load_classifier_data(config: ConfigDict, cache: Path, source: "Source | None
 
 def classifier_network(config: ConfigDict, data: Data) -> Network:
     """Returns the classifier of `config.model`, its loss and its measure."""
-    model = build_classifier(data.tokenizer.vocab_size, len(data.label_names), **config.model)
+    head, pair = head_of(config.data.target, data.task), bool(config.data.pair_column)
+    model = build_classifier(data.tokenizer.vocab_size, **head.model_options, pair=pair, **config.model)
     factors = class_weights(config.train.class_weights, data)
-    say_imbalance(data, weighted=factors is not None)
+    if head.target == CLASS:
+        say_imbalance(data, weighted=factors is not None)
 
     def apply_fn(variables, *arguments, **keywords):
         words = len(variables["params"]["embedding"]["embedding"])  # with row_sparse, those of a batch
@@ -81,18 +93,18 @@ def classifier_network(config: ConfigDict, data: Data) -> Network:
     options = regularisers(config)
     return Network(
         model,
-        make_classifier_loss(apply_fn, options.label_smoothing, config.model.weight_drop, factors),
-        make_classifier_measure(apply_fn),
+        make_classifier_loss(
+            apply_fn, options.label_smoothing, config.model.weight_drop, factors, head.measure
+        ),
+        make_classifier_measure(apply_fn, head.measure),
         regularisers=options,
         row_sparse=config.train.row_sparse,
         scoring=Scoring(
-            lambda params, batch: jnp.exp(
-                class_log_probabilities(apply_fn({"params": params}, batch.token_ids, batch.lengths))
-            ),
-            partial(classifier_scores, names=data.label_names),
+            lambda params, batch: head.answer(apply_fn({"params": params}, batch.token_ids, batch.lengths)),
+            head.scores,
             table,
         ),
-        monitor=partial(monitored, config.train.monitor),
+        monitor=partial(monitored, config.train.monitor, head),
     )
 
 
@@ -100,7 +112,8 @@ def class_weights(setting: str, data: Data) -> np.ndarray | None:
     """Returns float[C], the factors of the labels' losses that `train.class_weights` names; None for "".
 
     "balanced" is n / (C n_c), as in scikit-learn, for n training texts, n_c of them of class c, and the C
-    classes that occur. A mapping has factors by label name; the other labels keep 1.
+    classes that occur. Where texts have several labels it is (n - n_c) / n_c, the factor of the texts that
+    have label c. A mapping has factors by label name; the other labels keep 1.
 
     Raises:
       InputError: a mapping that names an unknown label.
@@ -109,7 +122,11 @@ def class_weights(setting: str, data: Data) -> np.ndarray | None:
         return None
     names = list(data.label_names)
     if setting == BALANCED:
-        counts = np.bincount(data.corpus.train.labels, minlength=len(names))
+        labels = data.corpus.train.labels
+        if labels.ndim == 2:
+            counts = labels.sum(axis=0)
+            return np.where(counts > 0, np.maximum(len(labels) - counts, 1) / np.maximum(counts, 1), 1.0)
+        counts = np.bincount(labels, minlength=len(names))
         return np.where(counts > 0, counts.sum() / ((counts > 0).sum() * np.maximum(counts, 1)), 1.0)
     factors = np.ones(len(names))
     for name, factor in factors_of(setting).items():
@@ -154,12 +171,13 @@ def say_imbalance(data: Data, weighted: bool) -> None:
         say(f"warning: {share:.1%} of the texts to train on are {name!r}: accuracy hides the rest{advice}")
 
 
-def monitored(name: str, metrics: Metrics) -> Results:
-    """Returns what `train.monitor` adds to an evaluation: the value, and its name as "monitor"."""
+def monitored(name: str, head: Head, metrics: Measured) -> Results:
+    """Returns what the head and `train.monitor` add to an evaluation: values, and a name as "monitor"."""
+    found = head.details(metrics)
     if not name:
-        return {}
-    values = {} if name == "loss" else {name: FROM_COUNTS[name](np.asarray(metrics.confusion))}
-    return values | {"monitor": name}
+        return found
+    values = {} if name == "loss" or name in found else {name: head.monitors[name](metrics)}
+    return found | values | {"monitor": name}
 
 
 def regularisers(config: ConfigDict) -> Regularisers:
@@ -167,9 +185,13 @@ def regularisers(config: ConfigDict) -> Regularisers:
     return Regularisers(*(config.train[name] for name in Regularisers._fields)).check()
 
 
-def report_classifier(workdir: Path, test: Metrics, data: Data) -> Results:
-    """Draws what the classifier confuses, and returns the counts."""
-    results = report_confusion(workdir, test, data.label_names)
+def report_classifier(workdir: Path, test: Measured, data: Data) -> Results:
+    """Draws what the classifier confuses, and returns the counts, or what another head has to tell."""
+    results: Results = {"label_names": list(data.label_names)} if data.label_names else {}
+    if isinstance(test, Metrics):
+        results = report_confusion(workdir, test, data.label_names)
+    elif isinstance(test, NumberMetrics):
+        results = NumberHead(*data.corpus.scale).details(test)
     return results if data.tested else {**results, "tested_on": "validation"}
 
 
@@ -179,7 +201,11 @@ CLASSIFICATION = Task(
     check_classifier,
     load_classifier_data,
     classifier_network,
-    "{tested_on} accuracy {accuracy:.2%} on {examples:,} texts\n"
-    "use it: rnn-jax predict --workdir {workdir} 'a text'",
+    f"{{tested_on}} accuracy {{accuracy:.2%}} on {{examples:,}} texts\n{USE_IT}",
     report_classifier,
+    {
+        LABELS: "{tested_on} micro F1 {micro_f1:.2%}, all labels right {subset_accuracy:.2%}, on "
+        f"{{examples:,}} texts\n{USE_IT}",
+        NUMBER: f"{{tested_on}} RMSE {{rmse:.4g}}, R2 {{r2:.3f}}, on {{examples:,}} texts\n{USE_IT}",
+    },
 )

@@ -117,7 +117,7 @@ def run_command(options: argparse.Namespace) -> None:
             say(f"workdir: {workdir}")
             results = train_and_evaluate(config, workdir)
             say(f"seconds: {results['seconds']}")
-            say(TASKS[config.task].close(workdir, results))
+            say(TASKS[config.task].of(config).close(workdir, results))
     except (InputError, NonFiniteLossError, OSError) as error:
         sys.exit(f"error: {error}")
     except Interrupted as interrupted:

@@ -16,7 +16,7 @@ import numpy as np
 from rnn_jax.checkpoints.workdir import METRICS, write_text
 from rnn_jax.errors import InputError, require
 from rnn_jax.files import read_text
-from rnn_jax.models.losses import Measured
+from rnn_jax.models.metrics import Measured
 from rnn_jax.progress import Bar
 from rnn_jax.training.tasks import Results
 from rnn_jax.trees import Tree

@@ -99,7 +99,7 @@ def check_config(config: ConfigDict) -> Task:
 
     >>> from rnn_jax.settings import language_model_settings
     >>> from rnn_jax.training import TASKS, check_config
-    >>> check_config(language_model_settings()) is TASKS["language"]
+    >>> check_config(language_model_settings()) == TASKS["language"]
     True
     """
     require("task" in config, f"config.task is missing; give one of: {', '.join(TASKS)}")
@@ -108,7 +108,7 @@ def check_config(config: ConfigDict) -> Task:
     task.check(config)
     if config.log.tensorboard:
         check_tensorboard()
-    return task
+    return task.of(config)
 
 
 def prepare_data(config: ConfigDict, source: "Source | None" = None) -> RunData[Any]:

@@ -15,7 +15,7 @@ import optax
 from rnn_jax import native
 from rnn_jax.checkpoints.workdir import RESULTS, write_json
 from rnn_jax.data.pipeline import RunData
-from rnn_jax.models.losses import Measured, Metrics
+from rnn_jax.models.metrics import Measured, Metrics
 from rnn_jax.training.logger import Stopwatch
 from rnn_jax.training.state import TrainState
 from rnn_jax.training.tasks import Results

@@ -20,7 +20,9 @@ from rnn_jax.distributed.broadcast import added, gathered
 from rnn_jax.distributed.data_parallel import batch_mesh, measure_parts, rows_here, sum_over_batch
 from rnn_jax.layers.cells import Carry
 from rnn_jax.layers.dropout import BATCH_AXIS
-from rnn_jax.models.losses import LossFn, Measured, MeasureFn
+from rnn_jax.models.classifier import smallest_input
+from rnn_jax.models.losses import LossFn, MeasureFn
+from rnn_jax.models.metrics import Measured
 from rnn_jax.training.parameter_groups import Flags, join, select
 from rnn_jax.training.regularisers import PLAIN, Averaged, Regularisers, adversary, moved_average
 from rnn_jax.training.row_sparse import TABLE, RowAdam
@@ -51,7 +53,7 @@ def init_params(model: nn.Module, key: jax.Array) -> Params:
     >>> sorted(init_params(model, jax.random.key(0)))
     ['embedding', 'encoder', 'head']
     """
-    return model.init(key, jnp.zeros((1, 1), jnp.int32), jnp.ones((1,), jnp.int32))["params"]
+    return model.init(key, *smallest_input(model))["params"]
 
 
 def init_state(

@@ -7,6 +7,7 @@ A new task needs a loss, a measure (rnn_jax.models.losses) and one `Task`, which
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from string import Formatter
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -16,7 +17,8 @@ from ml_collections import ConfigDict
 
 from rnn_jax.data.pipeline import RunData
 from rnn_jax.layers.cells import Carry
-from rnn_jax.models.losses import LossFn, Measured, MeasureFn
+from rnn_jax.models.losses import LossFn, MeasureFn
+from rnn_jax.models.metrics import Measured
 from rnn_jax.training.regularisers import PLAIN, Regularisers
 from rnn_jax.trees import Params
 
@@ -96,6 +98,7 @@ class Task(NamedTuple):
       closing: the text that is printed at the end, formatted with results.json's values, `workdir`, and
         `tested_on`, the name of the split that was measured.
       report: `report(workdir, test, data)` draws pictures of the test split, and returns values to report.
+      closings: what `closing` is for a `config.data.target` that has other measures; `of` puts it in place.
 
     >>> from rnn_jax.training import CLASSIFICATION
     >>> CLASSIFICATION._replace(closing="accuracy {accuracy:.2%}, see {workdir}").measures
@@ -109,6 +112,11 @@ class Task(NamedTuple):
     network: Callable[[ConfigDict, Any], Network]
     closing: str
     report: Callable[[Path, Any, Any], Results] = no_details
+    closings: Mapping[str, str] = MappingProxyType({})
+
+    def of(self, config: ConfigDict) -> "Task":
+        """Returns the task with the closing of the config's target."""
+        return self._replace(closing=self.closings.get(config.data.get("target"), self.closing))
 
     @property
     def measures(self) -> list[str]:

@@ -22,7 +22,7 @@ from rnn_jax.distributed.host import describe_environment
 from rnn_jax.distributed.preemption import Interruption
 from rnn_jax.errors import check_seed
 from rnn_jax.layers.cells import Carry
-from rnn_jax.models.losses import Measured
+from rnn_jax.models.metrics import Measured
 from rnn_jax.training.initialisation import Start, start_from
 from rnn_jax.training.logger import Meter
 from rnn_jax.training.optimizer import build_optimizer, carry_over
@@ -176,7 +176,7 @@ class Run(NamedTuple):
             return {}
         step = CompiledByShape(make_output_step(scoring.outputs, mesh), mesh)
         scores = scoring.scores(*outputs_in_order(step, params, split.in_order()))
-        say(f"test split, best checkpoint:\n{scoring.table(scores)}")
+        say(f"best checkpoint:\n{scoring.table(scores)}")
         return {"scores": scores}
 
 

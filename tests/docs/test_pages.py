@@ -102,6 +102,12 @@ def test_own_data(folder):
 
 
 @pytest.mark.slow
+def test_heads():
+    names = run_page("docs/heads.md")
+    assert names["found"].probabilities.shape == (1, 3)
+    assert names["model"].pair
+
+
 def test_python():
     names = run_page("docs/python.md")
     assert names["model"].label_names == ("bad", "good")

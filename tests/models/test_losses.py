@@ -14,7 +14,6 @@ from rnn_jax.errors import InputError
 from rnn_jax.layers.dropout import BATCH_AXIS
 from rnn_jax.models.language_model import LanguageModel
 from rnn_jax.models.losses import (
-    LanguageMetrics,
     Objective,
     begin_anew,
     drop_weights,
@@ -23,6 +22,7 @@ from rnn_jax.models.losses import (
     mean_squares,
     output_changes,
 )
+from rnn_jax.models.metrics import LanguageMetrics
 from rnn_jax.models.softmax import draw, log_uniform
 from tests.helpers import oracle
 from tests.helpers.cases import compiled, slow_but

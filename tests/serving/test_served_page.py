@@ -1,28 +1,16 @@
 """The page in a real browser: what it shows of a text is what the server says, and no text is run."""
 
-import contextlib
 import html
 import re
-import shutil
-import subprocess
-import threading
-import time
-import urllib.parse
 
 import pytest
-import uvicorn
 from starlette.testclient import TestClient
 
 from rnn_jax.serving import make_app
 from rnn_jax.serving.page import HEADERS, PAGE
+from tests.helpers.browser import CHROMIUM, opened
 from tests.helpers.predictors import make_predictor
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    *("--virtual-time-budget=8000", "--dump-dom"),
-]
 HOSTILE = "<img src=x onerror=\"document.title='run'\"> great <script>document.title='run'</script> film"
 
 
@@ -42,32 +30,12 @@ def test_the_page_loads_nothing_and_its_policy_lets_only_its_own_script_run(app)
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-@contextlib.contextmanager
-def listening(app):
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", ws="none", http="h11"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            time.sleep(0.02)
-        yield server.servers[0].sockets[0].getsockname()[1]
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the path; apt-get install chromium")
 def test_a_browser_shows_label_probabilities_and_coloured_words(app, tmp_path):
     with TestClient(app) as client:
         expected = client.post("/explain", json={"text": HOSTILE}).json()
-    with listening(app) as port:
-        url = f"http://127.0.0.1:{port}/#text={urllib.parse.quote(HOSTILE)}"
-        done = subprocess.run(
-            [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path}", url],
-            capture_output=True, text=True, timeout=60, check=True,
-        )  # fmt: skip
-    dom = done.stdout
+    dom = opened(app, HOSTILE, tmp_path)
     assert 'data-state="done"' in dom
     assert "<title>Try the classifier</title>" in dom  # what the text tells the browser to do was not done
     assert f'<span id="label">{html.escape(expected["label"])}</span>' in dom

@@ -12,7 +12,8 @@ from rnn_jax.checkpoints.checkpoints import best_step, out_of_patience
 from rnn_jax.data import Batches
 from rnn_jax.errors import InputError
 from rnn_jax.models import make_classifier_loss
-from rnn_jax.models.losses import Metrics
+from rnn_jax.models.heads import ClassHead
+from rnn_jax.models.metrics import Metrics
 from rnn_jax.settings import classifier_settings, completed
 from rnn_jax.training import train_and_evaluate
 from rnn_jax.training.classification import check_classifier, factors_of, monitored
@@ -107,10 +108,10 @@ def test_best_checkpoint_and_patience_follow_the_monitor(monitor, best):
 
 
 def test_an_evaluation_gets_the_monitored_value_only_where_one_is_named():
-    metrics = Metrics(np.float32(1), np.array([[98.0, 0.0], [2.0, 0.0]]))
-    assert monitored("", metrics) == {}
-    assert monitored("loss", metrics) == {"monitor": "loss"}
-    assert monitored("balanced_accuracy", metrics) == {
+    metrics, head = Metrics(np.float32(1), np.array([[98.0, 0.0], [2.0, 0.0]])), ClassHead(("a", "b"))
+    assert monitored("", head, metrics) == {}
+    assert monitored("loss", head, metrics) == {"monitor": "loss"}
+    assert monitored("balanced_accuracy", head, metrics) == {
         "balanced_accuracy": 0.5,
         "monitor": "balanced_accuracy",
     }

@@ -10,7 +10,7 @@ import pytest
 
 from rnn_jax.data.batches import Batch
 from rnn_jax.errors import InputError
-from rnn_jax.models.losses import LanguageMetrics, Metrics
+from rnn_jax.models.metrics import LanguageMetrics, Metrics
 from rnn_jax.training.logger import Journal, Meter, NonFiniteLossError, Stopwatch
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from rnn_jax.models.losses import Metrics
+from rnn_jax.models.metrics import Metrics
 from rnn_jax.training.report import (
     draw_confusion_matrix,
     draw_learning_curves,

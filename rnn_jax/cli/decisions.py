@@ -1,0 +1,71 @@
+"""What is said of texts, as lines of JSON, cells of a table and columns of a file."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from rnn_jax.data.row_streams import Row
+from rnn_jax.data.targets import CLASS, LABELS, NUMBER, Text
+from rnn_jax.inference.predictor import Predictor
+from rnn_jax.inference.tagger import Tagger
+
+# The columns that a file of predictions has more, of a tagger WORDS and PREDICTED.
+WORDS, PREDICTED, PROBABILITY, PROBABILITIES = "words", "predicted", "probability", "probabilities"
+TAGGER_COLUMNS: tuple[str, ...] = (WORDS, PREDICTED)
+ADDED_COLUMNS: dict[str, tuple[str, ...]] = {  # of the others, by data.target
+    CLASS: (PREDICTED, PROBABILITY),
+    LABELS: (PREDICTED, PROBABILITIES),
+    NUMBER: (PREDICTED,),
+}
+
+
+def json_lines(texts: Sequence[Text], answers: Sequence[Row]) -> list[str]:
+    """Returns a line for each text, or pair of texts, and what is said of it."""
+    return [json.dumps({**cells_of(text), **answer}) for text, answer in zip(texts, answers, strict=True)]
+
+
+def cells_of(text: Text) -> dict[str, str]:
+    """Returns a text, or both of a pair, by the name of a column."""
+    return {"text": text} if isinstance(text, str) else dict(zip(("text", "pair"), text, strict=True))
+
+
+def decision(answer: Row, separator: str) -> Row:
+    """Returns what is added to a row of a file: the decision, and its probability where there is one.
+
+    >>> decision({"label": "fine", "probabilities": {"dull": 0.25, "fine": 0.75}}, "")
+    {'predicted': 'fine', 'probability': 0.75}
+    >>> decision({"labels": ["war", "love"], "probabilities": {"war": 0.75, "love": 0.5625}}, "")
+    {'predicted': 'war|love', 'probabilities': '{"war": 0.75, "love": 0.5625}'}
+    >>> decision({"value": 3.5}, "")
+    {'predicted': 3.5}
+    """
+    if "value" in answer:
+        return {PREDICTED: answer["value"]}
+    if "labels" in answer:
+        joined = (separator or "|").join(answer["labels"])
+        return {PREDICTED: joined, PROBABILITIES: json.dumps(answer["probabilities"])}
+    return {PREDICTED: answer["label"], PROBABILITY: max(answer["probabilities"].values())}
+
+
+def shown(answer: Row) -> tuple[str, ...]:
+    """Returns the cells that a table shows of an answer."""
+    if "value" in answer:
+        return (f"{answer['value']:.6g}",)
+    if "labels" in answer:
+        return (", ".join(answer["labels"]) or "-",)
+    return answer["label"], f"{max(answer['probabilities'].values()):.3f}"
+
+
+# The columns of the table of predictions, by data.target.
+SHOWN_COLUMNS = {CLASS: ("label", "probability"), LABELS: ("labels",), NUMBER: ("value",)}
+
+
+def cells_of_rows(predictor: Predictor | Tagger, prediction: Any) -> list[Row]:
+    """Returns what the columns hold that a file of predictions has more."""
+    if isinstance(predictor, Predictor):
+        separator = predictor.config.data.separator
+        return [decision(answer, separator) for answer in predictor.head.as_json(prediction)]
+    return [
+        {WORDS: " ".join(words), PREDICTED: " ".join(tags)}
+        for words, tags in zip(prediction.words, prediction.tags, strict=True)
+    ]
