@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from benchmarks.report import machine
 from rnn_jax.distributed.host import cores, cpu_devices
 
-OURS = ("ours", "ours, 1 device")
+OURS = ("ours", "ours, 1 device", "ours, fused")
 PEERS = ("torch", "flax", "flax, split", "keras")
 PICTURE = Path("docs/performance.png")
 
@@ -48,7 +48,10 @@ def cell(value, form="{:.1f}"):
 
 def times_table(stored, shapes, rows):
     """Returns the table of milliseconds and ratios of (label, case) rows."""
-    lines = [f"| | {' | '.join((*OURS, *PEERS))} | best peer over ours |", "|---" * 8 + "|"]
+    lines = [
+        f"| | {' | '.join((*OURS, *PEERS))} | best peer over ours |",
+        "|---" * (len(OURS) + len(PEERS) + 2) + "|",
+    ]
     for label, case in rows:
         results = stored.get(json.dumps(case))
         if results:

@@ -19,9 +19,10 @@ from pathlib import Path
 from benchmarks.performance import draw_curves, performance_page
 from benchmarks.report import write_section
 from rnn_jax.distributed.host import DEVICE_COUNT_FLAG, cores, environment
+from rnn_jax.native import SWITCH
 
 STORE = Path("runs/benchmarks/recurrence.json")
-ENGINES = ("ours", "ours, 1 device", "torch", "flax", "flax, split", "keras")
+ENGINES = ("ours", "ours, 1 device", "ours, fused", "torch", "flax", "flax, split", "keras")
 SHAPES = {
     "S": (32, 500, 32, 32),
     "M": (64, 256, 100, 128),
@@ -59,7 +60,7 @@ def cases(quick):
         yield a_case(SHAPES[name], remat=True), ENGINES[:2]
     for name in "MXL":
         for network in ("uni", "bi"):
-            yield a_case(SHAPES[name], network, dtype="bfloat16"), ENGINES[:3]
+            yield a_case(SHAPES[name], network, dtype="bfloat16"), ("ours", "ours, 1 device", "torch")
     for network in networks:
         for shape in shapes.values():
             yield a_case(shape, network, mode="forward"), ENGINES
@@ -88,6 +89,7 @@ class Worker:
 
     def __init__(self, engine, limit=LIMIT):
         variables = {"ours": environment(), "ours, 1 device": environment(1)}
+        variables["ours, fused"] = environment() | {SWITCH: "0"}  # without the native kernels
         split = {"XLA_FLAGS": f"{DEVICE_COUNT_FLAG}={cores()}"}
         self.engine, self.limit, self.process = engine, limit, None
         self.environment = os.environ | variables.get(engine, split if engine == "flax, split" else {})
