@@ -48,7 +48,7 @@ class Plan(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """What the kernels read, arrays or their types: x [T, B, E], the operands, the first carry, the masks."""
+    """What the kernels read, arrays or their types: x [B, T, E], the operands, the first carry, the masks."""
 
     x: Any
     kernel: Any
@@ -62,7 +62,7 @@ class Inputs(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """What the forward pass gives: the last carry, and what it keeps of every step, [T, B, ...]."""
+    """What the forward pass gives: the last carry, and what it keeps of every step, [B, T, ...]."""
 
     last_c: jax.Array
     last_h: jax.Array
@@ -124,7 +124,7 @@ def forward_meaning(*arrays: jax.Array, plan: Plan) -> tuple[jax.Array, ...]:
     carry, (carries, activations) = fused.steps_forward(
         fused_plan(plan), operands_in(inputs), x, first_carry(plan, inputs), Masks(valid, masks.hidden), keep
     )
-    carries, activations = unchunked((carries, activations), inputs.x.shape[0], chunks)
+    carries, activations = unchunked((carries, activations), inputs.x.shape[1], chunks)
     c, h = memory_and_hidden(carries)
     kept = or_absent(None) if activations is None else jnp.concatenate(jax.tree.leaves(activations), -1)
     return *memory_and_hidden(carry), h, c if plan.keep else or_absent(None), kept
@@ -156,7 +156,7 @@ def tangent_meaning(*arrays: jax.Array, plan: Plan) -> tuple[jax.Array, ...]:
     carry_dot, h_dot = fused.steps_tangent(
         fused_plan(plan), operands_in(inputs), operands_dot, carry_dot, mask, chunk
     )
-    return *memory_and_hidden(carry_dot), unchunked(h_dot, inputs.x.shape[0], chunks)
+    return *memory_and_hidden(carry_dot), unchunked(h_dot, inputs.x.shape[1], chunks)
 
 
 def backward_meaning(*arrays: jax.Array, plan: Plan) -> tuple[jax.Array, ...]:
@@ -179,23 +179,24 @@ def x_or_absent(plan: Plan, inputs: Inputs) -> jax.Array:
     return inputs.x if plan.moves else or_absent(None)
 
 
-def chunked(x_TBE: jax.Array, valid_TB: jax.Array | None) -> tuple[tuple[int, int], jax.Array, Any]:
+def chunked(x_BTE: jax.Array, valid_BT: jax.Array | None) -> tuple[tuple[int, int], jax.Array, Any]:
     """Returns the numbers of chunks and of their steps, and x and valid in chunks, padded to whole ones."""
-    steps, batch, _ = x_TBE.shape
+    batch, steps, _ = x_BTE.shape
     length = fused.chunk_length(steps)
     count = 1 if isinstance(steps, int) and not steps else -(-steps // length)
-    if count * length - steps and valid_TB is None:
-        valid_TB = jnp.ones((steps, batch), bool)
+    if count * length - steps and valid_BT is None:
+        valid_BT = jnp.ones((batch, steps), bool)
     chunks = count, length
-    return chunks, reshaped(x_TBE, chunks), None if valid_TB is None else reshaped(valid_TB, chunks)
+    return chunks, reshaped(x_BTE, chunks), None if valid_BT is None else reshaped(valid_BT, chunks)
 
 
 def reshaped(tree: Tree, chunks: tuple[int, int]) -> Tree:
-    """Returns arrays [T, ...] as [N, K, ...], padded with zeros; absent ones as they are."""
+    """Returns arrays [B, T, ...] as [N, K, B, ...], padded with zeros; absent ones as they are."""
 
     def reshape(leaf: jax.Array) -> jax.Array:
         if is_absent(leaf):
             return leaf
+        leaf = leaf.swapaxes(0, 1)
         added = chunks[0] * chunks[1] - leaf.shape[0]
         padded = jnp.pad(leaf, [(0, added), *[(0, 0)] * (leaf.ndim - 1)]) if added else leaf
         return padded.reshape(*chunks, *leaf.shape[1:])
@@ -204,8 +205,12 @@ def reshaped(tree: Tree, chunks: tuple[int, int]) -> Tree:
 
 
 def unchunked(tree: Tree, steps: int, chunks: tuple[int, int]) -> Tree:
-    """Returns arrays [N, K, ...] as [T, ...]."""
-    return jax.tree.map(lambda leaf: leaf.reshape(chunks[0] * chunks[1], *leaf.shape[2:])[:steps], tree)
+    """Returns arrays [N, K, B, ...] as [B, T, ...]."""
+
+    def reshape(leaf: jax.Array) -> jax.Array:
+        return leaf.reshape(chunks[0] * chunks[1], *leaf.shape[2:])[:steps].swapaxes(0, 1)
+
+    return jax.tree.map(reshape, tree)
 
 
 def fused_plan(plan: Plan) -> FusedPlan:
@@ -271,16 +276,16 @@ def typed(like: ShapedArray, *shape: int) -> ShapedArray:
 def forward_types(*types: ShapedArray, plan: Plan) -> list[ShapedArray]:
     """Returns the types of the fields of `Steps`."""
     inputs = Inputs(*types)
-    steps, batch, _ = inputs.x.shape
+    batch, steps, _ = inputs.x.shape
     units = inputs.first_h.shape[1]
     of = partial(typed, inputs.x)
     memory, kept = CELLS[plan.kind] is LSTM, KEPT[plan.kind] * units
     return [
         of(batch, units) if memory else of(*ABSENT),
         of(batch, units),
-        of(steps, batch, units),
-        of(steps, batch, units) if memory and plan.keep else of(*ABSENT),
-        of(steps, batch, kept) if kept and plan.keep == 2 else of(*ABSENT),
+        of(batch, steps, units),
+        of(batch, steps, units) if memory and plan.keep else of(*ABSENT),
+        of(batch, steps, kept) if kept and plan.keep == 2 else of(*ABSENT),
     ]
 
 

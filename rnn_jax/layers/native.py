@@ -65,7 +65,10 @@ def run_native(
     carry = vary_with(carry, weights, x_TBE, valid_TB, hidden_mask_BH)
     plan = Plan(kind, reverse, 2 if keep else 1, threads_for(x_TBE))
     operands = fused.scaled(cell, weights)
-    return native_recurrence(plan, operands, x_TBE, carry, Masks(valid_TB, hidden_mask_BH))
+    # The kernels take rows first, as the layer has them: XLA drops what is transposed twice.
+    masks = Masks(None if valid_TB is None else valid_TB.T, hidden_mask_BH)
+    carry, h_BTH = native_recurrence(plan, operands, x_TBE.swapaxes(0, 1), carry, masks)
+    return carry, h_BTH.swapaxes(0, 1)
 
 
 def threads_for(x: jax.Array) -> int:
@@ -76,20 +79,20 @@ def threads_for(x: jax.Array) -> int:
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def native_recurrence(
-    plan: Plan, operands: Operands, x_TBE: jax.Array, carry: Carry, masks: Masks
+    plan: Plan, operands: Operands, x_BTE: jax.Array, carry: Carry, masks: Masks
 ) -> tuple[Carry, jax.Array]:
-    """Returns the last carry and the hidden states [T, B, H]; no gradient reaches the masks."""
-    steps = bind(forward_p, inputs_of(operands, x_TBE, carry, masks), plan._replace(keep=0))
+    """Returns the last carry and the hidden states [B, T, H]; no gradient reaches the masks."""
+    steps = bind(forward_p, inputs_of(operands, x_BTE, carry, masks), plan._replace(keep=0))
     return carry_like(carry, steps[0], steps[1]), steps[2]
 
 
 @partial(native_recurrence.defjvp, symbolic_zeros=True)
 def native_recurrence_jvp(plan: Plan, primals: Tree, tangents: Tree) -> tuple[Tree, Tree]:
     """The rule: a forward pass that keeps what the linear pass over the tangents reads."""
-    operands, x_TBE, first, masks = primals
+    operands, x_BTE, first, masks = primals
     operands_dot, x_dot, carry_dot, _ = tangents
     plan = plan._replace(moves=not isinstance(x_dot, SymbolicZero))
-    inputs = inputs_of(operands, x_TBE, first, masks)
+    inputs = inputs_of(operands, x_BTE, first, masks)
     steps = Steps(*bind(forward_p, inputs, plan))
     operands_dot, carry_dot = jax.tree.map(
         lambda leaf, primal: jnp.zeros_like(primal) if isinstance(leaf, SymbolicZero) else leaf,
@@ -114,11 +117,11 @@ def native_recurrence_jvp(plan: Plan, primals: Tree, tangents: Tree) -> tuple[Tr
     )
 
 
-def inputs_of(operands: Operands, x_TBE: jax.Array, carry: Carry, masks: Masks) -> Inputs:
+def inputs_of(operands: Operands, x_BTE: jax.Array, carry: Carry, masks: Masks) -> Inputs:
     """Returns the arrays as the kernels take them."""
     valid = jnp.zeros(ABSENT, bool) if masks.valid is None else masks.valid
     return Inputs(
-        x_TBE,
+        x_BTE,
         *operands[:3],
         or_absent(operands.extras),
         *memory_and_hidden(carry),

@@ -86,8 +86,8 @@ ffi::ErrorOr<Layer> layer_of(Checks& checks, int64_t kind, bool reverse, Floats 
                              Floats bias, Floats extra, Floats first_c, Floats first_h, Floats mask, Bools valid) {
   if (kind < 0 || kind > 2) return ffi::Unexpected(ffi::Error::InvalidArgument("unknown kind of cell"));
   if (x.dimensions().size() != 3 || first_h.dimensions().size() != 2)
-    return ffi::Unexpected(ffi::Error::InvalidArgument("x must be [T, B, E] and h [B, H]"));
-  const int64_t T = x.dimensions()[0], B = x.dimensions()[1], E = x.dimensions()[2], H = first_h.dimensions()[1];
+    return ffi::Unexpected(ffi::Error::InvalidArgument("x must be [B, T, E] and h [B, H]"));
+  const int64_t B = x.dimensions()[0], T = x.dimensions()[1], E = x.dimensions()[2], H = first_h.dimensions()[1];
   const int64_t G = gates_of(Kind(kind));
   checks.shape("kernel", kernel.dimensions(), {E, G * H});
   checks.shape("recurrent", recurrent.dimensions(), {H, G * H});
@@ -96,7 +96,7 @@ ffi::ErrorOr<Layer> layer_of(Checks& checks, int64_t kind, bool reverse, Floats 
   if (Kind(kind) == Kind::lstm) checks.shape("c", first_c.dimensions(), {B, H});
   if (Kind(kind) == Kind::gru) checks.shape("extra", extra.dimensions(), {H});
   checks.optional("hidden_mask", mask.dimensions(), {B, H});
-  checks.optional("valid", valid.dimensions(), {T, B});
+  checks.optional("valid", valid.dimensions(), {B, T});
   if (H < 1) return ffi::Unexpected(ffi::Error::InvalidArgument("H must be at least 1"));
   return Layer{Kind(kind), T, B, E, H, reverse, x.typed_data(), kernel.typed_data(), recurrent.typed_data(),
                bias.typed_data(), data_or_null(extra), data_or_null(first_c), first_h.typed_data(),
@@ -117,11 +117,11 @@ ffi::Error Forward_(ffi::ThreadPool pool, int64_t kind, bool reverse, int64_t th
   const int64_t T = layer.steps, B = layer.batch, H = layer.units;
   if (layer.kind == Kind::lstm) {
     checks.shape("last c", last_c->dimensions(), {B, H});
-    checks.optional("c of every step", c->dimensions(), {T, B, H});
+    checks.optional("c of every step", c->dimensions(), {B, T, H});
   }
   checks.shape("last h", last_h->dimensions(), {B, H});
-  checks.shape("h of every step", h->dimensions(), {T, B, H});
-  checks.optional("kept", kept->dimensions(), {T, B, kept_of(layer.kind) * H});
+  checks.shape("h of every step", h->dimensions(), {B, T, H});
+  checks.optional("kept", kept->dimensions(), {B, T, kept_of(layer.kind) * H});
   if (!checks.wrong.empty()) return ffi::Error::InvalidArgument(checks.wrong);
   const Forward out{data_or_null(*last_c), last_h->typed_data(), h->typed_data(), data_or_null(*c),
                     data_or_null(*kept)};
@@ -143,20 +143,20 @@ ffi::Error Backward_(ffi::ThreadPool pool, int64_t kind, bool reverse, int64_t t
   const Layer layer = *found;
   const int64_t T = layer.steps, B = layer.batch, E = layer.inputs, H = layer.units, G = gates_of(layer.kind);
   if (layer.kind == Kind::lstm) {
-    checks.shape("c of every step", c.dimensions(), {T, B, H});
+    checks.shape("c of every step", c.dimensions(), {B, T, H});
     checks.shape("cotangent of c", last_c_ct.dimensions(), {B, H});
     checks.shape("new cotangent of c", first_c_ct->dimensions(), {B, H});
   }
   if (layer.kind == Kind::gru) checks.shape("gradient of extra", extra_ct->dimensions(), {H});
-  checks.shape("h of every step", h.dimensions(), {T, B, H});
-  checks.optional("kept", kept.dimensions(), {T, B, kept_of(layer.kind) * H});
+  checks.shape("h of every step", h.dimensions(), {B, T, H});
+  checks.optional("kept", kept.dimensions(), {B, T, kept_of(layer.kind) * H});
   checks.shape("cotangent of h", last_h_ct.dimensions(), {B, H});
-  checks.optional("cotangents of h", h_ct.dimensions(), {T, B, H});
+  checks.optional("cotangents of h", h_ct.dimensions(), {B, T, H});
   checks.shape("gradient of kernel", kernel_ct->dimensions(), {E, G * H});
   checks.shape("gradient of recurrent", recurrent_ct->dimensions(), {H, G * H});
   checks.shape("gradient of bias", bias_ct->dimensions(), {G * H});
   checks.shape("new cotangent of h", first_h_ct->dimensions(), {B, H});
-  checks.optional("cotangent of x", x_ct->dimensions(), {T, B, E});
+  checks.optional("cotangent of x", x_ct->dimensions(), {B, T, E});
   if (!checks.wrong.empty()) return ffi::Error::InvalidArgument(checks.wrong);
   const Backward out{h.typed_data(), data_or_null(c), data_or_null(kept), data_or_null(last_c_ct),
                      last_h_ct.typed_data(), data_or_null(h_ct), kernel_ct->typed_data(),

@@ -5,7 +5,7 @@
 // thread runs a part, and when.
 //
 // Names are those of rnn_jax/layers/fused.py: x W + b + h U, with columns scaled so that one tanh serves every
-// gate. Arrays are time-major and dense. A null pointer is an array that is absent.
+// gate. Arrays are dense, rows first. A null pointer is an array that is absent.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -22,7 +22,7 @@ struct Layer {
   Kind kind;
   int64_t steps, batch, inputs, units;  // T, B, E, H
   bool reverse;                         // from the last step to the first
-  const float* x;                       // [T, B, E]
+  const float* x;                       // [B, T, E]
   const float* kernel;                  // W [E, G*H]
   const float* recurrent;               // U [H, G*H]
   const float* bias;                    // b [G*H]
@@ -30,15 +30,15 @@ struct Layer {
   const float* first_c;                 // [B, H], of an LSTM
   const float* first_h;                 // [B, H]
   const float* hidden_mask;             // [B, H], times h in h U; null: ones
-  const uint8_t* valid;                 // [T, B]; null: every step
+  const uint8_t* valid;                 // [B, T]; null: every step
 };
 
 struct Forward {
   float* last_c;  // [B, H], of an LSTM
   float* last_h;  // [B, H]
-  float* h;       // [T, B, H]; a step that is padding passes on what it gets
-  float* c;       // [T, B, H], of an LSTM; null: not kept
-  float* kept;    // [T, B, kept_of * H]; null: not kept
+  float* h;       // [B, T, H]; a step that is padding passes on what it gets
+  float* c;       // [B, T, H], of an LSTM; null: not kept
+  float* kept;    // [B, T, kept_of * H]; null: not kept
 };
 
 struct Backward {
@@ -47,14 +47,14 @@ struct Backward {
   const float* kept;       // likewise; null: computed again
   const float* last_c_ct;  // cotangents [B, H]
   const float* last_h_ct;
-  const float* h_ct;       // [T, B, H]; null: zero
+  const float* h_ct;       // [B, T, H]; null: zero
   float* kernel_ct;        // [E, G*H]
   float* recurrent_ct;     // [H, G*H]
   float* bias_ct;          // [G*H]
   float* extra_ct;         // [H]
   float* first_c_ct;       // [B, H]
   float* first_h_ct;
-  float* x_ct;             // [T, B, E]; null: not wanted
+  float* x_ct;             // [B, T, E]; null: not wanted
 };
 
 // Runs task(0), ..., task(count - 1), in any order and on any threads, and returns when all are done.

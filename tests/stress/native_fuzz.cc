@@ -29,11 +29,11 @@ static double loss(const Case& s, const Vector& x, const Vector& kernel, const V
   for (int64_t n = 0; n < s.T; n++) {
     int64_t t = s.reverse ? s.T - 1 - n : n;
     for (int64_t b = 0; b < s.B; b++) {
-      if (!s.ragged || s.valid[t * s.B + b]) {
+      if (!s.ragged || s.valid[b * s.T + t]) {
         std::vector<double> z(s.G * s.H), q(s.G * s.H);
         for (int64_t j = 0; j < s.G * s.H; j++) {
           z[j] = bias[j];
-          for (int64_t k = 0; k < s.E; k++) z[j] += double(x[(t * s.B + b) * s.E + k]) * kernel[k * s.G * s.H + j];
+          for (int64_t k = 0; k < s.E; k++) z[j] += double(x[(b * s.T + t) * s.E + k]) * kernel[k * s.G * s.H + j];
           for (int64_t k = 0; k < s.H; k++)
             q[j] += h[b * s.H + k] * (s.masked ? s.mask[b * s.H + k] : 1.) * recurrent[k * s.G * s.H + j];
         }
@@ -54,8 +54,8 @@ static double loss(const Case& s, const Vector& x, const Vector& kernel, const V
         }
       }
       for (int64_t u = 0; u < s.H; u++) {
-        total += h[b * s.H + u] * s.every_ct[(t * s.B + b) * s.H + u];
-        if (all_h) (*all_h)[(t * s.B + b) * s.H + u] = h[b * s.H + u];
+        total += h[b * s.H + u] * s.every_ct[(b * s.T + t) * s.H + u];
+        if (all_h) (*all_h)[(b * s.T + t) * s.H + u] = h[b * s.H + u];
       }
     }
   }
