@@ -18,6 +18,7 @@ class Curve(NamedTuple):
     Attributes:
       name: what the legend says.
       x, y: float[n], the points, from left to right.
+      colour: which of the page's colours; None is the place of the line among those of its chart.
 
     >>> Curve("train", np.array([1, 2]), np.array([0.5, 0.25])).name
     'train'
@@ -26,6 +27,7 @@ class Curve(NamedTuple):
     name: str
     x: np.ndarray
     y: np.ndarray
+    colour: int | None = None
 
 
 def line_chart(
@@ -58,16 +60,20 @@ def line_chart(
         parts.append(f'<polyline class="even" points="{corners}"/>')
     for index, curve in enumerate(curves):
         x, y = _thinned(curve)
-        points, colour = _points(x, y, x_range, y_range), f"c{index % COLOURS}"
+        points, colour = _points(x, y, x_range, y_range), _colour(curve, index)
         parts.append(f'<polyline class="{colour}" points="{points}"/>')
         if len(x) <= 12:
             marks = (point.split(",") for point in points.split())
             parts += [f'<circle class="{colour}" cx="{a}" cy="{b}" r="3.5"/>' for a, b in marks]
     legend = "".join(
-        f'<li><i class="c{index % COLOURS}"></i>{escape(curve.name)}</li>'
+        f'<li><i class="{_colour(curve, index)}"></i>{escape(curve.name)}</li>'
         for index, curve in enumerate(curves)
     )
     return Markup(f"{_svg(title, parts)}<ul class='legend'>{legend}</ul>")
+
+
+def _colour(curve: Curve, index: int) -> str:
+    return f"c{(index if curve.colour is None else curve.colour) % COLOURS}"
 
 
 def bar_chart(

@@ -29,6 +29,7 @@ MISTAKES = {  # what they are called, and what words in the two colours do
     LABELS: ("The mistakes it was surest of", "speak for the label", "against it"),
     NUMBER: ("The largest errors", "raise the number", "lower it"),
 }
+SPLITS = ("train", "validation")  # in metrics.jsonl; each has its colour
 MOST_IN_MATRIX, MOST_PAIRS = 30, 20  # classes that a table shows by pairs; of more, the commonest mistakes
 
 
@@ -54,8 +55,9 @@ def write_html(workdir: str | Path) -> Path:
     require(finished, f"{workdir} has no {RESULTS}: the run has not finished; train goes on with it")
     results = json.loads(read_text(workdir / RESULTS))
     loader = PackageLoader("rnn_jax.report", "")
-    template = Environment(loader=loader, autoescape=True, undefined=StrictUndefined).get_template(TEMPLATE)
-    page = template.render(**_contents(workdir, results, predictor))
+    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    pages.filters["spoken"] = spoken
+    page = pages.get_template(TEMPLATE).render(**_contents(workdir, results, predictor))
     with replacing(workdir / REPORT) as file:
         file.write(page.encode())
     return workdir / REPORT
@@ -75,7 +77,7 @@ def _contents(workdir: Path, results: dict[str, Any], predictor: Predictor) -> d
         "against_it": against_it,
         "numbers": {key: value for key, value in (scores | results).items() if _is_number(value)},
         "versions": results.get("versions", {}),
-        "machine": {key: results[key] for key in ("device", "processor") if key in results},
+        "machine": {key: results[key] for key in ("device", "processor", "kernels") if key in results},
         "config": json.dumps(predictor.config.to_dict(), indent=2, ensure_ascii=False, default=str),
         "curves": learning_curves(workdir / METRICS),
         "classes": classes,
@@ -148,11 +150,23 @@ def learning_curves(path: Path) -> list[tuple[str, Any]]:
     charts = []
     for name, splits in sorted(found.items(), key=lambda item: (item[0] != "loss", item[0])):
         if "validation" in splits:
-            curves = [Curve(split, *np.array(points, float).T) for split, points in splits.items()]
-            charts.append(
-                (name.replace("_", " ").capitalize(), line_chart(f"{name} by step", curves, "step", name))
-            )
+            curves = []
+            for split, points in splits.items():
+                steps, values = np.array(points, float).T
+                curves.append(Curve(split, steps, values, SPLITS.index(split)))
+            shown = spoken(name)
+            title = shown[:1].upper() + shown[1:]
+            charts.append((title, line_chart(f"{shown} by step", curves, "step", shown)))
     return charts
+
+
+def spoken(name: str) -> str:
+    """Returns the name of a number as a reader writes it.
+
+    >>> spoken("rmse"), spoken("macro_f1"), spoken("calibration_error")
+    ('RMSE', 'macro F1', 'calibration error')
+    """
+    return name.upper() if name in ("rmse", "mae", "r2") else name.replace("_", " ").replace("f1", "F1")
 
 
 def common_mistakes(confusion: np.ndarray, names: list[str]) -> list[tuple[str, str, int]]:
