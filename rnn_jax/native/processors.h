@@ -6,7 +6,8 @@
 
 #include "recurrence.h"
 
-#if defined(__x86_64__) && defined(__GNUC__)
+// The pragma that turns on the instructions is GCC's: what Clang builds for x86 has the portable kernels alone.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define RNN_X86 1
 #else
 #define RNN_X86 0
