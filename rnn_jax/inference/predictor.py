@@ -10,9 +10,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from rnn_jax.checkpoints.restore import ClassifierTask, read_config, read_task, restored
+from rnn_jax.checkpoints.restore import ClassifierTask, load_evidence, read_config, read_task, restored
 from rnn_jax.checkpoints.workdir import CLASSIFY, CONFIG, TASK, TOKENIZER
 from rnn_jax.data.batches import Batch, Batches
+from rnn_jax.data.evidence import Evidence
 from rnn_jax.data.in_memory import pairs_in, texts_in, values_of
 from rnn_jax.data.labels import positions, read_labels
 from rnn_jax.data.targets import (
@@ -92,6 +93,7 @@ class Predictor:
       step: the training step of the checkpoint.
       workdir: the folder of the run, or of the saved model.
       task: what task.json holds of it: the labels and the buckets.
+      evidence: the n-grams that its network reads beside the words; None for none.
     """
 
     def __init__(
@@ -103,10 +105,12 @@ class Predictor:
         task: ClassifierTask,
         step: int,
         workdir: Path | None = None,
+        evidence: Evidence | None = None,
     ):
         """Takes what `load` reads; the attributes have the same names."""
         self.config, self.model, self.params = config, model, params
         self.tokenizer, self.step, self.workdir = tokenizer, step, workdir
+        self.evidence = evidence
         self.task, self.pair = task, bool(config.data.pair_column)
         self.head = head_of(config.data.target, task)
         self.label_names: tuple[str, ...] = tuple(map(str, task["label_names"]))
@@ -195,7 +199,7 @@ class Predictor:
             "a stream gives the probabilities of the classes of one text; data.target is "
             f"{self.head.target!r} and data.pair_column {self.config.data.pair_column!r}; use predict",
         )
-        return Stream(self._steps, self.params, self.tokenizer)
+        return Stream(self._steps, self.params, self.tokenizer, self.evidence)
 
     def attribute(
         self, text: Any, label: str | None = None, of: str = "logit", steps: int = 64
@@ -229,6 +233,7 @@ class Predictor:
             of=of,
             steps=steps,
             head=self.head,
+            **{name: array[0] for name, array in batch.inputs.items()},
         )
         parts = np.split(np.asarray(scores), len(rows))
         found = np.concatenate([part[: len(row)] for part, row in zip(parts, rows, strict=True)])
@@ -306,7 +311,7 @@ class Predictor:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, params=jax.device_put(state["params"]))
-        self.model = _model(self.config, self.tokenizer, self.task)
+        self.model = _model(self.config, self.tokenizer, self.task, self.evidence)
         self.apply_fn = _jitted(self.model)
 
     @cached_property
@@ -319,13 +324,17 @@ class Predictor:
         text = self.config.text
         rows = truncate(self.tokenizer.encode(single_texts(texts)), text.max_length, text.truncate)
         for batch in self._batches(rows, labels, self.config.batch.size):
-            yield batch, self.apply_fn({"params": self.params}, batch.token_ids, batch.lengths)
+            yield (
+                batch,
+                self.apply_fn({"params": self.params}, batch.token_ids, batch.lengths, **batch.inputs),
+            )
             bar.advance(int(batch.weights.sum()))
 
     def _batches(self, rows: Sequence[np.ndarray], labels: np.ndarray, size: int) -> Iterator[Batch]:
         """Yields the batches of texts as word ids, of pairs those of both texts one after the other."""
         examples = rows_of_pairs(rows) if self.pair else rows
-        return Batches(examples, labels, self.buckets, size).in_order()
+        found = self.evidence.of_rows(rows) if self.evidence else None
+        return Batches(examples, labels, self.buckets, size, evidence=found).in_order()
 
 
 def _in_order(answers: Sequence[tuple[Batch, np.ndarray]], count: int) -> np.ndarray:
@@ -337,9 +346,12 @@ def _in_order(answers: Sequence[tuple[Batch, np.ndarray]], count: int) -> np.nda
     return found
 
 
-def _model(config: ConfigDict, tokenizer: Tokenizer, task: ClassifierTask) -> TextClassifier:
+def _model(
+    config: ConfigDict, tokenizer: Tokenizer, task: ClassifierTask, evidence: Evidence | None
+) -> TextClassifier:
     head, pair = head_of(config.data.target, task), bool(config.data.pair_column)
-    return build_classifier(tokenizer.vocab_size, **head.model_options, pair=pair, **config.model)
+    reads: dict[str, Any] = {"pair": pair, "evidence": evidence.width if evidence else 0}
+    return build_classifier(tokenizer.vocab_size, **head.model_options, **reads, **config.model)
 
 
 def _jitted(model: TextClassifier) -> Any:
@@ -379,8 +391,9 @@ def load(workdir: str | Path, which: str | int = "best", fallback: bool = False)
     config = read_config(workdir, CLASSIFY, CLASSIFIER_KEYS)
     tokenizer, task = Tokenizer.load(workdir / TOKENIZER), read_task(workdir / TASK, config)
     try:
-        model = _model(config, tokenizer, task)
+        evidence = load_evidence(workdir, config, tokenizer.vocab_size, len(task["label_names"]))
+        model = _model(config, tokenizer, task, evidence)
     except TypeError as error:
         raise InputError(f"{workdir / CONFIG} is not of this version of rnn_jax: {error}") from error
     params, step = restored(workdir, model, which, fallback)
-    return Predictor(config, model, params, tokenizer, task, step, workdir)
+    return Predictor(config, model, params, tokenizer, task, step, workdir, evidence)

@@ -1,13 +1,14 @@
 """Texts read word by word, as they come: the probabilities after each, in constant time and memory a word."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rnn_jax.data.evidence import Evidence
 from rnn_jax.data.tokenizer import Tokenizer
 from rnn_jax.errors import require
 from rnn_jax.layers.cells import Carry
@@ -19,14 +20,15 @@ from rnn_jax.trees import Params
 
 
 class State(NamedTuple):
-    """All that is kept of the words read so far."""
+    """All that is kept of the words read so far, and the scale of evidence, the same for all words."""
 
     carry: Carry
     summary: Summary
+    spread: jax.Array | tuple[()]
 
 
 class Steps(NamedTuple):
-    """Jitted: `state, p = begin(variables)` and `state, p = read(variables, state, word)`, p [1, C]."""
+    """`state, p = begin(variables)`, `state, p = read(variables, state, word, evidence)`, p [1, C]."""
 
     begin: Callable[..., tuple[State, jax.Array]]
     read: Callable[..., tuple[State, jax.Array]]
@@ -64,8 +66,9 @@ class Stream:
     (['A', 'fine'], (1, 2), 3)
     """
 
-    def __init__(self, steps: Steps, params: Params, tokenizer: Tokenizer):
+    def __init__(self, steps: Steps, params: Params, tokenizer: Tokenizer, evidence: Evidence | None = None):
         self.tokenizer, self.length = tokenizer, 0
+        self._evidence, self._last = evidence, np.zeros(0, np.int32)
         self._read, self._variables = steps.read, {"params": params}
         self._state, self._probabilities = steps.begin(self._variables)
 
@@ -85,12 +88,22 @@ class Stream:
         """
         ids, words = self.tokenizer.spell(text)
         rows = []
-        for word in ids:
-            self._state, self._probabilities = self._read(self._variables, self._state, word)
+        for word, evidence in zip(ids, self._evidence_of(ids), strict=True):
+            self._state, self._probabilities = self._read(self._variables, self._state, word, evidence)
             rows.append(self._probabilities)
         self.length += len(words)
         classes = self._probabilities.shape[1]
         return Reading(words, np.concatenate([np.zeros((0, classes), np.float32), *jax.device_get(rows)]))
+
+    def _evidence_of(self, ids: np.ndarray) -> Sequence[np.ndarray | None]:
+        """Returns the evidence of each word; the n-grams that end at it may begin in an earlier piece."""
+        if self._evidence is None:
+            return [None] * len(ids)
+        words = np.concatenate([self._last, ids])
+        found = self._evidence.features(words)[len(self._last) :]
+        # So many words, and no more, can be in an n-gram that ends later.
+        self._last = words[len(words) - min(len(words), max(self._evidence.orders) - 1) :]
+        return list(found)
 
 
 def make_steps(model: TextClassifier) -> Steps:
@@ -111,14 +124,22 @@ def make_steps(model: TextClassifier) -> Steps:
 
 def _begin(model: TextClassifier) -> tuple[State, jax.Array]:
     # A row of length 0: its final carry is the initial one of whatever cells there are.
-    nothing_BTE = model.embed(jnp.zeros((1, 1), jnp.int32))
+    spread = model.spread() if model.evidence else ()
+    nothing = jnp.zeros((1, 1, model.evidence)) if model.evidence else None
+    nothing_BTE = model.embed(jnp.zeros((1, 1), jnp.int32), evidence=nothing)
     carry, outputs_BTH = model.encoder(nothing_BTE, jnp.zeros(1, jnp.int32))
-    return _decided(model, State(carry, model.pool.begin(outputs_BTH[:, 0])))
+    return _decided(model, State(carry, model.pool.begin(outputs_BTH[:, 0]), spread))
 
 
-def _read(model: TextClassifier, state: State, word: jax.Array) -> tuple[State, jax.Array]:
-    carry, outputs_BTH = model.encoder(model.embed(word[None, None]), None, state.carry)
-    return _decided(model, State(carry, model.pool.advance(state.summary, outputs_BTH[:, 0])))
+def _read(
+    model: TextClassifier, state: State, word: jax.Array, evidence: jax.Array | None
+) -> tuple[State, jax.Array]:
+    known: dict[str, Any] = (
+        {} if evidence is None else {"evidence": evidence[None, None], "spread": state.spread}
+    )
+    carry, outputs_BTH = model.encoder(model.embed(word[None, None], **known), None, state.carry)
+    summary = model.pool.advance(state.summary, outputs_BTH[:, 0])
+    return _decided(model, State(carry, summary, state.spread))
 
 
 def _decided(model: TextClassifier, state: State) -> tuple[State, jax.Array]:
