@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jax
 
-__all__ = ["cores", "describe", "library", "processor", "why_missing"]
+__all__ = ["cores", "describe", "has_bfloat16", "library", "processor", "why_missing"]
 
 SWITCH = "RNN_JAX_NATIVE"  # 0: no kernels; avx2 or portable: those of lesser processors
 TARGETS = ("rnn_jax_forward", "rnn_jax_backward")  # names of functions of the library, and of XLA's calls
@@ -48,6 +48,15 @@ def processor() -> str:
     name = ctypes.CDLL(str(library())).rnn_jax_processor
     name.restype = ctypes.c_char_p
     return str(name().decode())
+
+
+def has_bfloat16() -> bool:
+    """Returns whether there are kernels that multiply bfloat16 numbers, and a processor for them."""
+    if why_missing():
+        return False
+    found = ctypes.CDLL(str(library())).rnn_jax_has_bfloat16
+    found.restype = ctypes.c_bool
+    return bool(found())
 
 
 def describe() -> str:
