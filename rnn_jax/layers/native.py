@@ -1,7 +1,7 @@
 """The native backend: all steps of a layer in one call of C++ on a CPU, and its backward pass in another.
 
-The kernels are in rnn_jax/native. They know three cells, in float32, and with bfloat16 products. rnn_jax.layers.kernel_calls wraps them
-as primitives, which mean what the fused backend computes.
+The kernels are in rnn_jax/native. They know three cells, with products of float32 or bfloat16 numbers.
+rnn_jax.layers.kernel_calls wraps them as primitives, which mean what the fused backend computes.
 """
 
 from functools import partial
@@ -29,25 +29,23 @@ from rnn_jax.layers.kernel_calls import (
 )
 from rnn_jax.layers.placement import vary_with, varying_axes
 from rnn_jax.layers.recurrence import Carry, FusedStep, Weights
-from rnn_jax.native import cores, has_bfloat16, why_missing
+from rnn_jax.native import cores, why_missing
 from rnn_jax.trees import Tree
 
 
 def why_not_native(cell: FusedStep | None, weights: Weights, x: jax.Array, carry: Carry) -> str:
     """Returns why the kernels cannot run a cell with these arrays, or "" where they can."""
-    if missing := why_missing():
+    product = str(weights.kernel.dtype)
+    if missing := why_missing() or why_missing(product):
         return missing
     if jax.default_backend() != "cpu":
         return f"native kernels are for CPUs, and the default device is a {jax.default_backend()}"
     if not any(cell is known for known in CELLS):
         return "native kernels know SimpleCell, LSTMCell and GRUCell"
-    product, rest = str(weights.kernel.dtype), {str(jnp.result_type(leaf)) for leaf in jax.tree.leaves(carry)}
-    others = {str(jnp.result_type(leaf)) for leaf in jax.tree.leaves((weights, x))}
-    if product not in ("float32", "bfloat16") or rest != {"float32"} or others - {product, "float32"}:
-        found = ", ".join(sorted({*rest, *others}))
-        return f"native kernels have a float32 carry and float32 or bfloat16 products, and the layer has {found}"
-    if product == "bfloat16" and not has_bfloat16():
-        return "this processor does not multiply bfloat16 numbers"
+    types = [{str(jnp.result_type(leaf)) for leaf in jax.tree.leaves(of)} for of in (carry, (weights, x))]
+    if types[0] != {"float32"} or types[1] - {product, "float32"}:
+        found = ", ".join(sorted(types[0] | types[1]))
+        return f"native kernels have a float32 carry and operands of one type, and the layer has {found}"
     return ""
 
 
