@@ -1,7 +1,8 @@
 """IMDB: evidence of n-grams beside frozen word2vec, without an adversary. Settings: rnn_jax/settings.py.
 
 Command:  python train_loop.py --config configs/imdb_evidence.py [--config.data.source=FOLDER]
-Cost, result: docs/evidence.md
+Cost:     under 10 minutes on 2 cores, most of them for word2vec
+Result:   docs/evidence.md (measured on a split of train; the test split was not read)
 """
 
 from ml_collections import ConfigDict

@@ -92,8 +92,7 @@ class Evidence:
 
     def of_rows(self, rows: Sequence[np.ndarray]) -> RowEvidence:
         """Returns the evidence of texts as word ids, by the tables of the whole training split."""
-        tables = tuple(_with_nothing(table.ratios[None]) for table in self.tables)
-        return self._looked_up(rows, np.zeros(len(rows), np.int32), tables)
+        return self._looked_up(rows, np.zeros(len(rows), np.int32), self._padded)
 
     def features(self, ids: np.ndarray) -> np.ndarray:
         """Returns float32[words, F], the evidence of one text as word ids."""
@@ -113,6 +112,11 @@ class Evidence:
         return f"evidence: {', '.join(sizes)}"
 
     @cached_property
+    def _padded(self) -> tuple[np.ndarray, ...]:
+        """float32[1, N + 1, K] of each order; made once, because a stream asks word by word."""
+        return tuple(_with_nothing(table.ratios[None]) for table in self.tables)
+
+    @cached_property
     def _keys(self) -> tuple[np.ndarray, ...]:
         return tuple(
             _keys_of(table.grams.ravel().astype(np.int64), table.grams.shape[1], self.vocab_size)[
@@ -129,7 +133,8 @@ class Evidence:
         for order, keys in zip(self.orders, self._keys, strict=True):
             wanted = np.where(position >= order - 1, _keys_of(ids, order, self.vocab_size), -1)
             at = np.searchsorted(keys, wanted)
-            known = np.append(keys, -2)[at] == wanted  # -2 is no n-gram, and is not wanted
+            # With no n-gram at all `at` is 0 and there is no key to compare with.
+            known = keys[np.minimum(at, len(keys) - 1)] == wanted if len(keys) else np.zeros(len(at), bool)
             places.append(np.where(known, at, len(keys)).astype(np.int32))
         return RowEvidence(tuple(places), starts, chosen, tables)
 
