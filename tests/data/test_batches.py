@@ -38,7 +38,8 @@ def check(batch, lengths, batch_size):
             assert ids.tolist() == words + [0] * (len(ids) - len(words))
             assert (weight, length, label) == (1, lengths[row], row % 3)
     assert [array.dtype for array in batch[:5]] == [np.int32, np.int32, np.int32, np.float32, np.int32]
-    assert batch.evidence == () and batch.inputs == {}
+    assert batch.evidence == ()
+    assert batch.inputs == {}
 
 
 def examples(batches):
