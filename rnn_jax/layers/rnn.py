@@ -143,8 +143,8 @@ class RNN(nn.Module):
     ) -> tuple[Carry, jax.Array]:
         """Returns (carry, outputs) of a batch [B, T, E]: the whole layer."""
         check_cell(self.cell)
-        scanned = is_scanned(self.backend, self.cell, self._lifting(), self.remat) or mode.every_step
         batch, time, size = x.shape
+        scanned = is_scanned(self.backend, self.cell, self._lifting(), self.remat, time) or mode.every_step
         zeros = self.cell.initialize_carry(jax.random.key(0), (batch, size))
         carry = zeros if initial_carry is None else fit_carry(initial_carry, zeros, type(self.cell).__name__)
         hidden_mask = self._hidden_mask(batch, mode.deterministic)
