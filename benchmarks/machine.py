@@ -1,15 +1,17 @@
 """Every backend of ours on this machine: time, memory and compilation, and what "auto" takes.
 
-Run `python -m benchmarks.machine` (ten minutes on two cores). It measures one layer at many shapes and keeps what
-it measured in docs/backends.json, a record a shape. So it can be stopped and started, also in slices: `--seconds
-100`. What was measured on this machine is not measured again, unless `--fresh`. Then it writes a section of
-docs/performance.md and docs/backends.png, of all machines in the file.
+Run `python -m benchmarks.machine` (ten minutes on two cores). It measures one layer at many shapes and keeps
+what it measured in docs/backends.json, a record a shape. So it can be stopped and started, also in slices:
+`--seconds 100`. What was measured on this machine is not measured again, unless `--fresh`. Then it writes a
+section of docs/performance.md and docs/backends.png, of all machines in the file.
 
 The backends take turns, in one process with one device. A time is the least of several samples: whatever else
-runs on a machine only adds to it. `--again` adds samples where what "auto" takes was not the fastest.
+runs on a machine only adds to it. `--again` adds a run where "auto" does not take the fastest, and the median
+of the runs counts: where an array happens to lie in memory changes a short time by a tenth.
 """
 
 import argparse
+import statistics
 import time
 from functools import partial
 from pathlib import Path
@@ -126,16 +128,20 @@ def measure(case, backends):
             spent = calls[backend] * sum(samples[backend])
             if spent < SECONDS or len(samples[backend]) < LEAST:
                 samples[backend].append(timed(run, calls[backend]))
+    least = {backend: float(f"{1000 * min(times):.4g}") for backend, times in samples.items()}
     return {
-        backend: {"ms": float(f"{1000 * min(samples[backend]):.4g}"), **took}
+        backend: {"ms": least[backend], "runs": [least[backend]], **took}
         for backend, (_, took) in programs.items()
     }
 
 
 def more(case, backends, before):
-    """Returns the same once more, and of both the less time."""
+    """Returns the same from one more run: times are medians of all runs, each with programs of its own."""
     now = measure(case, backends)
-    return {name: now[name] | {"ms": min(now[name]["ms"], before[name]["ms"])} for name in backends}
+    for name in backends:
+        now[name]["runs"] += before[name]["runs"]
+        now[name]["ms"] = round(statistics.median(now[name]["runs"]), 5)
+    return now
 
 
 def product_rate(sizes=(512, 1024, 2048)):
@@ -145,7 +151,7 @@ def product_rate(sizes=(512, 1024, 2048)):
         a, multiply = jnp.ones((size, size)), jax.jit(jnp.matmul)
         run = lambda a=a, multiply=multiply: multiply(a, a).block_until_ready()  # noqa: E731
         run()
-        best = max(best, 2 * size**3 / min(timed(run, 1) for _ in range(5)) / 1e9)
+        best = max(best, 2 * size**3 / min(timed(run, 1) for _ in range(15)) / 1e9)
     return {"gflops": round(best)}
 
 
@@ -179,7 +185,7 @@ def main():
             print("to be continued: run it again")
             break
         keep(records, here, case, options.again)
-    write_section("backends", page(records.lines, FEW))
+    write_section("backends", page(records.lines))
     draw(records.lines)
 
 

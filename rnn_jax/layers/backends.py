@@ -55,17 +55,15 @@ def suits_native(work: Work) -> bool:
     """
     if work.rows < 8:
         return work.steps >= 64 and work.units <= (192 if work.gradients else 16 * work.rows)
-    least = 768 if work.units > 512 else 512 if work.gradients else 256
-    return work.rows * work.steps >= least
+    least = max(512 if work.gradients else 256, 0.75 * work.units)
+    return work.steps > 1 and work.rows * work.steps >= least
 
 
 # "auto" takes the first that can run the layer and suits the work. The rule is measured, and a test holds it
-# to what was measured: `python -m benchmarks.machine`, docs/backends.json.
+# to what was measured: `python -m benchmarks.machine`, docs/backends.json. One step has nothing to fuse.
 BACKENDS = {
     "native": Backend(run_native, why_not_native, suits_native),
-    "fused": Backend(
-        run_fused, lambda *layer: "", lambda work: work.steps > 1
-    ),  # one step has nothing to fuse
+    "fused": Backend(run_fused, lambda *layer: "", lambda work: work.steps > 1),
     "scan": Backend(None, lambda *layer: "", lambda work: True),
 }
 
@@ -150,14 +148,14 @@ def either(values: Run, gradients: Run) -> Run:
         @partial(apply.defjvp, symbolic_zeros=True)
         def apply_jvp(arrays: Tree, tangents: Tree) -> tuple[Tree, Tree]:
             leaves, tree = jax.tree.flatten(arrays)
-            changes = tree.flatten_up_to(tangents)
+            changes = jax.tree.leaves(tangents)
             moving = [at for at, change in enumerate(changes) if not isinstance(change, SymbolicZero)]
 
             def of_moving(*moved: jax.Array) -> tuple[Carry, jax.Array]:
                 every = leaves.copy()
                 for at, leaf in zip(moving, moved, strict=True):
                     every[at] = leaf
-                return gradients(cell, *tree.unflatten(every), reverse, remat)
+                return gradients(cell, *jax.tree.unflatten(tree, every), reverse, remat)
 
             return jax.jvp(of_moving, [leaves[at] for at in moving], [changes[at] for at in moving])
 
