@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks import imdb, many_devices, tagging, tutorial
+from benchmarks import imdb, machine_page, many_devices, tagging, tutorial
 from benchmarks.epoch import later_epoch, table, time_to
+from benchmarks.machine import cases as machine_cases
 from benchmarks.performance import performance_page, ratio, train_flop
 from benchmarks.records import Records, recipe
 from benchmarks.recurrence import NETWORKS, SHAPES, a_case, cases, curve_cases
@@ -190,3 +191,32 @@ def test_what_a_test_compares_is_noted_by_case_and_still_compared():
         "tests/inference/test_export.py::test_one_is_two": {item.nodeid: [(0.5, 0.5), (1, 5)]}
     }
     assert "| one is two | 1 | 1 | 500% |" in equality.table(watch)
+
+
+def a_record(case, **times):
+    numbers = {name: {"ms": ms, "compile": 0.5, "bytes": 2**20} for name, ms in times.items()}
+    return {"settings": case | {"backends": [*times]}, "date": "2026-01-01", **numbers}
+
+
+def test_the_page_of_backends_shows_what_auto_takes_and_how_much_it_loses(tmp_path, monkeypatch):
+    case = a_case((32, 100, 128, 128), mode="forward")
+    record = a_record(case, native=2.2, fused=2.0, scan=4.0)
+    assert machine_page.loss(record) == pytest.approx(1.1)
+    assert machine_page.loss(record, without="native") == 1
+    lines = {"one: products": {"settings": {"mode": "product"}, "gflops": 200}, "one: a layer": record}
+    page = machine_page.page(lines)
+    share = 2 * 32 * 100 * 4 * 128 * 256 / 2.2e-3 / 200e9
+    row = f"| **2.2** | 2 | 4 | {share:.0%} | 1, 1, 1 | 0.5, 0.5, 0.5 |"
+    assert f"| LSTM, forward, 32 rows, 100 steps, 128 units {row}" in page
+    assert "at most 10% more time than the fastest" in page
+    monkeypatch.setattr(machine_page, "PICTURE", tmp_path / "backends.png")
+    machine_page.draw(lines)
+    assert (tmp_path / "backends.png").stat().st_size > 1000
+
+
+def test_every_shape_of_the_machine_is_another_and_its_operations_are_counted_once():
+    every = [json.dumps(case) for case in machine_cases()]
+    assert len(set(every)) == len(every)
+    train, forward = (a_case((8, 10, 32, 64), mode=mode) for mode in ("train", "forward"))
+    assert machine_page.flop(forward) == 2 * 80 * 256 * (32 + 64)
+    assert machine_page.flop(train) == train_flop(train)

@@ -18,14 +18,12 @@ from jax.interpreters import ad, batching, mlir
 
 from rnn_jax.layers import fused
 from rnn_jax.layers.fused import Chunk, FusedPlan, Masks, Operands
+from rnn_jax.layers.kernel_cells import CELLS, KERNEL_CELLS
 from rnn_jax.layers.placement import vary_with
-from rnn_jax.layers.recurrence import GRU, LSTM, SIMPLE, Carry, LSTMCarry, hidden_state
+from rnn_jax.layers.recurrence import Carry, LSTMCarry, hidden_state
 from rnn_jax.native import why_missing
 from rnn_jax.trees import Tree
 
-# The kernels' numbers of the cells, and what each keeps of a step, arrays [H]: rnn_jax/native/recurrence.h.
-CELLS = (SIMPLE, LSTM, GRU)
-KEPT = (0, 4, 4)
 ABSENT = (0,)  # the shape of an array that is not there: the kernels take a fixed number of arrays
 
 
@@ -33,7 +31,7 @@ class Plan(NamedTuple):
     """What no array decides.
 
     Attributes:
-      kind: which of CELLS.
+      kind: the number of the cell.
       reverse: run from the last step to the first.
       keep: what the forward pass keeps: 0 nothing, 1 the carries, 2 also the activations.
       threads: that share the rows.
@@ -119,7 +117,7 @@ def forward_meaning(*arrays: jax.Array, plan: Plan) -> tuple[jax.Array, ...]:
     inputs = Inputs(*arrays)
 
     def keep(carry: Carry, activations: Tree) -> tuple[Carry, Tree]:
-        return carry, activations if plan.keep == 2 and KEPT[plan.kind] else None
+        return carry, activations if plan.keep == 2 and KERNEL_CELLS[plan.kind].kept else None
 
     masks = Masks(*(None if is_absent(mask) else mask for mask in (inputs.valid, inputs.hidden_mask)))
     chunks, x, valid = chunked(inputs.x, masks.valid)
@@ -229,16 +227,12 @@ def operands_in(inputs: Inputs) -> Operands:
 
 def first_carry(plan: Plan, inputs: Inputs) -> Carry:
     """Returns the carry before the first step."""
-    return LSTMCarry(inputs.first_c, inputs.first_h) if CELLS[plan.kind] is LSTM else inputs.first_h
+    return LSTMCarry(inputs.first_c, inputs.first_h) if KERNEL_CELLS[plan.kind].memory else inputs.first_h
 
 
 def activations_in(plan: Plan, kept: jax.Array, carries: Carry) -> Tree:
     """Returns the activations as the fused backend has them; None if they were not kept."""
-    if CELLS[plan.kind] is SIMPLE:
-        return hidden_state(carries) if plan.keep == 2 else None
-    if is_absent(kept):
-        return None
-    return kept if CELLS[plan.kind] is LSTM else tuple(jnp.split(kept, 4, axis=-1))
+    return KERNEL_CELLS[plan.kind].activations(kept, hidden_state(carries)) if plan.keep == 2 else None
 
 
 # The calls of the kernels.
@@ -287,7 +281,7 @@ def forward_types(*types: ShapedArray, plan: Plan) -> list[ShapedArray]:
     batch, steps, _ = inputs.x.shape
     units = inputs.first_h.shape[1]
     of = partial(typed, inputs.x)
-    memory, kept = CELLS[plan.kind] is LSTM, KEPT[plan.kind] * units
+    memory, kept = KERNEL_CELLS[plan.kind].memory, KERNEL_CELLS[plan.kind].kept * units
     return [
         of(batch, units) if memory else of(*ABSENT),
         of(batch, units),

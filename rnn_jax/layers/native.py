@@ -15,7 +15,6 @@ from rnn_jax.layers import fused
 from rnn_jax.layers.fused import Masks, Operands
 from rnn_jax.layers.kernel_calls import (
     ABSENT,
-    CELLS,
     Inputs,
     Plan,
     Steps,
@@ -27,6 +26,7 @@ from rnn_jax.layers.kernel_calls import (
     or_absent,
     tangent_p,
 )
+from rnn_jax.layers.kernel_cells import CELLS
 from rnn_jax.layers.placement import vary_with, varying_axes
 from rnn_jax.layers.recurrence import Carry, FusedStep, Weights
 from rnn_jax.native import cores, why_missing
