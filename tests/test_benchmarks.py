@@ -50,17 +50,25 @@ def test_operations_of_a_training_step():
     assert train_flop(a_case(SHAPES["S"], 2)) == 2 * one + 2 * rows * gates * 32
 
 
-def test_the_ratio_is_of_the_best_peer_and_our_choice_of_devices(monkeypatch):
+def two_cores(monkeypatch, kernels):
     for name in ("benchmarks.performance.cores", "rnn_jax.distributed.host.cores"):
         monkeypatch.setattr(name, lambda: 2)
+    monkeypatch.setattr("rnn_jax.distributed.host.why_missing", lambda *dtype: "" if kernels else "none")
+
+
+def test_the_ratio_is_of_the_best_peer_and_our_choice_of_devices(monkeypatch):
+    two_cores(monkeypatch, kernels=False)
     results = {"ours": {"ms": 4.0}, "ours, 1 device": {"ms": 2.0}, "torch": {"ms": 7.0}, "flax": {"ms": 5.0}}
     narrow, wide = a_case(SHAPES["S"]), a_case(SHAPES["L"])
     assert ratio(narrow, results) == pytest.approx(1.25)
     assert ratio(wide, results) == pytest.approx(2.5)
     assert ratio(narrow, {"ours": {"ms": 4.0}, "torch": {"error": "none"}}) is None
+    two_cores(monkeypatch, kernels=True)
+    assert ratio(narrow, results) == pytest.approx(2.5)  # kernels share the rows: one device
 
 
-def test_every_case_is_another_and_the_page_shows_what_there_is():
+def test_every_case_is_another_and_the_page_shows_what_there_is(monkeypatch):
+    two_cores(monkeypatch, kernels=False)
     every = [json.dumps(case) for case, _ in cases(quick=False)]
     assert len(set(every)) == len(every) > len(list(curve_cases()))
     stored = {"rate": 100.0, json.dumps(a_case(SHAPES["S"])): {"ours": {"ms": 4.0}, "torch": {"ms": 6.0}}}
