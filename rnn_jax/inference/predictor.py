@@ -36,11 +36,11 @@ from rnn_jax.inference.model_folder import save_model
 from rnn_jax.inference.parts import bar_of, in_parts
 from rnn_jax.inference.stream import Steps, Stream, make_steps
 from rnn_jax.models.classifier import TextClassifier, build_classifier
-from rnn_jax.models.heads import head_of
-from rnn_jax.progress import Bar
+from rnn_jax.models.heads import Head, head_of
 from rnn_jax.trees import Params
 
 MADE = ("model", "apply_fn", "_steps")  # what a copy of a predictor makes anew
+FEW = 8  # rows of a batch for a few texts
 CLASSIFIER_KEYS = ("model.cell", "text.max_length", "text.truncate", "batch.size")
 
 
@@ -177,9 +177,10 @@ class Predictor:
         require(len(read) == len(targets), f"there are {len(read)} texts and {len(targets)} labels")
         parts, answers = [], []
         with bar_of(len(read), progress) as bar:
-            for batch, logits in self._logits(read, targets, bar):
+            for batch, logits in self._logits(read, targets):
                 parts.append(self.head.measure(logits, batch))
-                answers.append((batch, np.asarray(self.head.answer(logits))))
+                answers.append((batch, np.asarray(_answer(self.head, logits))))
+                bar.advance(_texts_in(batch))
         metrics = type(parts[0])(*(np.sum(field, axis=0) for field in zip(*parts, strict=True)))
         scores = self.head.scores(_in_order(answers, len(read)), targets)
         return Evaluation(metrics, self.head.details(metrics), scores)
@@ -285,8 +286,13 @@ class Predictor:
     def _answer_parts(self, texts: Iterable[Any], progress: bool) -> Iterator[np.ndarray]:
         """Yields the head's answers to PART texts each."""
         for part, bar in in_parts(self._read(texts), texts, progress):
-            found = self._logits(part, self._no_targets(len(part)), bar)
-            answers = [(batch, np.asarray(self.head.answer(logits))) for batch, logits in found]
+            batches = self._logits(part, self._no_targets(len(part)))
+            # The device is at work on a batch while the next one is padded: nothing is awaited before all began.
+            begun = [(batch, _answer(self.head, logits)) for batch, logits in batches]
+            answers = []
+            for batch, answer in begun:
+                answers.append((batch, np.asarray(answer)))
+                bar.advance(_texts_in(batch))
             yield _in_order(answers, len(part))
 
     def _most_probable(self, text: Any) -> str:
@@ -313,19 +319,35 @@ class Predictor:
     def _steps(self) -> Steps:
         return make_steps(self.model)
 
-    def _logits(
-        self, texts: Sequence[Any], labels: np.ndarray, bar: Bar
-    ) -> Iterator[tuple[Batch, jax.Array]]:
+    def _logits(self, texts: Sequence[Any], labels: np.ndarray) -> Iterator[tuple[Batch, jax.Array]]:
         text = self.config.text
         rows = truncate(self.tokenizer.encode(single_texts(texts)), text.max_length, text.truncate)
-        for batch in self._batches(rows, labels, self.config.batch.size):
+        for batch in self._batches(rows, labels, self._rows_for(len(texts))):
             yield batch, self.apply_fn({"params": self.params}, batch.token_ids, batch.lengths)
-            bar.advance(int(batch.weights.sum()))
+
+    def _rows_for(self, texts: int) -> int:
+        """Returns the rows of batches of so many texts: fewer for a few, where a text's bits stay the same.
+
+        XLA's products have the same bits with FEW rows as with more, and others with less. With attention, and
+        with layer_norm, they change with every number of rows.
+        """
+        size, model = int(self.config.batch.size), self.config.model
+        same = model.pooling != "attention" and not model.layer_norm
+        return FEW if same and texts <= FEW < size else size
 
     def _batches(self, rows: Sequence[np.ndarray], labels: np.ndarray, size: int) -> Iterator[Batch]:
         """Yields the batches of texts as word ids, of pairs those of both texts one after the other."""
         examples = rows_of_pairs(rows) if self.pair else rows
         return Batches(examples, labels, self.buckets, size).in_order()
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _answer(head: Head, logits: jax.Array) -> jax.Array:
+    return head.answer(logits)
+
+
+def _texts_in(batch: Batch) -> int:
+    return int(batch.weights.sum())
 
 
 def _in_order(answers: Sequence[tuple[Batch, np.ndarray]], count: int) -> np.ndarray:
