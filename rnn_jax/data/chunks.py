@@ -32,7 +32,7 @@ class Chunks(dict[str, bytes]):
 
     Attributes:
       backend: the tokeniser of the `tokenizers` library, whose words do not depend on what is around them.
-      known: the ids of whole words; empty where there are others than WORD_PATTERN's, which the backend finds.
+      known: the ids of whole words; empty where words are not WORD_PATTERN's: the backend finds those.
       lowercase, strip_html: what the backend does to a text.
 
     >>> from rnn_jax.data.tokenizer import Tokenizer

@@ -140,6 +140,12 @@ class TextClassifier(nn.Module):
         self, x_BTE: jax.Array, lengths: jax.Array | None = None, deterministic: bool = True
     ) -> jax.Array:
         """Returns float32 logits [B, 1] or [B, C] for embedded words."""
+        return self.decide(self.pooled(x_BTE, lengths, deterministic), deterministic)
+
+    def pooled(
+        self, x_BTE: jax.Array, lengths: jax.Array | None = None, deterministic: bool = True
+    ) -> jax.Array:
+        """Returns what `decide` reads of embedded words, [B, F]."""
         rows = x_BTE.shape[0]
         if self.pair:  # both texts of a pair are rows: b's first and second, then those of b + 1
             lengths = None if lengths is None else jnp.reshape(jnp.asarray(lengths), (2 * rows,))
@@ -148,7 +154,7 @@ class TextClassifier(nn.Module):
             lengths = jnp.full(x_BTE.shape[:1], x_BTE.shape[1])
         carry, outputs_BTH = self.encoder(x_BTE, lengths, deterministic=deterministic)
         pooled_BF = self.pool(self.encoder.final_hidden(carry), outputs_BTH, lengths)
-        return self.decide(compared(pooled_BF) if self.pair else pooled_BF, deterministic)
+        return compared(pooled_BF) if self.pair else pooled_BF
 
     def decide(self, pooled_BF: jax.Array, deterministic: bool = True) -> jax.Array:
         """Returns float32 logits for what the pooling gives, [B, F]."""
