@@ -26,19 +26,23 @@ SIZES = (1, FEW)  # rows of a batch of few texts; a batch of more has config.bat
 ROW_BY_ROW = ("last", "max")  # poolings with the same bits for any number of rows
 
 
-def answer_program(model: TextClassifier, head: Head) -> Any:
-    """Returns a jitted `answers = program({"params": params}, ids, lengths)`, the same for equal models."""
+def answer_program(model: TextClassifier, head: Head, size: int) -> Any:
+    """Returns a jitted `answers = program({"params": params}, ids, lengths)`, the same for equal models.
+
+    A batch of fewer rows than `size` has the bits of one of `size` rows.
+    """
+    least = min(FEW, size)
     try:
-        return _shared(model, head)
+        return _shared(model, head, least)
     except TypeError:  # a stack has a list of layers, and a list has no hash
-        return _program(model, head)
+        return _program(model, head, least)
 
 
-def _program(model: TextClassifier, head: Head) -> Any:
+def _program(model: TextClassifier, head: Head, least: int) -> Any:
     def answers(model: TextClassifier, token_ids: jax.Array, lengths: jax.Array) -> jax.Array:
         pooled_BF = model.pooled(model.embed(token_ids), lengths)
         rows = len(pooled_BF)
-        pooled_BF = jnp.pad(pooled_BF, [(0, max(0, FEW - rows)), (0, 0)])
+        pooled_BF = jnp.pad(pooled_BF, [(0, max(0, least - rows)), (0, 0)])
         return head.answer(model.decide(pooled_BF)[:rows])
 
     return jax.jit(nn.apply(answers, model))

@@ -113,6 +113,7 @@ class Predictor:
         self.label_values: list[int | str | bool] = task["label_values"]
         self.buckets: tuple[int, ...] = tuple(task["buckets"])
         self.apply_fn = _jitted(model)
+        self._program = answer_program(model, self.head, config.batch.size)
 
     def predict(self, texts: Iterable[Any], progress: bool = True) -> Any:
         """Returns a `Prediction`, labels and probabilities, in the order of the texts.
@@ -311,10 +312,7 @@ class Predictor:
         vars(self).update(state, params=jax.device_put(state["params"]))
         self.model = _model(self.config, self.tokenizer, self.task)
         self.apply_fn = _jitted(self.model)
-
-    @cached_property
-    def _program(self) -> Any:
-        return answer_program(self.model, self.head)
+        self._program = answer_program(self.model, self.head, self.config.batch.size)
 
     @cached_property
     def _steps(self) -> Steps:
