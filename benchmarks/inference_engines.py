@@ -206,23 +206,18 @@ def build_keras(folder):
     return in_batches(network, multiple=125)
 
 
-def build_ours(folder):
-    """Returns `predict(rows)` of our network without its tokeniser, and the predictor."""
-    import rnn_jax
+def word_by_word(name, ours):
+    """Returns a function of no arguments that reads or draws words, and how many a row: ours, or torch's."""
+    import importlib
 
-    predictor = rnn_jax.load(folder)
-
-    def encoded(texts):
-        return texts  # what a benchmark without the tokeniser gives as texts: their words' ids
-
-    return predictor, encoded
+    return getattr(importlib.import_module("benchmarks.inference_steps"), "ours" if ours else "torch")(name)
 
 
 class Engine:
     """One engine with the texts, asked to predict some of them."""
 
     def __init__(self, name, folder):
-        folder = Path(folder)
+        self.name, folder = name, Path(folder)
         self.texts = json.loads((folder / "texts.json").read_text())
         if name == "ours":
             import rnn_jax
@@ -249,6 +244,11 @@ class Engine:
 
     def prepare(self, case):
         """Returns the probabilities of the texts that a case asks for, and keeps what is to be timed."""
+        if "words" in case:
+            call, words = word_by_word(case["words"], self.name == "ours")
+            call()
+            self.run = lambda: [seconds(call) / words for _ in range(case["calls"])]
+            return []
         size, calls = case["batch"], case["calls"]
         given = (self.texts, self.with_texts) if case["texts"] else (self.rows, self.with_rows)
         every, function = given
