@@ -1,6 +1,6 @@
 """Word by word, for benchmarks/inference.py: streams, single steps and samples, ours and torch's.
 
-Each function of a name such as "sample, 64" returns a call without arguments, and the words a row that it takes.
+Each function of a name such as "sample, 64" returns a call without arguments, and the words a row it takes.
 """
 
 import numpy as np
