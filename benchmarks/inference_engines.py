@@ -113,11 +113,8 @@ def build_torch(folder, compiled=False):
     return in_batches(network)
 
 
-def onnx_model(weights):
-    """Returns the network as ONNX: an LSTM both ways with the lengths of the rows."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    cells = [f"encoder/{way}/cell" for way in ("forward_rnn", "backward_rnn")]
+def onnx_constants(weights, cells):
+    """Returns the weights as ONNX has them: its gates are input, output, forget and cell."""
 
     def stacked(side, part):
         return np.stack(
@@ -125,7 +122,7 @@ def onnx_model(weights):
         )
 
     bias = stacked("h", "bias")
-    constants = {
+    return {
         "table": weights["embedding/embedding"],
         "W": stacked("i", "kernel"),
         "R": stacked("h", "kernel"),
@@ -134,6 +131,14 @@ def onnx_model(weights):
         "bias": weights["head/bias"],
         "flat": np.array([0, -1]),
     }
+
+
+def onnx_model(weights):
+    """Returns the network as ONNX: an LSTM both ways with the lengths of the rows."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    cells = [f"encoder/{way}/cell" for way in ("forward_rnn", "backward_rnn")]
+    constants = onnx_constants(weights, cells)
     units = weights[f"{cells[0]}/hi/kernel"].shape[0]
     lstm = {"direction": "bidirectional", "hidden_size": units}
     nodes = [

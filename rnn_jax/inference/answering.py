@@ -33,7 +33,7 @@ def answer_program(model: TextClassifier, head: Head, size: int) -> Any:
     """
     least = min(FEW, size)
     try:
-        return _shared(model, head, least)
+        return _shared(model, head, least)  # type: ignore[arg-type]  # every head is a frozen dataclass
     except TypeError:  # a stack has a list of layers, and a list has no hash
         return _program(model, head, least)
 

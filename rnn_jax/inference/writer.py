@@ -138,8 +138,8 @@ def sample(
     >>> len(sample(model.apply, params, tokenizer, "a film", 3, **options).split())
     5
     """
-    options = {"temperature": temperature, "top_k": top_k}
-    return sample_all(apply_fn, params, tokenizer, [prompt], words, keys=key[None], **options)[0]
+    known = apply_fn, params, tokenizer
+    return sample_all(*known, [prompt], words, temperature=temperature, top_k=top_k, keys=key[None])[0]
 
 
 def sample_all(
