@@ -49,7 +49,7 @@ CLASSIFIER: dict[str, Any] = {
         "train_length": 0,  # of texts to train on, if fewer; 0 is max_length
         "truncate": "head_tail",  # of a longer text: "head", "tail", or "head_tail", a quarter and three
     },
-    "batch": {"size": 32, "buckets": 6},  # buckets: padded lengths, and so compilations
+    "batch": {"size": 32, "buckets": 3},  # buckets: padded lengths, and so compilations
     "model": {
         "embedding_dim": 32,
         "cell": "lstm",  # "simple", "lstm" or "gru"

@@ -8,9 +8,9 @@ import os
 import platform
 import sys
 
-from rnn_jax.native import cores
+from rnn_jax.native import cores, why_missing
 
-WIDE = 2048  # bytes of a row of units; from here on one CPU device for all cores beats one for each core
+WIDE = 2048  # bytes of a row of units; from here on one fused CPU device for all cores beats one for each
 DEVICE_COUNT_FLAG = "--xla_force_host_platform_device_count"
 # Kernels may write several results: a step of the recurrence then starts fewer, and is up to 25 % faster.
 FUSION_FLAG = "--xla_backend_extra_options"
@@ -22,15 +22,17 @@ ALLOCATOR = "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1:" + ":".join(
 )
 
 
-def cpu_devices(hidden: int, dtype: str = "float32") -> int:
-    """Returns the number of CPU devices for a layer of `hidden` units: one for each core below WIDE, else 1.
+def cpu_devices(hidden: int, dtype: str = "float32", layer_norm: bool = False) -> int:
+    """Returns the number of CPU devices for a network whose layers have `hidden` units.
 
-    WIDE is 512 units in float32, and 1024 in bfloat16.
-
-    A narrow layer spends most of a step on waiting between cores, and separate devices do not wait for each
-    other within a step. But each device reads its own copy of the weights. Copies of wide weights do not fit
-    in the cache, and then all cores are faster together on one product.
+    It is 1 where the native kernels run its layers: they share the rows of a batch among all cores, and no
+    core waits for another within a layer. For the fused backend it is one for each core below 512 units in
+    float32, or 1024 in bfloat16, and else 1. A narrow layer spends most of a step on waiting between cores,
+    and separate devices do not wait for each other within a step. But each device reads its own copy of the
+    weights. Copies of wide weights do not fit in the cache, and then all cores are faster on one product.
     """
+    if not layer_norm and not why_missing(dtype):
+        return 1
     return cores() if hidden * (2 if dtype == "bfloat16" else 4) < WIDE else 1
 
 
@@ -50,10 +52,10 @@ def environment(devices: int = 0) -> dict[str, str]:
     return chosen
 
 
-def restart(devices: int, hidden: int, dtype: str = "float32") -> None:
+def restart(devices: int, hidden: int, dtype: str = "float32", layer_norm: bool = False) -> None:
     """Starts the command again with the variables of `environment`, unless they are set already."""
     usable = isinstance(devices, int) and devices >= 0 and isinstance(hidden, int)
-    missing = environment(devices or cpu_devices(hidden, dtype)) if usable else {}
+    missing = environment(devices or cpu_devices(hidden, dtype, layer_norm)) if usable else {}
     if missing:
         sys.stdout.flush()
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | missing)

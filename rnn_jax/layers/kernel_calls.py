@@ -38,6 +38,7 @@ class Plan(NamedTuple):
       keep: what the forward pass keeps: 0 nothing, 1 the carries, 2 also the activations.
       threads: that share the rows.
       moves: whether x has a tangent.
+      bfloat16: whether the operands of products are rounded to bfloat16.
     """
 
     kind: int
@@ -45,6 +46,7 @@ class Plan(NamedTuple):
     keep: int
     threads: int
     moves: bool = False
+    bfloat16: bool = False
 
 
 class Inputs(NamedTuple):
@@ -215,7 +217,8 @@ def unchunked(tree: Tree, steps: int, chunks: tuple[int, int]) -> Tree:
 
 def fused_plan(plan: Plan) -> FusedPlan:
     """Returns the plan of the same layer on the fused backend."""
-    return FusedPlan(CELLS[plan.kind], plan.reverse, plan.keep == 2, 1, jnp.dtype("float32"))
+    dtype = jnp.dtype("bfloat16" if plan.bfloat16 else "float32")
+    return FusedPlan(CELLS[plan.kind], plan.reverse, plan.keep == 2, 1, dtype)
 
 
 def operands_in(inputs: Inputs) -> Operands:
@@ -255,7 +258,12 @@ def backward_call(*arrays: jax.Array, plan: Plan) -> Sequence[jax.Array]:
 
 def attributes(plan: Plan) -> dict[str, Any]:
     """Returns the attributes of a call."""
-    return {"kind": np.int64(plan.kind), "reverse": np.bool_(plan.reverse), "threads": np.int64(plan.threads)}
+    return {
+        "kind": np.int64(plan.kind),
+        "reverse": np.bool_(plan.reverse),
+        "threads": np.int64(plan.threads),
+        "bfloat16": np.bool_(plan.bfloat16),
+    }
 
 
 def structs(types: Sequence[ShapedArray]) -> list[jax.ShapeDtypeStruct]:

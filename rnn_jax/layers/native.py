@@ -1,7 +1,7 @@
 """The native backend: all steps of a layer in one call of C++ on a CPU, and its backward pass in another.
 
-The kernels are in rnn_jax/native. They know three cells, in float32. rnn_jax.layers.kernel_calls wraps them
-as primitives, which mean what the fused backend computes.
+The kernels are in rnn_jax/native. They know three cells, with products of float32 or bfloat16 numbers.
+rnn_jax.layers.kernel_calls wraps them as primitives, which mean what the fused backend computes.
 """
 
 from functools import partial
@@ -35,15 +35,17 @@ from rnn_jax.trees import Tree
 
 def why_not_native(cell: FusedStep | None, weights: Weights, x: jax.Array, carry: Carry) -> str:
     """Returns why the kernels cannot run a cell with these arrays, or "" where they can."""
-    if missing := why_missing():
+    product = str(weights.kernel.dtype)
+    if missing := why_missing() or why_missing(product):
         return missing
     if jax.default_backend() != "cpu":
         return f"native kernels are for CPUs, and the default device is a {jax.default_backend()}"
     if not any(cell is known for known in CELLS):
         return "native kernels know SimpleCell, LSTMCell and GRUCell"
-    types = {jnp.result_type(leaf) for leaf in jax.tree.leaves((weights, carry, x))}
-    if types != {jnp.dtype("float32")}:
-        return f"native kernels compute in float32, and the layer has {', '.join(sorted(map(str, types)))}"
+    types = [{str(jnp.result_type(leaf)) for leaf in jax.tree.leaves(of)} for of in (carry, (weights, x))]
+    if types[0] != {"float32"} or types[1] - {product, "float32"}:
+        found = ", ".join(sorted(types[0] | types[1]))
+        return f"native kernels have a float32 carry and operands of one type, and the layer has {found}"
     return ""
 
 
@@ -63,11 +65,14 @@ def run_native(
     keep = fused.keeps_activations(steps, batch, weights.bias.size) if remat is None else not remat
     kind = next(number for number, known in enumerate(CELLS) if known is cell)
     carry = vary_with(carry, weights, x_TBE, valid_TB, hidden_mask_BH)
-    plan = Plan(kind, reverse, 2 if keep else 1, threads_for(x_TBE))
+    rounded = weights.kernel.dtype == jnp.bfloat16
+    plan = Plan(kind, reverse, 2 if keep else 1, threads_for(x_TBE), bfloat16=rounded)
     operands = fused.scaled(cell, weights)
     # The kernels take rows first, as the layer has them: XLA drops what is transposed twice.
+    hidden_mask_BH = None if hidden_mask_BH is None else hidden_mask_BH.astype(jnp.float32)
     masks = Masks(None if valid_TB is None else valid_TB.T, hidden_mask_BH)
-    carry, h_BTH = native_recurrence(plan, operands, x_TBE.swapaxes(0, 1), carry, masks)
+    x_BTE = x_TBE.astype(jnp.float32).swapaxes(0, 1)
+    carry, h_BTH = native_recurrence(plan, operands, x_BTE, carry, masks)
     return carry, h_BTH.swapaxes(0, 1)
 
 

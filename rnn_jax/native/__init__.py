@@ -15,12 +15,22 @@ TARGETS = ("rnn_jax_forward", "rnn_jax_backward")  # names of functions of the l
 
 
 @cache
-def why_missing() -> str:
-    """Returns why the kernels cannot be used, or "" where they can. The first call registers them with XLA.
+def why_missing(dtype: str = "float32") -> str:
+    """Returns why there are no kernels whose products have operands of `dtype`, or "" where there are.
+
+    The first call registers the kernels with XLA.
 
     >>> why_missing() == "" or "native" in why_missing()
     True
+    >>> why_missing("float64")
+    'native kernels multiply float32 or bfloat16 numbers, and not float64'
     """
+    if dtype not in ("float32", "bfloat16"):
+        return f"native kernels multiply float32 or bfloat16 numbers, and not {dtype}"
+    if dtype == "bfloat16":
+        return why_missing() or (
+            "" if has_bfloat16() else "this processor does not multiply bfloat16 numbers"
+        )
     if os.environ.get(SWITCH, "1") == "0":
         return f"native kernels are turned off ({SWITCH}=0)"
     path = library()
@@ -48,6 +58,13 @@ def processor() -> str:
     name = ctypes.CDLL(str(library())).rnn_jax_processor
     name.restype = ctypes.c_char_p
     return str(name().decode())
+
+
+def has_bfloat16() -> bool:
+    """Returns whether this processor multiplies bfloat16 numbers, with the kernels that were built."""
+    found = ctypes.CDLL(str(library())).rnn_jax_has_bfloat16
+    found.restype = ctypes.c_bool
+    return bool(found())
 
 
 def describe() -> str:

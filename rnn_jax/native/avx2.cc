@@ -5,6 +5,7 @@
 #define RNN_LANES 8
 #define RNN_ROWS 3
 #define RNN_WIDE 2
+#define RNN_PAIRS 0
 #include "kernels.inc"
 rnn_jax::Kernels rnn_jax::avx2_kernels() { return {forward, backward, "AVX2"}; }
 #endif

@@ -18,20 +18,51 @@ using Floats = ffi::Buffer<ffi::F32>;
 using Bools = ffi::Buffer<ffi::PRED>;
 using NewFloats = ffi::ResultBuffer<ffi::F32>;
 
+std::string wanted_processor() {
+  const char* named = std::getenv("RNN_JAX_NATIVE");
+  return named ? named : "";
+}
+
+bool has_avx512() {
+#if RNN_X86
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+#else
+  return false;
+#endif
+}
+
+// Whether this processor multiplies bfloat16 numbers.
+bool has_bfloat16() {
+#if RNN_X86
+  static const bool found = wanted_processor() != "avx2" && wanted_processor() != "portable" && has_avx512() &&
+                            __builtin_cpu_supports("avx512bf16");
+  return found;
+#else
+  return false;
+#endif
+}
+
 const Kernels& kernels() {
   static const Kernels found = [] {
-    const char* named = std::getenv("RNN_JAX_NATIVE");
-    const std::string wanted = named ? named : "";
+    const std::string wanted = wanted_processor();
     if (wanted == "portable") return portable_kernels();
 #if RNN_X86
-    if (wanted != "avx2" && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
-      return avx512_kernels();
+    if (wanted != "avx2" && has_avx512()) return avx512_kernels();
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return avx2_kernels();
 #endif
     return portable_kernels();
   }();
   return found;
+}
+
+// The kernels whose products are in float32, or in bfloat16 where the processor has that.
+const Kernels& kernels(bool bfloat16) {
+#if RNN_X86
+  static const Kernels pairs = avx512_bf16_kernels();
+  if (bfloat16) return pairs;
+#endif
+  return kernels();
 }
 
 // Tasks are claimed one by one: the calling thread works through them, and threads of the pool that are free
@@ -82,9 +113,11 @@ struct Checks {
   }
 };
 
-ffi::ErrorOr<Layer> layer_of(Checks& checks, int64_t kind, bool reverse, Floats x, Floats kernel, Floats recurrent,
+ffi::ErrorOr<Layer> layer_of(Checks& checks, int64_t kind, bool reverse, bool bfloat16, Floats x, Floats kernel, Floats recurrent,
                              Floats bias, Floats extra, Floats first_c, Floats first_h, Floats mask, Bools valid) {
   if (kind < 0 || kind > 2) return ffi::Unexpected(ffi::Error::InvalidArgument("unknown kind of cell"));
+  if (bfloat16 && !has_bfloat16())
+    return ffi::Unexpected(ffi::Error::InvalidArgument("this processor does not multiply bfloat16 numbers"));
   if (x.dimensions().size() != 3 || first_h.dimensions().size() != 2)
     return ffi::Unexpected(ffi::Error::InvalidArgument("x must be [B, T, E] and h [B, H]"));
   const int64_t B = x.dimensions()[0], T = x.dimensions()[1], E = x.dimensions()[2], H = first_h.dimensions()[1];
@@ -107,11 +140,11 @@ int64_t parts_of(const Layer& layer, int64_t threads) {
   return std::max<int64_t>(1, std::min(threads, layer.batch));
 }
 
-ffi::Error Forward_(ffi::ThreadPool pool, int64_t kind, bool reverse, int64_t threads, Floats x, Floats kernel,
+ffi::Error Forward_(ffi::ThreadPool pool, int64_t kind, bool reverse, int64_t threads, bool bfloat16, Floats x, Floats kernel,
                     Floats recurrent, Floats bias, Floats extra, Floats first_c, Floats first_h, Floats mask,
                     Bools valid, NewFloats last_c, NewFloats last_h, NewFloats h, NewFloats c, NewFloats kept) {
   Checks checks;
-  auto found = layer_of(checks, kind, reverse, x, kernel, recurrent, bias, extra, first_c, first_h, mask, valid);
+  auto found = layer_of(checks, kind, reverse, bfloat16, x, kernel, recurrent, bias, extra, first_c, first_h, mask, valid);
   if (!found.has_value()) return found.error();
   const Layer layer = *found;
   const int64_t T = layer.steps, B = layer.batch, H = layer.units;
@@ -126,19 +159,19 @@ ffi::Error Forward_(ffi::ThreadPool pool, int64_t kind, bool reverse, int64_t th
   const Forward out{data_or_null(*last_c), last_h->typed_data(), h->typed_data(), data_or_null(*c),
                     data_or_null(*kept)};
   const int64_t parts = parts_of(layer, threads);
-  kernels().forward(layer, out, parts, [&](int64_t count, const std::function<void(int64_t)>& task) {
+  kernels(bfloat16).forward(layer, out, parts, [&](int64_t count, const std::function<void(int64_t)>& task) {
     share(pool, threads, count, task);
   });
   return ffi::Error::Success();
 }
 
-ffi::Error Backward_(ffi::ThreadPool pool, int64_t kind, bool reverse, int64_t threads, Floats x, Floats kernel,
+ffi::Error Backward_(ffi::ThreadPool pool, int64_t kind, bool reverse, int64_t threads, bool bfloat16, Floats x, Floats kernel,
                      Floats recurrent, Floats bias, Floats extra, Floats first_c, Floats first_h, Floats mask,
                      Bools valid, Floats h, Floats c, Floats kept, Floats last_c_ct, Floats last_h_ct, Floats h_ct,
                      NewFloats kernel_ct, NewFloats recurrent_ct, NewFloats bias_ct, NewFloats extra_ct,
                      NewFloats x_ct, NewFloats first_c_ct, NewFloats first_h_ct) {
   Checks checks;
-  auto found = layer_of(checks, kind, reverse, x, kernel, recurrent, bias, extra, first_c, first_h, mask, valid);
+  auto found = layer_of(checks, kind, reverse, bfloat16, x, kernel, recurrent, bias, extra, first_c, first_h, mask, valid);
   if (!found.has_value()) return found.error();
   const Layer layer = *found;
   const int64_t T = layer.steps, B = layer.batch, E = layer.inputs, H = layer.units, G = gates_of(layer.kind);
@@ -163,7 +196,7 @@ ffi::Error Backward_(ffi::ThreadPool pool, int64_t kind, bool reverse, int64_t t
                      recurrent_ct->typed_data(), bias_ct->typed_data(), data_or_null(*extra_ct),
                      data_or_null(*first_c_ct), first_h_ct->typed_data(), data_or_null(*x_ct)};
   const int64_t parts = parts_of(layer, threads);
-  kernels().backward(layer, out, parts, [&](int64_t count, const std::function<void(int64_t)>& task) {
+  kernels(bfloat16).backward(layer, out, parts, [&](int64_t count, const std::function<void(int64_t)>& task) {
     share(pool, threads, count, task);
   });
   return ffi::Error::Success();
@@ -171,7 +204,7 @@ ffi::Error Backward_(ffi::ThreadPool pool, int64_t kind, bool reverse, int64_t t
 
 #define LAYER_ARGUMENTS \
   Ctx<ffi::ThreadPool>().Attr<int64_t>("kind").Attr<bool>("reverse").Attr<int64_t>("threads") \
-  .Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>() \
+  .Attr<bool>("bfloat16").Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>() \
   .Arg<Floats>().Arg<Bools>()
 
 }  // namespace
@@ -185,4 +218,5 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(rnn_jax_backward, Backward_,
                                   .Arg<Floats>().Arg<Floats>().Arg<Floats>().Ret<Floats>().Ret<Floats>()
                                   .Ret<Floats>().Ret<Floats>().Ret<Floats>().Ret<Floats>().Ret<Floats>());
 
-extern "C" const char* rnn_jax_processor() { return kernels().name; }
+extern "C" const char* rnn_jax_processor() { return kernels(has_bfloat16()).name; }
+extern "C" bool rnn_jax_has_bfloat16() { return has_bfloat16(); }

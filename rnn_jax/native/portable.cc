@@ -3,6 +3,7 @@
 #define RNN_LANES 4
 #define RNN_ROWS 6
 #define RNN_WIDE 4
+#define RNN_PAIRS 0
 #include "kernels.inc"
 #if defined(__ARM_NEON)
 rnn_jax::Kernels rnn_jax::portable_kernels() { return {forward, backward, "NEON"}; }

@@ -67,6 +67,7 @@ struct Kernels {
 };
 
 Kernels avx512_kernels();
+Kernels avx512_bf16_kernels();  // products of operands rounded to bfloat16, with sums in float32
 Kernels avx2_kernels();
 Kernels portable_kernels();
 

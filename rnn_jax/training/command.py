@@ -111,7 +111,8 @@ def run_command(options: argparse.Namespace) -> None:
         name, config = chosen_config(options)
         logging.set_verbosity(options.verbosity)  # absl's own default is where Orbax tells its every step
         model = config.get("model", {})
-        restart(config.get("devices", 0), model.get("hidden", 0), model.get("dtype", "float32"))
+        options_of_layers = model.get("dtype", "float32"), model.get("layer_norm", False)
+        restart(config.get("devices", 0), model.get("hidden", 0), *options_of_layers)
         with joined(membership(options.coordinator, options.processes, options.process)):
             workdir = on_process_zero(lambda: str(workdir or fresh_workdir(name)))
             say(f"workdir: {workdir}")

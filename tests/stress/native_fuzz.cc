@@ -78,7 +78,8 @@ static int check(const char* what, double found, double expected, double scale, 
   return 1;
 }
 
-static int run(const Kernels& kernels, Case& s, std::mt19937& random) {
+// `rounding` is by how much more than float32's the results may differ: 1, or that of bfloat16 products.
+static int run(const Kernels& kernels, double rounding, Case& s, std::mt19937& random) {
   const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(s.B, 1 + random() % 3));
   Layer layer{s.kind, s.T, s.B, s.E, s.H, s.reverse, s.x.data(), s.kernel.data(), s.recurrent.data(), s.bias.data(),
               s.extra.data(), s.c0.data(), s.h0.data(), s.masked ? s.mask.data() : nullptr,
@@ -91,7 +92,7 @@ static int run(const Kernels& kernels, Case& s, std::mt19937& random) {
   int wrong = 0;
   Vector expected(h.size());
   loss(s, s.x, s.kernel, s.recurrent, s.bias, s.extra, s.c0, s.h0, &expected);
-  for (size_t i = 0; i < h.size(); i++) wrong += check("h", h[i], expected[i], 1, 2e-5);
+  for (size_t i = 0; i < h.size(); i++) wrong += check("h", h[i], expected[i], 1, 2e-5 * rounding);
   Vector dk(s.kernel.size()), du(s.recurrent.size()), db(s.bias.size()), de(s.extra.size()), dc(s.c0.size()),
       dh(s.h0.size()), dx(s.x.size());
   bool wants_x = random() % 2;
@@ -116,7 +117,7 @@ static int run(const Kernels& kernels, Case& s, std::mt19937& random) {
       double up = value(old + step) - value(old - step), twice = value(old + 2 * step) - value(old - 2 * step);
       double width = double(old + step) - double(old - step);
       double slope = (8 * up - twice) / (6 * width);
-      wrong += check(what, gradient[at], slope, std::abs(slope) + 10, 3e-3);
+      wrong += check(what, gradient[at], slope, std::abs(slope) + 10, 3e-3 * std::sqrt(rounding));
     }
   };
   differences("kernel", s.kernel, dk);
@@ -130,12 +131,13 @@ static int run(const Kernels& kernels, Case& s, std::mt19937& random) {
 }
 
 int main(int, char** arguments) {
-  std::vector<Kernels> every{portable_kernels()};
+  std::vector<std::pair<Kernels, double>> every{{portable_kernels(), 1}};
 #if RNN_X86
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) every.push_back(avx2_kernels());
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) every.push_back({avx2_kernels(), 1});
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512dq"))
-    every.push_back(avx512_kernels());
+    every.push_back({avx512_kernels(), 1});
+  if (every.size() == 3 && __builtin_cpu_supports("avx512bf16")) every.push_back({avx512_bf16_kernels(), 1500});
 #endif
   int wrong = 0;
   for (int number = 0; number < std::atoi(arguments[1]); number++) {
@@ -172,8 +174,8 @@ int main(int, char** arguments) {
     for (size_t i = 0; s.ragged && i < s.valid.size(); i++)
       if (!s.valid[i])
         for (int64_t k = 0; k < s.E; k++) s.x[i * s.E + k] = NAN;  // never read
-    for (const Kernels& kernels : every) {
-      int found = run(kernels, s, random);
+    for (const auto& [kernels, rounding] : every) {
+      int found = run(kernels, rounding, s, random);
       if (found) std::printf("case %d of %s: %d wrong\n", number, kernels.name, found);
       wrong += found;
     }
