@@ -206,7 +206,7 @@ def test_inference_compares_ours_with_the_best_peer_that_ran():
 def test_peers_of_inference_say_what_we_say(tmp_path, peer):
     for module in {"torch": ["torch"], "onnx": ["onnx", "onnxruntime"]}[peer]:
         pytest.importorskip(module)
-    predictor = make_predictor(cell="lstm", hidden=4, bidirectional=True)
+    predictor = make_predictor(cell="lstm", pooling="last", hidden=4, bidirectional=True)
     predictor.save(tmp_path)
     rows = predictor.tokenizer.encode(["a great film", "dull", "a moving film and an awful film", ""])[:3]
     build = {"torch": inference_engines.build_torch, "onnx": inference_engines.build_onnx}[peer]
