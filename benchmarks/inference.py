@@ -153,9 +153,9 @@ def section(stored, kind):
         "Make these tables again: `python -m benchmarks.inference`. The network is the tutorial's\n"
         "bidirectional LSTM (10,000 words, 32 numbers a word, 32 units each way, at most 500 words), with\n"
         f"the same weights in every library. The texts are {kind}; each call has other texts. Answers agree\n"
-        f"to {AGREED} before anything is timed. Peers sort a call's texts by length and read up to 256 at once:\n"
-        "torch packs them, ONNX Runtime gets their lengths, Keras masks and pads to multiples of 125 words,\n"
-        "so that it compiles no more often than ours. With tokenising, peers split texts by the Rust\n"
+        f"to {AGREED} before anything is timed. Peers sort a call's texts by length and read up to 256 at\n"
+        "once: torch packs them, ONNX Runtime gets their lengths, Keras masks and pads to multiples of 125\n"
+        "words, so that it compiles no more often than ours. With tokenising, peers split texts by the Rust\n"
         f"library `tokenizers` with our words. {machine()}."
     )
     parts = ["## Inference", about, "### Texts a second, tokenising included", rates_table(stored, True)]
