@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks import imdb, machine_page, many_devices, tagging, tutorial
+from benchmarks import imdb, inference, inference_engines, machine_page, many_devices, tagging, tutorial
 from benchmarks.epoch import later_epoch, table, time_to
 from benchmarks.machine import cases as machine_cases
 from benchmarks.performance import performance_page, ratio, train_flop
@@ -16,6 +16,7 @@ from benchmarks.recurrence import NETWORKS, SHAPES, a_case, cases, curve_cases
 from benchmarks.report import machine, replace_section
 from configs import bilstm
 from rnn_jax.training.loop import check_config
+from tests.helpers.predictors import make_predictor
 from tests.stress import equality
 
 EPOCHS = [(30.0, 0.8), (40.0, 0.88), (52.0, 0.87), (62.0, 0.9)]
@@ -228,3 +229,33 @@ def test_every_shape_of_the_machine_is_another_and_its_operations_are_counted_on
     train, forward = (a_case((8, 10, 32, 64), mode=mode) for mode in ("train", "forward"))
     assert machine_page.flop(forward) == 2 * 80 * 256 * (32 + 64)
     assert machine_page.flop(train) == train_flop(train)
+
+
+def test_inference_compares_ours_with_the_best_peer_that_ran():
+    stored = {"4 True": {"ours": [0.5, 1.5], "torch": [4.0], "onnx": [2.0], "keras": {"error": "none"}}}
+    assert inference.throughput(stored["4 True"], 4) == {"ours": 4.0, "torch": 1.0, "onnx": 2.0}
+    assert inference.rates_table(stored, True).splitlines()[-1] == "| 4 | 4 | 1 | - | 2 | - | **2.00** |"
+    stored = {"stream, 1": {"ours": [0.1], "torch": [0.3]}}
+    assert inference.steps_table(stored).splitlines()[-1] == "| stream, 1 | 10 | 3 | **3.00** |"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("peer", ["torch", "onnx"])
+def test_peers_of_inference_say_what_we_say(tmp_path, peer):
+    for module in {"torch": ["torch"], "onnx": ["onnx", "onnxruntime"]}[peer]:
+        pytest.importorskip(module)
+    predictor = make_predictor(cell="lstm", pooling="last", hidden=4, bidirectional=True)
+    predictor.save(tmp_path)
+    rows = predictor.tokenizer.encode(["a great film", "dull", "a moving film and an awful film", ""])[:3]
+    build = {"torch": inference_engines.build_torch, "onnx": inference_engines.build_onnx}[peer]
+    expected = inference_engines.without_tokenizer(predictor, rows)
+    np.testing.assert_allclose(build(tmp_path)(rows), expected, atol=1e-4)
+    np.testing.assert_allclose(build(tmp_path)(rows[2:]), expected[2:], atol=1e-4)
+
+
+def test_batches_of_peers_are_sorted_and_hold_each_text_once():
+    rows = [np.arange(1, length + 1) for length in (5, 2, 9, 1)]
+    batches = list(inference_engines.sorted_batches(rows, 2, multiple=4))
+    assert [places for places, _, _ in batches] == [[3, 1], [0, 2]]
+    assert [ids.shape for _, ids, _ in batches] == [(2, 4), (2, 12)]
+    assert batches[1][1][0].tolist() == [1, 2, 3, 4, 5, *[0] * 7]

@@ -25,11 +25,19 @@ class State(NamedTuple):
     summary: Summary
 
 
+ROOM = 32  # words that are read in one call; one word is a call of its own
+
+
 class Steps(NamedTuple):
-    """Jitted: `state, p = begin(variables)` and `state, p = read(variables, state, word)`, p [1, C]."""
+    """Jitted: `state, p = begin(variables)` and `state, p = read(variables, state, word)`, p [1, C].
+
+    `state, p = read_all(variables, state, words, count)` reads `count` of ROOM words; p [ROOM, C] has
+    the probabilities after each of them.
+    """
 
     begin: Callable[..., tuple[State, jax.Array]]
     read: Callable[..., tuple[State, jax.Array]]
+    read_all: Callable[..., tuple[State, jax.Array]]
 
 
 class Reading(NamedTuple):
@@ -66,13 +74,14 @@ class Stream:
 
     def __init__(self, steps: Steps, params: Params, tokenizer: Tokenizer):
         self.tokenizer, self.length = tokenizer, 0
-        self._read, self._variables = steps.read, {"params": params}
-        self._state, self._probabilities = steps.begin(self._variables)
+        self._read, self._read_all, self._variables = steps.read, steps.read_all, {"params": params}
+        self._state, probabilities = steps.begin(self._variables)
+        self._last = np.asarray(probabilities)[0]
 
     @property
     def probabilities(self) -> np.ndarray:
         """float32[C], those after the `length` words read so far; before any, those of an empty text."""
-        return np.asarray(self._probabilities[0])
+        return self._last
 
     def feed(self, text: str) -> Reading:
         """Reads a piece of text, and returns its words and the probabilities after each of them.
@@ -85,12 +94,20 @@ class Stream:
         """
         ids, words = self.tokenizer.spell(text)
         rows = []
-        for word in ids:
-            self._state, self._probabilities = self._read(self._variables, self._state, word)
-            rows.append(self._probabilities)
+        if len(ids) == 1:
+            self._state, row = self._read(self._variables, self._state, ids[0])
+            rows.append(np.asarray(row))
+        else:
+            for start in range(0, len(ids), ROOM):
+                part = np.zeros(ROOM, np.int32)
+                count = len(ids[start : start + ROOM])
+                part[:count] = ids[start : start + ROOM]
+                self._state, found = self._read_all(self._variables, self._state, part, np.int32(count))
+                rows.append(np.asarray(found)[:count])
         self.length += len(words)
-        classes = self._probabilities.shape[1]
-        return Reading(words, np.concatenate([np.zeros((0, classes), np.float32), *jax.device_get(rows)]))
+        if rows:
+            self._last = rows[-1][-1]
+        return Reading(words, np.concatenate([np.zeros((0, len(self._last)), np.float32), *rows]))
 
 
 def make_steps(model: TextClassifier) -> Steps:
@@ -106,7 +123,7 @@ def make_steps(model: TextClassifier) -> Steps:
         "each new word changes all that was read before. Use predict on whole texts, or a model with "
         "model.bidirectional=False",
     )
-    return Steps(jax.jit(nn.apply(_begin, model)), jax.jit(nn.apply(_read, model)))
+    return Steps(*(jax.jit(nn.apply(function, model)) for function in (_begin, _read, _read_all)))
 
 
 def _begin(model: TextClassifier) -> tuple[State, jax.Array]:
@@ -119,6 +136,25 @@ def _begin(model: TextClassifier) -> tuple[State, jax.Array]:
 def _read(model: TextClassifier, state: State, word: jax.Array) -> tuple[State, jax.Array]:
     carry, outputs_BTH = model.encoder(model.embed(word[None, None]), None, state.carry)
     return _decided(model, State(carry, model.pool.advance(state.summary, outputs_BTH[:, 0])))
+
+
+def _read_all(
+    model: TextClassifier, state: State, words: jax.Array, count: jax.Array
+) -> tuple[State, jax.Array]:
+    read = nn.apply(
+        _read, model.clone(parent=None)
+    )  # a function of its variables, which a loop of JAX may call
+    variables = model.variables
+    probabilities = jax.eval_shape(read, variables, state, words[0])[1]
+
+    def step(place: jax.Array, so_far: tuple[State, jax.Array]) -> tuple[State, jax.Array]:
+        state, found = so_far
+        state, row = read(variables, state, words[place])
+        return state, jax.lax.dynamic_update_slice(found, row, (place, 0))
+
+    found = jnp.zeros((ROOM, probabilities.shape[1]), probabilities.dtype)
+    done: tuple[State, jax.Array] = jax.lax.fori_loop(0, count, step, (state, found))
+    return done
 
 
 def _decided(model: TextClassifier, state: State) -> tuple[State, jax.Array]:

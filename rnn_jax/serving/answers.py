@@ -35,12 +35,12 @@ class Answers:
 
     def compile(self) -> None:
         """Compiles all that requests can need."""
-        model, variables = self.predictor, {"params": self.predictor.params}
+        model = self.predictor
         parts = 2 if model.pair else 1
         for rows, words in self.shapes:
             ids = np.zeros((rows, words * parts), np.int32)
             lengths = np.full((rows, parts) if model.pair else rows, words, np.int32)
-            jax.block_until_ready(model.apply_fn(variables, ids, lengths))
+            jax.block_until_ready(model.answers_of(ids, lengths))
         for words in model.buckets:
             whole: Any = np.full(2, words, np.int32) if model.pair else np.int32(words)
             question = model.params, np.zeros(words * parts, np.int32), whole, 0
