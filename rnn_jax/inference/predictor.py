@@ -317,7 +317,7 @@ class Predictor:
     def _answer_program(self) -> Any:
         # "auto" could take another backend for a text alone than for many, and so give it other bits.
         backend = "native" if skips_padding(self.config.model) else "auto"
-        model = _model(self.config, self.tokenizer, self.task, backend)
+        model = _model(self.config, self.tokenizer, self.task, backend=backend)
         return answer_program(model, self.head, self.config.batch.size)
 
     @cached_property
@@ -349,12 +349,9 @@ class Predictor:
         return Batches(rows_of_pairs(rows) if self.pair else rows, labels, self.buckets, size)
 
 
-def _model(
-    config: ConfigDict, tokenizer: Tokenizer, task: ClassifierTask, backend: str = "auto"
-) -> TextClassifier:
+def _model(config: ConfigDict, tokenizer: Tokenizer, task: ClassifierTask, **options: str) -> TextClassifier:
     head, pair = head_of(config.data.target, task), bool(config.data.pair_column)
-    options = {**head.model_options, "pair": pair, "backend": backend}
-    return build_classifier(tokenizer.vocab_size, **options, **config.model)
+    return build_classifier(tokenizer.vocab_size, pair=pair, **head.model_options, **options, **config.model)
 
 
 def _jitted(model: TextClassifier) -> Any:
