@@ -349,7 +349,7 @@ class Predictor:
         return Batches(rows_of_pairs(rows) if self.pair else rows, labels, self.buckets, size)
 
 
-def _model(config: ConfigDict, tokenizer: Tokenizer, task: ClassifierTask, **options: str) -> TextClassifier:
+def _model(config: ConfigDict, tokenizer: Tokenizer, task: ClassifierTask, **options: Any) -> TextClassifier:
     head, pair = head_of(config.data.target, task), bool(config.data.pair_column)
     return build_classifier(tokenizer.vocab_size, pair=pair, **head.model_options, **options, **config.model)
 
