@@ -9,12 +9,14 @@ from rnn_jax.errors import choose, require
 from rnn_jax.layers.cells import why_scanned
 from rnn_jax.layers.fused import run_fused
 from rnn_jax.layers.native import run_native, why_not_native
+from rnn_jax.layers.persistent import run_persistent, why_not_persistent
 from rnn_jax.layers.recurrence import Carry, FusedStep, Weights
 from rnn_jax.layers.scanned import PLAIN, Lifting
 
 BACKENDS = {
     "auto": "the fastest that applies",
     "native": "three of our cells, on a CPU",
+    "persistent": "three of our cells, on an NVIDIA GPU; never chosen by auto",
     "fused": "our cells",
     "scan": "any cell",
 }
@@ -37,7 +39,7 @@ def is_scanned(backend: str, cell: nn.RNNCellBase, lifting: Lifting, remat: bool
     scanned = bool(reason) or backend == "scan"
     require(
         remat is None or not scanned,
-        f"remat is {remat}, but only the native and fused backends have it; this layer is scanned"
+        f"remat is {remat}, but only the native, persistent and fused backends have it; this layer is scanned"
         + (f": {reason}" if reason else ""),
     )
     return scanned
@@ -49,8 +51,12 @@ def runner(
     """Returns what runs a layer that is not scanned: the native backend where it can, else the fused one.
 
     Raises:
-      InputError: backend is "native", and it cannot run this layer here.
+      InputError: backend is "native" or "persistent", and it cannot run this layer here.
     """
+    if backend == "persistent":
+        reason = why_not_persistent(step, weights, x, carry)
+        require(not reason, f'backend is "persistent", but {reason}; use backend "auto"')
+        return run_persistent
     reason = "" if backend == "fused" else why_not_native(step, weights, x, carry)
     require(not reason or backend != "native", f'backend is "native", but {reason}; use backend "auto"')
     return run_fused if reason or backend == "fused" else run_native

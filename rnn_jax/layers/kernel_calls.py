@@ -1,8 +1,9 @@
-"""The primitives of the native backend: what they mean, which kernels they call on a CPU, their derivatives.
+"""The primitives of the backends with kernels: what they mean, what they call on a CPU, their derivatives.
 
 There are three: the forward pass, the pass that is linear in the tangents, and its transpose, the backward
-pass. Each means what the fused backend computes, and on a CPU a kernel stands for the first and the third. So
-forward mode, vmap, higher orders, `jax.export` and other devices work as there, without the kernels.
+pass. Each means what the fused backend computes, and a kernel stands for the first and the third: on a CPU
+those below, on a GPU those of rnn_jax.layers.persistent. So forward mode, vmap, higher orders, `jax.export`
+and other devices work as there, without the kernels.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,6 +39,7 @@ class Plan(NamedTuple):
       keep: what the forward pass keeps: 0 nothing, 1 the carries, 2 also the activations.
       threads: that share the rows.
       moves: whether x has a tangent.
+      platform: whose kernels: "cpu" or "cuda".
     """
 
     kind: int
@@ -45,6 +47,7 @@ class Plan(NamedTuple):
     keep: int
     threads: int
     moves: bool = False
+    platform: str = "cpu"
 
 
 class Inputs(NamedTuple):
@@ -215,7 +218,8 @@ def unchunked(tree: Tree, steps: int, chunks: tuple[int, int]) -> Tree:
 
 def fused_plan(plan: Plan) -> FusedPlan:
     """Returns the plan of the same layer on the fused backend."""
-    return FusedPlan(CELLS[plan.kind], plan.reverse, plan.keep == 2, 1, jnp.dtype("float32"))
+    unroll = plan.platform != "cpu" or 1  # all steps of a chunk on a GPU: see `fused.unrolled`
+    return FusedPlan(CELLS[plan.kind], plan.reverse, plan.keep == 2, unroll, jnp.dtype("float32"))
 
 
 def operands_in(inputs: Inputs) -> Operands:
@@ -320,16 +324,9 @@ def make_primitive(
     primitive.multiple_results = True
     primitive.def_impl(lambda *arrays, plan: jax.jit(partial(primitive.bind, plan=plan))(*arrays))
     primitive.def_abstract_eval(types)
-    lower = mlir.lower_fun(meaning, multiple_results=True)
-    mlir.register_lowering(primitive, lower)
+    mlir.register_lowering(primitive, mlir.lower_fun(meaning, multiple_results=True))
     if call is not None:
-        lower_call = mlir.lower_fun(call, multiple_results=True)
-
-        def on_cpu(context: Any, *arrays: Any, plan: Plan) -> Any:
-            exported = context.module_context.lowering_parameters.for_export
-            return (lower if exported or why_missing() else lower_call)(context, *arrays, plan=plan)
-
-        mlir.register_lowering(primitive, on_cpu, platform="cpu")
+        register_kernel(primitive, "cpu", meaning, call)
 
     def batch(arrays: Sequence[jax.Array], axes: Sequence[Any], *, plan: Plan) -> Any:
         results = jax.vmap(partial(meaning, plan=plan), axes)(*arrays)
@@ -337,6 +334,23 @@ def make_primitive(
 
     batching.primitive_batchers[primitive] = batch
     return primitive
+
+
+def register_kernel(
+    primitive: Primitive,
+    platform: str,
+    meaning: Callable[..., Sequence[jax.Array]],
+    call: Callable[..., Sequence[jax.Array]],
+) -> None:
+    """Makes a primitive the call of a kernel on a platform, for plans of that platform, where it is built."""
+    lower, lower_call = (mlir.lower_fun(function, multiple_results=True) for function in (meaning, call))
+
+    def on_platform(context: Any, *arrays: Any, plan: Plan) -> Any:
+        exported = context.module_context.lowering_parameters.for_export
+        absent = exported or plan.platform != platform or why_missing(platform)
+        return (lower if absent else lower_call)(context, *arrays, plan=plan)
+
+    mlir.register_lowering(primitive, on_platform, platform=platform)
 
 
 def derivative(

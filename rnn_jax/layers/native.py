@@ -39,11 +39,18 @@ def why_not_native(cell: FusedStep | None, weights: Weights, x: jax.Array, carry
         return missing
     if jax.default_backend() != "cpu":
         return f"native kernels are for CPUs, and the default device is a {jax.default_backend()}"
+    return why_not_kernels("native", cell, weights, x, carry)
+
+
+def why_not_kernels(
+    backend: str, cell: FusedStep | None, weights: Weights, x: jax.Array, carry: Carry
+) -> str:
+    """Returns why kernels, on whatever device, cannot run a cell with these arrays, or "" where they can."""
     if not any(cell is known for known in CELLS):
-        return "native kernels know SimpleCell, LSTMCell and GRUCell"
+        return f"{backend} kernels know SimpleCell, LSTMCell and GRUCell"
     types = {jnp.result_type(leaf) for leaf in jax.tree.leaves((weights, carry, x))}
     if types != {jnp.dtype("float32")}:
-        return f"native kernels compute in float32, and the layer has {', '.join(sorted(map(str, types)))}"
+        return f"{backend} kernels compute in float32, and the layer has {', '.join(sorted(map(str, types)))}"
     return ""
 
 
@@ -56,14 +63,18 @@ def run_native(
     hidden_mask_BH: jax.Array | None,
     reverse: bool,
     remat: bool | None,
+    platform: str = "cpu",
 ) -> tuple[Carry, jax.Array]:
-    """Returns the last carry and the hidden states [T, B, H], as `rnn_jax.layers.fused.run_fused` does."""
+    """Returns the last carry and the hidden states [T, B, H], as `rnn_jax.layers.fused.run_fused` does.
+
+    The kernels are those of a platform, "cpu" or "cuda".
+    """
     weights, x_TBE, carry = jax.tree.map(jnp.asarray, (weights, x_TBE, carry))
     steps, batch, _ = x_TBE.shape
     keep = fused.keeps_activations(steps, batch, weights.bias.size) if remat is None else not remat
     kind = next(number for number, known in enumerate(CELLS) if known is cell)
     carry = vary_with(carry, weights, x_TBE, valid_TB, hidden_mask_BH)
-    plan = Plan(kind, reverse, 2 if keep else 1, threads_for(x_TBE))
+    plan = Plan(kind, reverse, 2 if keep else 1, threads_for(x_TBE), platform=platform)
     operands = fused.scaled(cell, weights)
     # The kernels take rows first, as the layer has them: XLA drops what is transposed twice.
     masks = Masks(None if valid_TB is None else valid_TB.T, hidden_mask_BH)
