@@ -46,7 +46,9 @@ persistent = Extension(
 def find_nvcc():
     """Returns the compiler for GPUs, or None."""
     homes = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
-    return next(filter(None, (shutil.which("nvcc", path=f"{home}/bin") for home in homes)), shutil.which("nvcc"))
+    return next(
+        filter(None, (shutil.which("nvcc", path=f"{home}/bin") for home in homes)), shutil.which("nvcc")
+    )
 
 
 class BuildKernels(build_ext):

@@ -1,13 +1,14 @@
-"""The persistent backend: all steps of a narrow layer in one kernel on an NVIDIA GPU. It has not run on one yet.
+"""The persistent backend: all steps of a narrow layer in one kernel on an NVIDIA GPU. It has run on none yet.
 
-XLA starts kernels for every step of a scan, and they take longer to start than to run where a layer is narrow.
-Here a block of threads owns 8 rows of the batch for all steps, and the weights stay in its registers. What no
-step waits for is left to XLA, as large products: x W + b before, and the gradients of W, U, b and x after. The
-kernels are in rnn_jax/native/cuda. They stand for the primitives of rnn_jax.layers.kernel_calls.
+XLA starts kernels for every step of a scan, and where a layer is narrow, starting them takes longer than
+running them. Here a block of threads owns 8 rows of the batch for all steps, and the weights stay in its
+registers. What no step waits for is left to XLA, as large products: x W + b before, and the gradients of W,
+U, b and x after. The kernels are in rnn_jax/native/cuda. They stand for the primitives of
+rnn_jax.layers.kernel_calls.
 
-Precision: the operands of h U, and of its transpose, are fp16 with float32 sums. fp16 has the mantissa of TF32,
-11 bits, which is what XLA takes for float32 products on these GPUs. It has fewer exponents: so the derivatives
-of each row get a scale, a power of 2, before they are rounded. All else is float32.
+Precision: the operands of h U, and of its transpose, are fp16 with float32 sums. fp16 has the mantissa of
+TF32, 11 bits, which is what XLA takes for float32 products on these GPUs. It has fewer exponents, so the
+derivatives of each row get a scale, a power of 2, before they are rounded. All else is float32.
 """
 
 from collections.abc import Sequence
@@ -64,7 +65,9 @@ def why_not_persistent(cell: FusedStep | None, weights: Weights, x: jax.Array, c
         return f"persistent kernels have at most {WIDTHS[-1]} units, and the layer has {units}"
     steps, batch = x.shape[:2]
     if not all(isinstance(size, int) for size in (steps, batch)) or steps * batch * 4 * units > MOST_ENTRIES:
-        return f"persistent kernels take at most {MOST_ENTRIES // (4 * units)} steps of rows, and x is {x.shape}"
+        return (
+            f"persistent kernels take at most {MOST_ENTRIES // (4 * units)} steps of rows, and x is {x.shape}"
+        )
     return ""
 
 
@@ -131,9 +134,7 @@ def backward_call(*arrays: jax.Array, plan: Plan) -> Sequence[jax.Array]:
         "rnn_jax_persistent_backward", structs([of(batch, steps, slopes_size), like[5], like[6]])
     )
     recurrent = for_kernel(gates_first(plan, inputs.recurrent))
-    slopes, first_c_ct, first_h_ct = call(
-        recurrent, *inputs[5:], h, c, kept, *cotangents, **attributes(plan)
-    )
+    slopes, first_c_ct, first_h_ct = call(recurrent, *inputs[5:], h, c, kept, *cotangents, **attributes(plan))
     z_ct = q_ct = slopes
     extra_ct = jnp.zeros(ABSENT, jnp.float32)
     if CELLS[plan.kind] is GRU:

@@ -1,6 +1,6 @@
-"""The kernels for NVIDIA GPUs, their source as it is, run on a CPU: thread by thread, against loops in double precision.
+"""The kernels for NVIDIA GPUs, run on a CPU thread by thread, against loops in double precision.
 
-It shows that the arithmetic, the indices and the barriers are right. It shows nothing of the speed.
+Their source is compiled as it is. This shows that the arithmetic, the indices and the barriers are right. It shows nothing of their speed.
 """
 
 import ctypes
@@ -21,12 +21,26 @@ from rnn_jax.layers.kernel_calls import ABSENT, Inputs, Plan, Steps
 ROOT = Path(__file__).parents[2]
 CUDA = ROOT / "rnn_jax" / "native" / "cuda"
 HEADERS = Path(jaxlib.__file__).with_name("include")
-FLAGS = ["-std=c++20", "-w", "-DRNN_JAX_EMULATED", f"-I{ROOT / 'tests' / 'stress'}", f"-I{HEADERS}", "-x", "c++"]
+FLAGS = [
+    "-std=c++20",
+    "-w",
+    "-DRNN_JAX_EMULATED",
+    f"-I{ROOT / 'tests' / 'stress'}",
+    f"-I{HEADERS}",
+    "-x",
+    "c++",
+]
 TARGETS = ("rnn_jax_persistent_forward", "rnn_jax_persistent_backward")
 NAMES = {"simple": 0, "lstm": 1, "gru": 2}
 GATES = (1, 4, 3)
 # Rows that fill no block, one, and two with a rest; units that fill no width, one, and one with a rest.
-SHAPES = {"one": (1, 1, 1, 1), "odd": (3, 5, 4, 7), "rest": (9, 11, 3, 17), "48": (17, 4, 5, 48), "most": (8, 4, 3, 128)}
+SHAPES = {
+    "one": (1, 1, 1, 1),
+    "odd": (3, 5, 4, 7),
+    "rest": (9, 11, 3, 17),
+    "48": (17, 4, 5, 48),
+    "most": (8, 4, 3, 128),
+}
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 
 
@@ -52,7 +66,7 @@ def in_double(kind, reverse, kernel, recurrent, bias, extra, x, c, h, mask, vali
     """
     hidden = [None] * x.shape[1]
     for t in reversed(range(x.shape[1])) if reverse else range(x.shape[1]):
-        z, q = x[:, t] @ kernel + bias, (h * mask) @ recurrent
+        z, q = x[:, t] @ kernel + bias[None], (h * mask) @ recurrent
         if kind == 0:
             new_c, new_h = c, jnp.tanh(z + q)
         elif kind == 1:
@@ -61,7 +75,7 @@ def in_double(kind, reverse, kernel, recurrent, bias, extra, x, c, h, mask, vali
             new_h = sigmoid(2 * o) * jnp.tanh(new_c)
         else:
             (r, u, n), (r_q, u_q, n_q) = jnp.split(z, 3, -1), jnp.split(q, 3, -1)
-            n = jnp.tanh(n + sigmoid(2 * (r + r_q)) * (n_q + extra))
+            n = jnp.tanh(n + sigmoid(2 * (r + r_q)) * (n_q + extra[None]))
             update = sigmoid(2 * (u + u_q))
             new_c, new_h = c, (1 - update) * n + update * h
         keep = valid[:, t, None]
@@ -97,7 +111,10 @@ def expected(kind, reverse, inputs, cotangents):
     """Returns the outputs and the gradients of `Tangents`, in double precision."""
     with jax.enable_x64(True):
         double = [jnp.asarray(np.asarray(a), bool if a.dtype == bool else np.float64) for a in inputs]
-        inputs, cotangents = Inputs(*double), tuple(jnp.asarray(np.asarray(ct), np.float64) for ct in cotangents)
+        inputs, cotangents = (
+            Inputs(*double),
+            tuple(jnp.asarray(np.asarray(ct), np.float64) for ct in cotangents),
+        )
         batch, time, _ = inputs.x.shape
         mask = inputs.hidden_mask if inputs.hidden_mask.shape != ABSENT else jnp.ones_like(inputs.first_h)
         valid = inputs.valid if inputs.valid.shape != ABSENT else jnp.ones((batch, time), bool)
@@ -164,8 +181,9 @@ def test_no_rows_or_no_steps_give_the_first_carry_and_pass_cotangents_on(name, k
 def test_rows_that_have_ended_give_their_carry_at_every_later_step(name):
     kind = NAMES[name]
     inputs, cotangents = arguments(kind, 10, 6, 2, 5)
-    inputs = inputs._replace(valid=jnp.arange(6) < jnp.array([2, 3, 0, 1, 3, 2, 0, 1, 5, 6])[:, None])
-    (c, h, steps), _ = found(Plan(kind, False, 2, 1, platform="cuda"), inputs, cotangents)
+    lengths = np.array([2, 3, 0, 1, 3, 2, 0, 1, 5, 6])
+    inputs = inputs._replace(valid=jnp.asarray(np.arange(6) < lengths[:, None]))
+    (_, h, steps), _ = found(Plan(kind, False, 2, 1, platform="cuda"), inputs, cotangents)
     np.testing.assert_array_equal(h, steps[:, -1])
     for step in (3, 4, 5):  # no row of the first block runs
         np.testing.assert_array_equal(steps[:8, step], h[:8])
@@ -187,9 +205,9 @@ def test_sizes_that_do_not_fit_are_refused_before_a_kernel_runs():
     inputs, _ = arguments(1, 2, 3, 4, 5)
     call = jax.jit(partial(persistent.forward_call, plan=Plan(1, False, 2, 1, platform="cuda")))
     with pytest.raises(Exception, match="c has a shape that does not fit"):
-        call(*inputs._replace(first_c=jnp.zeros((2, 4))))
+        jax.block_until_ready(call(*inputs._replace(first_c=jnp.zeros((2, 4)))))
     with pytest.raises(Exception, match="hidden_mask has a shape that does not fit"):
-        call(*inputs._replace(hidden_mask=jnp.zeros((3, 5))))
+        jax.block_until_ready(call(*inputs._replace(hidden_mask=jnp.zeros((3, 5)))))
 
 
 @pytest.mark.parametrize(("sanitizer", "threads"), [("address,undefined", False), ("thread", True)])
@@ -206,10 +224,20 @@ def test_the_kernels_are_clean_under_sanitizers(tmp_path, sanitizer, threads):
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc")
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
 def test_nvcc_compiles_every_kernel_without_spills(tmp_path, architecture):
-    command = ["nvcc", "-std=c++17", "-O3", "--expt-relaxed-constexpr", f"-arch={architecture}", "-Xptxas", "-v"]
+    command = [
+        "nvcc",
+        "-std=c++17",
+        "-O3",
+        "--expt-relaxed-constexpr",
+        f"-arch={architecture}",
+        "-Xptxas",
+        "-v",
+    ]
     source, built = CUDA / "persistent.cu", tmp_path / "kernels.o"
     done = subprocess.run([*command, "-c", source, "-o", built], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("bytes spill stores") >= 36  # three cells, six widths, forward and backward
-    spilled = [line for line in done.stderr.splitlines() if "spill" in line and "0 bytes spill stores, 0" not in line]
+    spilled = [
+        line for line in done.stderr.splitlines() if "spill" in line and "0 bytes spill stores, 0" not in line
+    ]
     assert not spilled
