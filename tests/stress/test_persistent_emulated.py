@@ -1,9 +1,11 @@
 """The kernels for NVIDIA GPUs, run on a CPU thread by thread, against loops in double precision.
 
-Their source is compiled as it is. This shows that the arithmetic, the indices and the barriers are right. It shows nothing of their speed.
+Their source is compiled as it is. This shows that the arithmetic, the indices and the barriers are right. It
+shows nothing of their speed.
 """
 
 import ctypes
+import os
 import shutil
 import subprocess
 from functools import partial
@@ -217,7 +219,9 @@ def test_the_kernels_are_clean_under_sanitizers(tmp_path, sanitizer, threads):
     sources = [CUDA / "persistent.cu", ROOT / "tests" / "stress" / "persistent_fuzz.cc"]
     mode = ["-DRNN_JAX_THREADS"] if threads else []
     subprocess.run(["g++", *options, *mode, f"-I{CUDA}", *FLAGS, *sources, "-o", program], check=True)
-    done = subprocess.run([program, "6" if threads else "40"], capture_output=True, text=True)
+    variables = os.environ | {"TSAN_OPTIONS": "halt_on_error=1"}
+    rounds = "20" if threads else "40"
+    done = subprocess.run([program, rounds], capture_output=True, text=True, env=variables)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
 
 
