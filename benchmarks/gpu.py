@@ -1,8 +1,8 @@
 """Recurrent layers on a GPU against torch, Flax and JAX's call of cuDNN: a section of docs/performance.md.
 
 Run `python -m benchmarks.gpu` on a machine with an NVIDIA GPU, and with jax and torch for it (about ten
-minutes). Each layer of each engine is built in a process of its own, many at a time; then one runs at a time, in
-turn. A time is from the call until the result is there: medians, each after a run that is not timed.
+minutes). Each layer of each engine is built in a process of its own, many at a time; then one runs at a
+time, in turn. A time is from the call until the result is there: medians, each after a run that is not timed.
 """
 
 import json
@@ -24,8 +24,8 @@ LIMIT, ROUNDS = 180, 15  # seconds to build a layer beside others; runs of each
 TEXT = """## On a GPU
 
 Make this table again: `python -m benchmarks.gpu`. It has milliseconds on one {gpu}, whose square float32
-products reach {rate:.0f} TFLOP/s. Shapes, training and forward passes are as above. Rows have full length; where
-"ragged" is said, lengths are spread as those of IMDB's reviews, up to the shape's: {padding} of the
+products reach {rate:.0f} TFLOP/s. Shapes, training and forward passes are as above. Rows have full length;
+where "ragged" is said, lengths are spread as those of IMDB's reviews, up to the shape's: {padding} of the
 steps are padding. There torch packs its rows, and the others get lengths. Float32 products may use TF32,
 which is the default of all four libraries. "cudnn" is `jax.experimental.rnn`. "ours" is what "auto" takes,
 "ours, persistent" is `backend="persistent"`: {persistent}. {machine}.
@@ -79,9 +79,7 @@ def table(measured):
         found = [best / times[ours] if best and ours in times else None for ours in ENGINES[:2]]
         ratios = [f"**{cell(ratio, '{:.2f}')}**" for ratio in found]
         cells = [cell(times.get(engine), "{:.2f}") for engine in ENGINES]
-        lines.append(
-            f"| {' | '.join([label, *cells, *(f'**{cell(ratio, "{:.2f}")}**' for ratio in found)])} |"
-        )
+        lines.append(f"| {' | '.join([label, *cells, *ratios])} |")
     return "\n".join(lines)
 
 

@@ -4,10 +4,13 @@ import itertools
 import json
 from types import SimpleNamespace
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import imdb, many_devices, tagging, tutorial
+from benchmarks import gpu, imdb, many_devices, tagging, tutorial
+from benchmarks.engines import jax_model, review_lengths
 from benchmarks.epoch import later_epoch, table, time_to
 from benchmarks.performance import performance_page, ratio, train_flop
 from benchmarks.records import Records, recipe
@@ -190,3 +193,36 @@ def test_what_a_test_compares_is_noted_by_case_and_still_compared():
         "tests/inference/test_export.py::test_one_is_two": {item.nodeid: [(0.5, 0.5), (1, 5)]}
     }
     assert "| one is two | 1 | 1 | 500% |" in equality.table(watch)
+
+
+def test_ragged_rows_of_the_gpu_table_have_lengths_and_their_share_of_padding():
+    ragged = [case for label, case in gpu.cases() if label.endswith("ragged")]
+    assert len(ragged) == 14
+    lengths = review_lengths(ragged[0])
+    assert lengths.shape == (32,)
+    assert 1 <= lengths.min() < lengths.max() == 500
+    assert gpu.padding("S") == 1 - lengths.mean() / 500
+    assert review_lengths(a_case(SHAPES["S"])) is None
+
+
+def test_the_gpu_table_divides_the_best_peer_by_each_of_ours():
+    times = {"ours": 2.0, "ours, persistent": 0.5, "torch": 1.0, "cudnn": 3.0}
+    assert (
+        gpu.table([("a", times)]).splitlines()[2]
+        == "| a | 2.00 | 0.50 | - | 1.00 | 3.00 | **0.50** | **2.00** |"
+    )
+    assert (
+        gpu.table([("a", {"torch": 1.0})]).splitlines()[2] == "| a | - | - | - | 1.00 | - | **-** | **-** |"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["ours", "flax"])
+def test_engines_read_ragged_rows_up_to_their_lengths(engine):
+    case = a_case((2, 5, 3, 4), "bi")
+    init, apply = jax_model(engine, case)
+    x = jax.random.normal(jax.random.key(0), (2, 5, 3))
+    params = init(jax.random.key(1), x)
+    final, _ = apply(params, x, jnp.array([3, 5]))
+    alone, _ = apply(params, x[:1, :3])
+    np.testing.assert_allclose(final[:1], alone, rtol=1e-6)

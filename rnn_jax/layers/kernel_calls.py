@@ -8,7 +8,7 @@ and other devices work as there, without the kernels.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,7 @@ from rnn_jax.trees import Tree
 # The kernels' numbers of the cells, and what each keeps of a step, arrays [H]: rnn_jax/native/recurrence.h.
 CELLS = (SIMPLE, LSTM, GRU)
 KEPT = (0, 4, 4)
+Function: TypeAlias = Callable[..., Sequence[jax.Array]]
 ABSENT = (0,)  # the shape of an array that is not there: the kernels take a fixed number of arrays
 
 
@@ -315,9 +316,9 @@ def x_or_absent_type(plan: Plan, x: ShapedArray) -> ShapedArray:
 
 def make_primitive(
     name: str,
-    meaning: Callable[..., Sequence[jax.Array]],
+    meaning: Function,
     types: Callable[..., list[ShapedArray]],
-    call: Callable[..., Sequence[jax.Array]] | None,
+    call: Function | None,
 ) -> Primitive:
     """Returns a primitive that means a function, and that is a call of a kernel on a CPU."""
     primitive = Primitive(name)
@@ -336,12 +337,7 @@ def make_primitive(
     return primitive
 
 
-def register_kernel(
-    primitive: Primitive,
-    platform: str,
-    meaning: Callable[..., Sequence[jax.Array]],
-    call: Callable[..., Sequence[jax.Array]],
-) -> None:
+def register_kernel(primitive: Primitive, platform: str, meaning: Function, call: Function) -> None:
     """Makes a primitive the call of a kernel on a platform, for plans of that platform, where it is built."""
     lower, lower_call = (mlir.lower_fun(function, multiple_results=True) for function in (meaning, call))
 
@@ -354,7 +350,7 @@ def register_kernel(
 
 
 def derivative(
-    meaning: Callable[..., Sequence[jax.Array]], arrays: Sequence[Any], tangents: Sequence[Any], plan: Plan
+    meaning: Function, arrays: Sequence[Any], tangents: Sequence[Any], *, plan: Plan
 ) -> tuple[Any, Any]:
     """Returns the results of a function, and their changes."""
     dense = [ad.instantiate_zeros(tangent) for tangent in tangents]
@@ -373,19 +369,15 @@ forward_p = make_primitive("rnn_forward", forward_meaning, forward_types, forwar
 tangent_p = make_primitive("rnn_tangent", tangent_meaning, tangent_types, None)
 backward_p = make_primitive("rnn_backward", backward_meaning, backward_types, backward_call)
 
-ad.primitive_jvps[forward_p] = lambda arrays, tangents, *, plan: derivative(
-    forward_meaning, arrays, tangents, plan
-)
-ad.primitive_jvps[backward_p] = lambda arrays, tangents, *, plan: derivative(
-    backward_meaning, arrays, tangents, plan
-)
+ad.primitive_jvps[forward_p] = partial(derivative, forward_meaning)
+ad.primitive_jvps[backward_p] = partial(derivative, backward_meaning)
 
 
 def tangent_jvp(arrays: Sequence[Any], tangents: Sequence[Any], *, plan: Plan) -> tuple[Any, Any]:
     """The derivative of the linear pass: the pass itself, in what it is linear in alone."""
     count = len(Tangents._fields)
     if any(type(tangent) is not ad.Zero for tangent in tangents[count:]):
-        return derivative(tangent_meaning, arrays, tangents, plan)
+        return derivative(tangent_meaning, arrays, tangents, plan=plan)
     dense = [ad.instantiate_zeros(tangent) for tangent in tangents[:count]]
     return tangent_p.bind(*arrays, plan=plan), tangent_p.bind(*dense, *arrays[count:], plan=plan)
 
