@@ -61,46 +61,49 @@ def build_torch(case):
     return {"forward": forward, "train": train}[case["mode"]], {}
 
 
-def jax_model(engine, case):
-    """Returns (init, apply) of one engine: apply(params, x, lengths) -> (final hidden state, outputs)."""
-    import flax.linen as nn
+def our_model(engine, case):
+    """Returns (init, apply) of our layers: apply(params, x, lengths) -> (final hidden state, outputs)."""
     import jax.numpy as jnp
 
     import rnn_jax
 
-    layers, hidden = range(case["layers"]), case["H"]
-    if engine.startswith("ours"):
-        make = {"LSTM": rnn_jax.LSTMCell, "GRU": rnn_jax.GRUCell}[case["cell"]]
+    make = {"LSTM": rnn_jax.LSTMCell, "GRU": rnn_jax.GRUCell}[case["cell"]]
+    backend = "persistent" if engine == "ours, persistent" else "auto"
 
-        backend = "persistent" if engine == "ours, persistent" else "auto"
+    def rnn():
+        cell = make(case["H"], dtype=jnp.dtype(case["dtype"]))
+        return rnn_jax.RNN(cell, remat=case.get("remat"), backend=backend)
 
-        def rnn():
-            cell = make(hidden, dtype=jnp.dtype(case["dtype"]))
-            return rnn_jax.RNN(cell, remat=case.get("remat"), backend=backend)
+    def layer():
+        return rnn_jax.Bidirectional(rnn(), rnn()) if case["bidirectional"] else rnn()
 
-        stack = [rnn_jax.Bidirectional(rnn(), rnn()) if case["bidirectional"] else rnn() for _ in layers]
-        model = stack[0] if len(stack) == 1 else rnn_jax.Stacked(stack)
+    stack = [layer() for _ in range(case["layers"])]
+    model = stack[0] if len(stack) == 1 else rnn_jax.Stacked(stack)
 
-        def apply(params, x, lengths=None):
-            carry, outputs = model.apply(params, x, lengths)
-            return model.final_hidden(carry), outputs
+    def apply(params, x, lengths=None):
+        carry, outputs = model.apply(params, x, lengths)
+        return model.final_hidden(carry), outputs
 
-        return model.init, apply
+    return model.init, apply
+
+
+def flax_model(case):
+    """Returns (init, apply) of Flax's layers, likewise."""
+    import flax.linen as nn
+    import jax.numpy as jnp
+
     make = {"LSTM": nn.OptimizedLSTMCell, "GRU": nn.GRUCell}[case["cell"]]
 
     class Peer(nn.Module):
         @nn.compact
         def __call__(self, x, lengths=None):
-            for _ in layers:
-                forward = nn.RNN(make(hidden), return_carry=True)
+            for _ in range(case["layers"]):
+                layer = nn.RNN(make(case["H"]), return_carry=True)
                 if case["bidirectional"]:
-                    backward = nn.RNN(make(hidden), return_carry=True)
-                    carries, x = nn.Bidirectional(forward, backward, return_carry=True)(
-                        x, seq_lengths=lengths
-                    )
-                else:
-                    carry, x = forward(x, seq_lengths=lengths)
-                    carries = [carry]
+                    backward = nn.RNN(make(case["H"]), return_carry=True)
+                    layer = nn.Bidirectional(layer, backward, return_carry=True)
+                carry, x = layer(x, seq_lengths=lengths)
+            carries = carry if case["bidirectional"] else [carry]
             finals = [carry[-1] if isinstance(carry, tuple) else carry for carry in carries]
             return jnp.concatenate(finals, axis=-1), x
 
@@ -138,7 +141,9 @@ def model_of(engine, case):
         from benchmarks.cudnn import cudnn_model
 
         return cudnn_model(case)
-    return keras_model(case) if engine == "keras" else jax_model(engine, case)
+    if engine == "keras":
+        return keras_model(case)
+    return our_model(engine, case) if engine.startswith("ours") else flax_model(case)
 
 
 def build_jax(engine, case):

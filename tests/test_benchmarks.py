@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import gpu, imdb, many_devices, tagging, tutorial
-from benchmarks.engines import jax_model, review_lengths
+from benchmarks.engines import model_of, review_lengths
 from benchmarks.epoch import later_epoch, table, time_to
 from benchmarks.performance import performance_page, ratio, train_flop
 from benchmarks.records import Records, recipe
@@ -197,7 +197,7 @@ def test_what_a_test_compares_is_noted_by_case_and_still_compared():
 
 def test_ragged_rows_of_the_gpu_table_have_lengths_and_their_share_of_padding():
     ragged = [case for label, case in gpu.cases() if label.endswith("ragged")]
-    assert len(ragged) == 14
+    assert len(ragged) == 16
     lengths = review_lengths(ragged[0])
     assert lengths.shape == (32,)
     assert 1 <= lengths.min() < lengths.max() == 500
@@ -220,7 +220,7 @@ def test_the_gpu_table_divides_the_best_peer_by_each_of_ours():
 @pytest.mark.parametrize("engine", ["ours", "flax"])
 def test_engines_read_ragged_rows_up_to_their_lengths(engine):
     case = a_case((2, 5, 3, 4), "bi")
-    init, apply = jax_model(engine, case)
+    init, apply = model_of(engine, case)
     x = jax.random.normal(jax.random.key(0), (2, 5, 3))
     params = init(jax.random.key(1), x)
     final, _ = apply(params, x, jnp.array([3, 5]))

@@ -100,7 +100,8 @@ def run_persistent(
     Where `jax.default_matmul_precision` asks for products in float32, the fused backend runs the layer.
     """
     arguments = cell, weights, x_TBE, carry, valid_TB, hidden_mask_BH, reverse, remat
-    if jax.config.jax_default_matmul_precision not in ROUNDED:
+    precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    if precision not in ROUNDED:
         return fused.run_fused(*arguments)
     return run_native(*arguments, platform="cuda")
 

@@ -1,6 +1,10 @@
 """The persistent backend without a GPU: what it lowers to on each platform, and what it refuses by name."""
 
+import os
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -14,6 +18,7 @@ from rnn_jax.layers import backends, kernel_calls, persistent
 from rnn_jax.native import LIBRARIES, SWITCH, why_missing
 from tests.helpers.cases import rnn
 
+ROOT = Path(__file__).parents[2]
 CALLS = LIBRARIES["cuda"][1]
 NAMES = ["simple", "gru", "lstm"]
 
@@ -140,3 +145,27 @@ def test_the_switch_and_a_missing_compiler_are_named(monkeypatch):
     monkeypatch.setenv(SWITCH, "1")
     monkeypatch.setitem(LIBRARIES, "cuda", ("_nothing", *LIBRARIES["cuda"][1:]))
     assert asked("cuda") == "persistent kernels were not built: there was no nvcc when rnn_jax was installed"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("fails", "switch", "built"), [(0, "1", True), (1, "1", False), (0, "0", False)])
+def test_nvcc_is_optional_and_the_switch_holds_for_the_build(tmp_path, fails, switch, built):
+    nvcc = tmp_path / "bin" / "nvcc"
+    nvcc.parent.mkdir()
+    nvcc.write_text(f'#!/bin/sh\nfor last; do :; done\ntest {fails} = 0 && echo "$@" > "$last"\n')
+    nvcc.chmod(0o755)
+    variables = os.environ | {"CUDA_HOME": str(tmp_path), SWITCH: switch, "CC": "false", "CXX": "false"}
+    folders = ["--build-lib", tmp_path / "lib", "--build-temp", tmp_path / "temp"]
+    done = subprocess.run(
+        [sys.executable, "setup.py", "-q", "build_ext", *folders],
+        cwd=ROOT,
+        env=variables,
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    libraries = list(tmp_path.glob("lib/rnn_jax/native/_persistent*"))
+    assert bool(libraries) == built
+    if built:
+        assert all(
+            code in libraries[0].read_text() for code in ("code=sm_80", "code=sm_90", "-cudart static")
+        )

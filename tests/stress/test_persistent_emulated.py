@@ -32,6 +32,7 @@ FLAGS = [
     "-x",
     "c++",
 ]
+NVCC = shutil.which("nvcc", path=f"{os.environ.get('CUDA_HOME', '')}/bin") or shutil.which("nvcc")
 TARGETS = ("rnn_jax_persistent_forward", "rnn_jax_persistent_backward")
 NAMES = {"simple": 0, "lstm": 1, "gru": 2}
 GATES = (1, 4, 3)
@@ -225,7 +226,7 @@ def test_the_kernels_are_clean_under_sanitizers(tmp_path, sanitizer, threads):
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
 
 
-@pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc")
+@pytest.mark.skipif(NVCC is None, reason="no nvcc, in CUDA_HOME or on the PATH")
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
 def test_nvcc_compiles_every_kernel_without_spills(tmp_path, architecture):
     command = [
