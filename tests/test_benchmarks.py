@@ -4,10 +4,13 @@ import itertools
 import json
 from types import SimpleNamespace
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import imdb, inference, inference_engines, machine_page, many_devices, tagging, tutorial
+from benchmarks import gpu, imdb, inference, inference_engines, machine_page, many_devices, tagging, tutorial
+from benchmarks.engines import model_of, review_lengths
 from benchmarks.epoch import later_epoch, table, time_to
 from benchmarks.machine import cases as machine_cases
 from benchmarks.performance import performance_page, ratio, train_flop
@@ -54,7 +57,7 @@ def test_operations_of_a_training_step():
 def two_cores(monkeypatch, kernels):
     for name in ("benchmarks.performance.cores", "rnn_jax.distributed.host.cores"):
         monkeypatch.setattr(name, lambda: 2)
-    monkeypatch.setattr("rnn_jax.distributed.host.why_missing", lambda *dtype: "" if kernels else "none")
+    monkeypatch.setattr("rnn_jax.distributed.host.why_missing", lambda **dtype: "" if kernels else "none")
 
 
 def test_the_ratio_is_of_the_best_peer_and_our_choice_of_devices(monkeypatch):
@@ -259,3 +262,36 @@ def test_batches_of_peers_are_sorted_and_hold_each_text_once():
     assert [places for places, _, _ in batches] == [[3, 1], [0, 2]]
     assert [ids.shape for _, ids, _ in batches] == [(2, 4), (2, 12)]
     assert batches[1][1][0].tolist() == [1, 2, 3, 4, 5, *[0] * 7]
+
+
+def test_ragged_rows_of_the_gpu_table_have_lengths_and_their_share_of_padding():
+    ragged = [case for label, case in gpu.cases() if label.endswith("ragged")]
+    assert len(ragged) == 16
+    lengths = review_lengths(ragged[0])
+    assert lengths.shape == (32,)
+    assert 1 <= lengths.min() < lengths.max() <= 500
+    assert gpu.padding("S") == 1 - lengths.mean() / 500
+    assert review_lengths(a_case(SHAPES["S"])) is None
+
+
+def test_the_gpu_table_divides_the_best_peer_by_each_of_ours():
+    times = {"ours": 2.0, "ours, persistent": 0.5, "torch": 1.0, "cudnn": 3.0}
+    assert (
+        gpu.table([("a", times)]).splitlines()[2]
+        == "| a | 2.00 | 0.50 | - | 1.00 | 3.00 | **0.50** | **2.00** |"
+    )
+    assert (
+        gpu.table([("a", {"torch": 1.0})]).splitlines()[2] == "| a | - | - | - | 1.00 | - | **-** | **-** |"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["ours", "flax"])
+def test_engines_read_ragged_rows_up_to_their_lengths(engine):
+    case = a_case((2, 5, 3, 4), "bi")
+    init, apply = model_of(engine, case)
+    x = jax.random.normal(jax.random.key(0), (2, 5, 3))
+    params = init(jax.random.key(1), x)
+    final, _ = apply(params, x, jnp.array([3, 5]))
+    alone, _ = apply(params, x[:1, :3])
+    np.testing.assert_allclose(final[:1], alone, rtol=1e-6)

@@ -12,6 +12,7 @@ from rnn_jax.errors import choose, require
 from rnn_jax.layers.cells import why_scanned
 from rnn_jax.layers.fused import run_fused
 from rnn_jax.layers.native import run_native, why_not_native
+from rnn_jax.layers.persistent import run_persistent, why_not_persistent
 from rnn_jax.layers.recurrence import Carry, FusedStep, Weights
 from rnn_jax.layers.scanned import PLAIN, Lifting
 from rnn_jax.trees import Tree
@@ -63,6 +64,8 @@ def suits_native(work: Work) -> bool:
 # to what was measured: `python -m benchmarks.machine`, docs/backends.json. One step has nothing to fuse.
 BACKENDS = {
     "native": Backend(run_native, why_not_native, suits_native),
+    # Never chosen: it has not run on a GPU yet (docs/performance.md).
+    "persistent": Backend(run_persistent, why_not_persistent, lambda work: False),
     "fused": Backend(run_fused, lambda *layer: "", lambda work: work.steps > 1),
     "scan": Backend(None, lambda *layer: "", lambda work: True),
 }
@@ -96,7 +99,7 @@ def is_scanned(backend: str, cell: nn.RNNCellBase, lifting: Lifting, remat: bool
     scanned = bool(reason) or backend == "scan"
     require(
         remat is None or not scanned,
-        f"remat is {remat}, but only the native and fused backends have it; this layer is scanned"
+        f"remat is {remat}, but only the native, persistent and fused backends have it; this layer is scanned"
         + (f": {reason}" if reason else ""),
     )
     work = Work(MANY, known(steps), MANY, gradients=False)
