@@ -80,6 +80,13 @@ CLASSIFIER: dict[str, Any] = {
         # Which of them: paths, beginnings of paths, patterns with *; a pair ("encoder",
         # "encoder/forward_rnn") goes to another place, its third element is the folder of another run
         "take": ("embedding",),
+        # Log-count ratios of the n-grams that end at a word, beside its vector: rnn_jax/data/evidence.py
+        "evidence": {
+            "orders": (),  # the n, such as (1, 2, 3); () is no evidence
+            "folds": 5,  # of the training texts, each of which reads the counts of the others
+            "smoothing": 1.0,  # added to each count
+            "min_count": 2,  # texts that have an n-gram, below which it is left out
+        },
     },
     "optimizer": {
         "name": "adam",  # "adam", "adamw" or "sgd"
@@ -109,6 +116,10 @@ CLASSIFIER: dict[str, Any] = {
     "log": {"every": 100, "tensorboard": False},  # steps between lines of metrics
 }
 
+# What other tasks start from: n-grams count for the classes of texts.
+START = {name: value for name, value in CLASSIFIER["embedding"].items() if name != "evidence"}
+NO_EVIDENCE = {**CLASSIFIER["embedding"]["evidence"], "orders": []}  # as JSON has it
+
 CLASSIFIER_LEAST = {  # the smallest value of each setting that has one
     "seed": 0,
     "data.split_seed": 0,
@@ -122,6 +133,9 @@ CLASSIFIER_LEAST = {  # the smallest value of each setting that has one
     "train.patience": 0,
     "embedding.scale": 0,
     "embedding.epochs": 1,
+    "embedding.evidence.folds": 2,
+    "embedding.evidence.smoothing": 1e-6,
+    "embedding.evidence.min_count": 1,
     "train.keep_checkpoints": 1,
     "log.every": 1,
     "devices": 0,
@@ -169,7 +183,7 @@ LANGUAGE_MODEL: dict[str, Any] = {
         "activation": 0.0,  # weight of the outputs' mean square
         "temporal": 0.0,  # weight of the mean square of their changes
     },
-    "embedding": CLASSIFIER["embedding"],
+    "embedding": START,
     "optimizer": CLASSIFIER["optimizer"],
     "train": {
         "epochs": 2,
@@ -246,7 +260,7 @@ TAGGER: dict[str, Any] = {
         "dropout": 0.3,  # before the last dense layer, one mask a sentence
         "dtype": "float32",  # of the computation: "float32" or "bfloat16"
     },
-    "embedding": CLASSIFIER["embedding"],
+    "embedding": START,
     "optimizer": CLASSIFIER["optimizer"],
     "train": LANGUAGE_MODEL["train"] | {"epochs": 10, "evaluate_every": 1.0},
     "log": CLASSIFIER["log"],
@@ -274,6 +288,7 @@ ADDED: dict[str, dict[str, object]] = {
         "data.pair_column": "",
         "data.separator": "",
         "data.target": "class",
+        "embedding.evidence": NO_EVIDENCE,
         "model.weight_drop": 0.0,
         "text.fill_vocabulary": False,
         "train.monitor": "",

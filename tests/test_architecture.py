@@ -25,9 +25,11 @@ WINGS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 FILE_BUDGET, FUNCTION_BUDGET, LOOP_BUDGET, PUBLIC_BUDGET = 400, 40, 60, 40
 OVER_BUDGET = dict.fromkeys(  # name: the reason
     [
+        "attribute_words",
         "build_classifier",
         "build_optimizer",
         "fit",
+        "fit_evidence",
         "group_parameters",
         "load_corpus",
         "load_data",

@@ -13,6 +13,7 @@ from rnn_jax.checkpoints.checkpoints import Checkpoints
 from rnn_jax.checkpoints.workdir import (
     CLASSIFY,
     CONFIG,
+    EVIDENCE,
     LANGUAGE,
     PARAMS,
     TAG,
@@ -24,6 +25,7 @@ from rnn_jax.checkpoints.workdir import (
 )
 from rnn_jax.config import flatten
 from rnn_jax.convert.parameter_files import load_params
+from rnn_jax.data.evidence import Evidence, check_evidence, evidence_from_arrays, ratio_count
 from rnn_jax.data.targets import LABELS, NUMBER, check_target
 from rnn_jax.errors import InputError, choose, require
 from rnn_jax.models.classifier import smallest_input
@@ -218,6 +220,25 @@ def read_task(path: Path, config: ConfigDict) -> ClassifierTask:
     if numbers:
         return {"label_names": [], "label_values": [], "buckets": buckets, **scale}  # type: ignore[typeddict-item]
     return {"label_names": names, "label_values": values, "buckets": buckets}
+
+
+def load_evidence(workdir: Path, config: ConfigDict, vocab_size: int, classes: int) -> Evidence | None:
+    """Returns the n-grams that a run's network reads; None where its settings name none.
+
+    Raises:
+      InputError: the settings make no sense, or the file is missing, damaged or of another network.
+    """
+    settings = config.embedding.get("evidence") if isinstance(config.get("embedding"), ConfigDict) else None
+    orders = settings.get("orders", ()) if isinstance(settings, ConfigDict) else ()
+    require(isinstance(orders, list | tuple), f"{workdir / CONFIG}: embedding.evidence.orders is no list")
+    if not orders:
+        return None
+    check_evidence(orders, vocab_size)
+    columns = ratio_count(classes, several=config.data.target == LABELS)
+    path = workdir / EVIDENCE
+    evidence = evidence_from_arrays(load_params(path), path, vocab_size, len(orders) * columns)
+    require(evidence.orders == tuple(orders), f"{path} has the orders {evidence.orders}, not {tuple(orders)}")
+    return evidence
 
 
 def check_buckets(path: Path, buckets: Json, last: int) -> None:

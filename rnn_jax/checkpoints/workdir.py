@@ -29,6 +29,7 @@ CONFIG, TOKENIZER, TASK, METRICS, RESULTS = (
     "results.json",
 )
 PARAMS = "model.safetensors"  # of a saved model, a folder without checkpoints: rnn_jax.inference.model_folder
+EVIDENCE = "evidence.safetensors"  # of a classifier that reads n-grams: rnn_jax/data/evidence.py
 EFFECTIVE = os.access in os.supports_effective_ids  # whether os.access can ask as opening a file does
 LOCK = "lock"  # held by the process that trains; the file stays in the folder
 

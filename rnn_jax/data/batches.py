@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from rnn_jax.data.evidence import RowEvidence
 from rnn_jax.data.tokenizer import PAD
 from rnn_jax.errors import require
 
@@ -66,6 +67,7 @@ class Batch(NamedTuple):
       labels: int32[B], from 0 to C - 1; int32[B, C] of 0 and 1 for several labels, float32[B] for numbers.
       weights: float32[B], 1 for an example and 0 for none.
       rows: int32[B], positions of the examples in their split, -1 for none.
+      evidence: float32[B, T, F] of n-grams, zero at padding; () where the network reads none.
 
     >>> (batch,) = Batches([np.array([5, 2, 4])], np.array([1]), buckets=(4,), batch_size=2).in_order()
     >>> batch.token_ids.tolist(), batch.lengths.tolist(), batch.weights.tolist()
@@ -77,6 +79,12 @@ class Batch(NamedTuple):
     labels: np.ndarray
     weights: np.ndarray
     rows: np.ndarray
+    evidence: np.ndarray | tuple[()] = ()
+
+    @property
+    def inputs(self) -> dict[str, np.ndarray]:
+        """What a network reads beside words and lengths, as keywords: {"evidence": ...}, or nothing."""
+        return {} if isinstance(self.evidence, tuple) else {"evidence": self.evidence}
 
 
 def bucket_lengths(lengths: Sequence[int] | np.ndarray, max_length: int, count: int) -> tuple[int, ...]:
@@ -143,7 +151,7 @@ class Batches:
     processes of a run have one order of batches, and each takes its `share` of the rows.
 
     Attributes:
-      examples, labels: as given.
+      examples, labels, evidence: as given.
       lengths: int32[n], words of each example; int32[n, 2] of pairs.
       parts: 1, or 2 for pairs of texts.
       buckets, batch_size, share: as given.
@@ -164,6 +172,7 @@ class Batches:
         buckets: Sequence[int],
         batch_size: int,
         share: slice = WHOLE,
+        evidence: RowEvidence | None = None,
     ):
         """Takes the examples of a split and how to lay them out.
 
@@ -174,6 +183,7 @@ class Batches:
           buckets: the padded lengths T, rising.
           batch_size: B, the rows of a batch, of all processes together.
           share: the rows of each batch that this process gets.
+          evidence: that of the examples' words; None for none.
 
         Raises:
           InputError: no examples, not one label for each, an example that is too long, or no batch size.
@@ -181,7 +191,7 @@ class Batches:
         require(batch_size > 0, f"batch_size is {batch_size}; give at least 1")
         require(len(rows) > 0, "there are no examples to batch")
         require(len(labels) == len(rows), f"there are {len(labels)} labels for {len(rows)} examples")
-        self.examples, self.labels = rows, labels
+        self.examples, self.labels, self.evidence = rows, labels, evidence
         self.buckets, self.batch_size, self.share = tuple(buckets), batch_size, share
         self._texts = [row if isinstance(row, tuple) else (row,) for row in rows]
         self.parts = len(self._texts[0])
@@ -281,4 +291,6 @@ class Batches:
         count = len(rows)
         batch.lengths[:count], batch.labels[:count] = self.lengths[rows], self.labels[rows]
         batch.weights[:count], batch.rows[:count] = 1, rows
-        return batch
+        if self.evidence is None:
+            return batch
+        return batch._replace(evidence=self.evidence.padded(rows, room, size))

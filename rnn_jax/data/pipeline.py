@@ -13,6 +13,7 @@ import numpy as np
 
 from rnn_jax.data.batches import WHOLE, Batch_co, Batches, BatchSource, bucket_lengths
 from rnn_jax.data.encoding import encode_splits
+from rnn_jax.data.evidence import Evidence, RowEvidence, fit_evidence, ratio_targets
 from rnn_jax.data.reading import Reading, quiet, reading_of
 from rnn_jax.data.sources import read_texts
 from rnn_jax.data.splits import Corpus, hold_out, load_corpus
@@ -81,6 +82,7 @@ class Data(NamedTuple):
       corpus: the splits as texts and labels.
       texts: returns the texts that the vocabulary was chosen from; a larger corpus is read again.
       notes: lines for the log, of what the readers decided and counted.
+      evidence: the n-grams of the training texts; None where the network reads none.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -102,6 +104,7 @@ class Data(NamedTuple):
     corpus: Corpus
     texts: Callable[[], list[str]]
     notes: tuple[str, ...] = ()
+    evidence: Evidence | None = None
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -225,6 +228,7 @@ def load_data(
     buckets: int,
     cache: Path,
     share: slice = WHOLE,
+    evidence: Settings | None = None,
 ) -> Data:
     """Reads labelled texts, splits, encodes and cuts them, and pads them in batches; example: `Data`.
 
@@ -236,6 +240,7 @@ def load_data(
       batch_size, buckets: B, and the number of padded lengths of texts to train on; longer ones get two more.
       cache: the folder that keeps the encoded texts for the next run.
       share: the rows of each batch that are wanted, as in `Batches`.
+      evidence: `config.embedding.evidence`, the last arguments of `fit_evidence`; None or no orders is none.
 
     Raises:
       InputError: as `load_corpus`, `Tokenizer.train`, `truncate`, `bucket_lengths` and `Batches` do.
@@ -256,9 +261,28 @@ def load_data(
     make = partial(Batches, buckets=lengths, batch_size=batch_size, share=share)
     examples = {name: rows_of_pairs(own) if corpus.get("pair_column") else own for name, own in rows.items()}
     labels = {name: standardised(split.labels, loaded.scale) for name, split in loaded.splits.items()}
-    batches = {name: make(examples[name], labels[name]) for name in labels}
+    fitted, found = _evidence_of(evidence, encoded["train"], rows, loaded, tokenizer.vocab_size)
+    batches = {name: make(examples[name], labels[name], evidence=found.get(name)) for name in labels}
     batches.setdefault("test", batches["validation"])
-    return Data(**batches, tokenizer=tokenizer, corpus=loaded, texts=texts, notes=tuple(notes))
+    notes += [fitted.describe()] if fitted else []
+    return Data(
+        **batches, tokenizer=tokenizer, corpus=loaded, texts=texts, notes=tuple(notes), evidence=fitted
+    )
+
+
+def _evidence_of(
+    settings: Settings | None,
+    whole: Sequence[np.ndarray],
+    read: Mapping[str, list[np.ndarray]],
+    corpus: Corpus,
+    vocab_size: int,
+) -> tuple[Evidence | None, dict[str, RowEvidence]]:
+    """Returns the evidence of the whole training texts, and for each split that of the words it reads."""
+    if not settings or not settings["orders"]:
+        return None, {}
+    targets = ratio_targets(corpus.train.labels, len(corpus.label_names))
+    fitted, train = fit_evidence(whole, read["train"], targets, vocab_size, **settings)
+    return fitted, {"train": train, **{name: fitted.of_rows(read[name]) for name in read if name != "train"}}
 
 
 def _tokenizer_settings(text: Settings, texts: Sequence[str], notes: list[str]) -> dict[str, Any]:

@@ -39,8 +39,10 @@ def answer_program(model: TextClassifier, head: Head, size: int) -> Any:
 
 
 def _program(model: TextClassifier, head: Head, least: int) -> Any:
-    def answers(model: TextClassifier, token_ids: jax.Array, lengths: jax.Array) -> jax.Array:
-        pooled_BF = model.pooled(model.embed(token_ids), lengths)
+    def answers(
+        model: TextClassifier, token_ids: jax.Array, lengths: jax.Array, evidence: jax.Array | None = None
+    ) -> jax.Array:
+        pooled_BF = model.pooled(model.embed(token_ids, evidence=evidence), lengths)
         rows = len(pooled_BF)
         pooled_BF = jnp.pad(pooled_BF, [(0, max(0, least - rows)), (0, 0)])
         return head.answer(model.decide(pooled_BF)[:rows])
@@ -49,6 +51,21 @@ def _program(model: TextClassifier, head: Head, least: int) -> Any:
 
 
 _shared = functools.lru_cache(maxsize=64)(_program)
+
+
+def apply_program(model: TextClassifier) -> Any:
+    """Returns a model's jitted `apply`, the same for equal models, so that these are compiled once."""
+    try:
+        return _shared_apply(model)
+    except TypeError:  # a stack has a list of layers, and a list has no hash
+        return _apply(model)
+
+
+def _apply(model: TextClassifier) -> Any:
+    return jax.jit(model.apply, static_argnames="deterministic")
+
+
+_shared_apply = functools.lru_cache(maxsize=64)(_apply)
 
 
 def skips_padding(model: ConfigDict) -> bool:

@@ -22,7 +22,7 @@ class Attribution(NamedTuple):
       scores: float32[n], one for each word. Their sum is `value - baseline`, up to the error of the steps.
       label: the name of the class, "" of a number.
       value: what the model says of it: its logit or probability.
-      baseline: what it says of as many words whose vectors are zero.
+      baseline: what it says of as many words whose vectors, and evidence, are zero.
       first: of a pair of texts, how many of the words are the first one's; None for a single text.
 
     >>> found = Attribution(["a", "fine", "film"], np.array([0.25, 1.5, 0.25]), "positive", 2.5, 0.5)
@@ -55,6 +55,7 @@ def attribute_words(
     of: str,
     steps: int,
     head: Head = TWO_CLASSES,
+    evidence: np.ndarray | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Returns the words' attributions float32[T], zero at padding, the value of the text and of the baseline.
 
@@ -67,6 +68,8 @@ def attribute_words(
       of: "logit", log p / (1 - p), which of two classes is the model's one logit, or "probability".
       steps: how many gradients are taken on the way from the baseline to the text; at least 1.
       head: what the network decides. A number is explained itself, and `of` has to be "logit".
+      evidence: float32[T, F] where the network reads n-grams. It counts for the word that the n-gram ends
+        at, and is zero in the baseline, as the words' vectors are.
 
     Raises:
       InputError: another `of`, or no steps.
@@ -81,17 +84,20 @@ def attribute_words(
     """
     choose("of", of, {"logit": None} if head.target == NUMBER else QUANTITIES)
     require(steps > 0, f"steps is {steps}; give at least 1 gradient on the way from the baseline")
-    return _attribute_words(apply_fn, head, of, steps, {"params": params}, token_ids_T, length, label)
+    return _attribute_words(
+        apply_fn, head, of, steps, {"params": params}, token_ids_T, length, label, evidence
+    )
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _attribute_words(apply_fn, head, of, steps, variables, token_ids_T, length, label):
+def _attribute_words(apply_fn, head, of, steps, variables, token_ids_T, length, label, evidence_TF):
     def value_fn(x_BTE):
         lengths = jnp.broadcast_to(length, (len(x_BTE), *jnp.shape(length)))
         logits = apply_fn(variables, x_BTE, lengths, method="classify")
         return QUANTITIES[of](head, logits, label)
 
-    x_TE = apply_fn(variables, token_ids_T[None], method="embed")[0]
+    known = {} if evidence_TF is None else {"evidence": evidence_TF[None]}
+    x_TE = apply_fn(variables, token_ids_T[None], **known, method="embed")[0]
     value, baseline = value_fn(jnp.stack([x_TE, jnp.zeros_like(x_TE)]))
     return integrated_gradients(value_fn, x_TE, steps), value, baseline
 

@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -21,10 +22,12 @@ from rnn_jax.errors import InputError, require
 from rnn_jax.files import DAMAGE, path_of, replacing
 from rnn_jax.inference.predictor import Predictor
 from rnn_jax.inference.tagger import Tagger, likeliest_tags
+from rnn_jax.models.evidence import look_up
 
 CLASSIFIER, TAGGER, FORMAT = "rnn_jax classifier", "rnn_jax tagger", 1
 ABOUT, PROGRAM = "about.json", "program.bin"
 LARGEST_ABOUT = 2**24  # bytes: what is no export may be an archive that expands without end
+NGRAMS = "evidence"  # where the n-grams that the program looks up stand beside the parameters
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 OTHER_HEADS = 2  # the format of pairs of texts, several labels and numbers, which readers of format 1 refuse
 CLASSIFY = "{} = program(params, token_ids i32[b, t], lengths i32[b])"
@@ -47,6 +50,7 @@ class Program(NamedTuple):
       shapes: those of the arrays, which are int32; "b" and "t" may be any numbers.
       names: the names of what it predicts, for about.json.
       reads: how texts become arrays, for about.json.
+      more: arrays by path that stand beside the parameters.
     """
 
     kind: str
@@ -55,6 +59,7 @@ class Program(NamedTuple):
     shapes: tuple[str, ...]
     names: Mapping[str, object]
     reads: Mapping[str, object]
+    more: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 def export_classifier(predictor: Predictor, path: str | Path) -> None:
@@ -82,7 +87,12 @@ def export_classifier(predictor: Predictor, path: str | Path) -> None:
     )
 
     def classify(params: Flat, token_ids: jax.Array, lengths: jax.Array) -> jax.Array:
-        return predictor.head.exported(predictor.apply_fn(_variables(params), token_ids, lengths))
+        tree = _variables(params)
+        # Looked up by the program, so that a reader gives words alone.
+        ngrams = tree["params"].pop(NGRAMS, {})
+        tables = [(ngrams[order]["grams"], ngrams[order]["ratios"]) for order in sorted(ngrams, key=int)]
+        known = {"evidence": look_up(tables, token_ids, lengths)} if tables else {}
+        return predictor.head.exported(predictor.apply_fn(tree, token_ids, lengths, **known))
 
     reads = _cut(predictor.config.text.max_length, predictor.config.text.truncate)
     target, pair = predictor.head.target, predictor.pair
@@ -90,7 +100,8 @@ def export_classifier(predictor: Predictor, path: str | Path) -> None:
     names |= {} if (target, pair) == (CLASS, False) else {"format": OTHER_HEADS}
     call, *shapes = (PAIR, "b, 2*t", "b, 2") if pair else (CLASSIFY, "b, t", "b")
     call = call.format(predictor.head.export_call)
-    _write(predictor, path, Program(CLASSIFIER, call, classify, tuple(shapes), names, reads))
+    more = flatten_dict({NGRAMS: predictor.evidence.to_arrays()}, sep="/") if predictor.evidence else {}
+    _write(predictor, path, Program(CLASSIFIER, call, classify, tuple(shapes), names, reads, more))
 
 
 def _cut(size: int, keep: str) -> dict[str, object]:
@@ -148,6 +159,7 @@ def _write(model: Predictor | Tagger, path: str | Path, what: Program) -> None:
     try:
         _check_place(path)
         params = {name: np.asarray(leaf) for name, leaf in flatten_dict(model.params, sep="/").items()}
+        params |= what.more
         program = _exported(what, params)
         files = {
             ABOUT: json.dumps(_about(model, what, params, program), indent=2).encode(),

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rnn_jax.checkpoints.workdir import RESULTS
 from rnn_jax.errors import InputError, require
 from rnn_jax.files import path_of
 from rnn_jax.inference.model_card import About
-from rnn_jax.inference.model_folder import FILES, TrainedModel, save_model
+from rnn_jax.inference.model_folder import FILES, SOMETIMES, TrainedModel, save_model
 
 SCHEME = "hf://"
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
@@ -49,7 +48,7 @@ def local_folder(source: str | Path) -> Path:
                 endpoint=os.environ.get("HF_ENDPOINT"),
             )
         )
-    missing = [file for file in FILES if file != RESULTS and not (folder / file).is_file()]
+    missing = [file for file in FILES if file not in SOMETIMES and not (folder / file).is_file()]
     require(not missing, f"{source} is no model of rnn_jax: the repository has no {', '.join(missing)}")
     return folder
 
@@ -85,7 +84,7 @@ def push_model(model: TrainedModel, repository: str, about: About, private: bool
             repo_id=name,
             folder_path=folder,
             commit_message=f"rnn_jax: the model of step {model.step}",
-            delete_patterns=RESULTS,  # those of another checkpoint, which this one may not bring
+            delete_patterns=list(SOMETIMES),  # those of another checkpoint, which this one may not bring
         )
     return f"{SCHEME}{name}@{commit.oid}"
 

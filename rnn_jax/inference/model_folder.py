@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from rnn_jax.checkpoints.workdir import (
     CONFIG,
+    EVIDENCE,
     PARAMS,
     RESULTS,
     TASK,
@@ -23,13 +24,15 @@ from rnn_jax.checkpoints.workdir import (
     write_text,
 )
 from rnn_jax.convert.parameter_files import save_params
+from rnn_jax.data.evidence import Evidence
 from rnn_jax.data.tokenizer import Tokenizer
 from rnn_jax.errors import InputError, require
 from rnn_jax.files import TEMPORARY, path_of
 from rnn_jax.inference.model_card import CARD, About, model_card
 from rnn_jax.trees import Params
 
-FILES = (PARAMS, CONFIG, TOKENIZER, TASK, CARD, RESULTS)  # the last where the run was finished
+SOMETIMES = (RESULTS, EVIDENCE)  # where the run was finished, and where its network reads n-grams
+FILES = (PARAMS, CONFIG, TOKENIZER, TASK, CARD, *SOMETIMES)
 
 
 class TrainedModel(Protocol):
@@ -56,6 +59,10 @@ class TrainedModel(Protocol):
         """The folder that it was loaded from."""
 
     @property
+    def evidence(self) -> Evidence | None:
+        """The n-grams that its network reads; None for none."""
+
+    @property
     def task(self) -> Mapping[str, object]:
         """What using it needs beside its config and tokeniser, such as the names of the labels."""
 
@@ -63,8 +70,9 @@ class TrainedModel(Protocol):
 def save_model(model: TrainedModel, folder: str | Path, about: About) -> None:
     """Writes a folder that `load` reads, whole or not at all; a model that was saved there is replaced.
 
-    In it are model.safetensors, config.json, tokenizer.json, task.json, README.md (the model card) and, of a
-    finished run's best checkpoint, results.json. A process that is killed leaves a folder ending in .tmp.
+    In it are model.safetensors, config.json, tokenizer.json, task.json, README.md (the model card); where the
+    network reads n-grams, evidence.safetensors; and of a finished run's best checkpoint, results.json. A
+    process that is killed leaves a folder ending in .tmp.
 
     Args:
       model: what `load` or `load_language_model` returned.
@@ -83,6 +91,8 @@ def save_model(model: TrainedModel, folder: str | Path, about: About) -> None:
             write_json(new / CONFIG, json.loads(model.config.to_json()))
             write_text(new / TOKENIZER, model.tokenizer.to_json())
             write_json(new / TASK, {**model.task, "step": model.step})
+            if model.evidence:
+                save_params(new / EVIDENCE, model.evidence.to_arrays())
             if results:
                 write_json(new / RESULTS, results)
             address = about.address or folder.name

@@ -1,6 +1,5 @@
 """A trained model in use: `load(workdir)` gives an object that predicts, evaluates and explains."""
 
-import functools
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,9 +9,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from rnn_jax.checkpoints.restore import ClassifierTask, read_config, read_task, restored
+from rnn_jax.checkpoints.restore import ClassifierTask, load_evidence, read_config, read_task, restored
 from rnn_jax.checkpoints.workdir import CLASSIFY, CONFIG, TASK, TOKENIZER
 from rnn_jax.data.batches import Batch, Batches
+from rnn_jax.data.evidence import Evidence
 from rnn_jax.data.in_memory import pairs_in, texts_in, values_of
 from rnn_jax.data.labels import positions, read_labels
 from rnn_jax.data.targets import (
@@ -29,7 +29,7 @@ from rnn_jax.data.targets import (
 )
 from rnn_jax.data.tokenizer import Tokenizer, truncate
 from rnn_jax.errors import InputError, choose, require
-from rnn_jax.inference.answering import answer_program, in_order, rows_for, skips_padding
+from rnn_jax.inference.answering import answer_program, apply_program, in_order, rows_for, skips_padding
 from rnn_jax.inference.attribution import Attribution, attribute_words
 from rnn_jax.inference.hub import local_folder
 from rnn_jax.inference.model_card import About
@@ -92,6 +92,7 @@ class Predictor:
       step: the training step of the checkpoint.
       workdir: the folder of the run, or of the saved model.
       task: what task.json holds of it: the labels and the buckets.
+      evidence: the n-grams that its network reads beside the words; None for none.
     """
 
     def __init__(
@@ -103,16 +104,18 @@ class Predictor:
         task: ClassifierTask,
         step: int,
         workdir: Path | None = None,
+        evidence: Evidence | None = None,
     ):
         """Takes what `load` reads; the attributes have the same names."""
         self.config, self.model, self.params = config, model, params
         self.tokenizer, self.step, self.workdir = tokenizer, step, workdir
+        self.evidence = evidence
         self.task, self.pair = task, bool(config.data.pair_column)
         self.head = head_of(config.data.target, task)
         self.label_names: tuple[str, ...] = tuple(map(str, task["label_names"]))
         self.label_values: list[int | str | bool] = task["label_values"]
         self.buckets: tuple[int, ...] = tuple(task["buckets"])
-        self.apply_fn = _jitted(model)
+        self.apply_fn = apply_program(model)
         self._program = self._answer_program()
 
     def predict(self, texts: Iterable[Any], progress: bool = True) -> Any:
@@ -197,7 +200,7 @@ class Predictor:
             "a stream gives the probabilities of the classes of one text; data.target is "
             f"{self.head.target!r} and data.pair_column {self.config.data.pair_column!r}; use predict",
         )
-        return Stream(self._steps, self.params, self.tokenizer)
+        return Stream(self._steps, self.params, self.tokenizer, self.evidence)
 
     def attribute(
         self, text: Any, label: str | None = None, of: str = "logit", steps: int = 64
@@ -231,6 +234,7 @@ class Predictor:
             of=of,
             steps=steps,
             head=self.head,
+            **{name: array[0] for name, array in batch.inputs.items()},
         )
         parts = np.split(np.asarray(scores), len(rows))
         found = np.concatenate([part[: len(row)] for part, row in zip(parts, rows, strict=True)])
@@ -289,7 +293,8 @@ class Predictor:
         for part, bar in in_parts(self._read(texts), texts, progress):
             # Nothing is awaited before all began: a batch is padded while the device is at work on others.
             begun = [
-                (batch, self.answers_of(batch.token_ids, batch.lengths)) for batch in self._batches_of(part)
+                (batch, self.answers_of(batch.token_ids, batch.lengths, **batch.inputs))
+                for batch in self._batches_of(part)
             ]
             yield in_order(((batch, np.asarray(answer)) for batch, answer in begun), len(part), bar)
 
@@ -310,27 +315,28 @@ class Predictor:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, params=jax.device_put(state["params"]))
-        self.model = _model(self.config, self.tokenizer, self.task)
-        self.apply_fn = _jitted(self.model)
+        self.model = _model(self.config, self.tokenizer, self.task, self.evidence)
+        self.apply_fn = apply_program(self.model)
         self._program = self._answer_program()
 
     def _answer_program(self) -> Any:
         # "auto" could take another backend for a text alone than for many, and so give it other bits.
         backend = "native" if skips_padding(self.config.model) else "auto"
-        model = _model(self.config, self.tokenizer, self.task, backend=backend)
+        model = _model(self.config, self.tokenizer, self.task, self.evidence, backend=backend)
         return answer_program(model, self.head, self.config.batch.size)
 
     @cached_property
     def _steps(self) -> Steps:
         return make_steps(self.model)
 
-    def answers_of(self, token_ids: np.ndarray, lengths: np.ndarray) -> jax.Array:
+    def answers_of(self, token_ids: np.ndarray, lengths: np.ndarray, **inputs: np.ndarray) -> jax.Array:
         """Returns the head's answers for a batch, as `apply_fn` takes it; they may not be there yet."""
-        return self._program({"params": self.params}, token_ids, lengths)
+        return self._program({"params": self.params}, token_ids, lengths, **inputs)
 
     def _logits(self, texts: Sequence[Any], labels: np.ndarray) -> Iterator[tuple[Batch, jax.Array]]:
         for batch in self._batches(self._encoded(texts), labels, self.config.batch.size).in_order():
-            yield batch, self.apply_fn({"params": self.params}, batch.token_ids, batch.lengths)
+            read = batch.token_ids, batch.lengths
+            yield batch, self.apply_fn({"params": self.params}, *read, **batch.inputs)
 
     def _encoded(self, texts: Sequence[Any]) -> list[np.ndarray]:
         """Returns the words' ids of each text, of pairs those of both, cut as in training."""
@@ -346,27 +352,20 @@ class Predictor:
 
     def _batches(self, rows: Sequence[np.ndarray], labels: np.ndarray, size: int) -> Batches:
         """Returns the batches of texts as word ids, of pairs those of both texts one after the other."""
-        return Batches(rows_of_pairs(rows) if self.pair else rows, labels, self.buckets, size)
+        found = self.evidence.of_rows(rows) if self.evidence else None
+        return Batches(rows_of_pairs(rows) if self.pair else rows, labels, self.buckets, size, evidence=found)
 
 
-def _model(config: ConfigDict, tokenizer: Tokenizer, task: ClassifierTask, **options: Any) -> TextClassifier:
+def _model(
+    config: ConfigDict,
+    tokenizer: Tokenizer,
+    task: ClassifierTask,
+    evidence: Evidence | None,
+    **options: Any,
+) -> TextClassifier:
     head, pair = head_of(config.data.target, task), bool(config.data.pair_column)
-    return build_classifier(tokenizer.vocab_size, pair=pair, **head.model_options, **options, **config.model)
-
-
-def _jitted(model: TextClassifier) -> Any:
-    """Returns a model's jitted `apply`, the same for equal models, so that these are compiled once."""
-    try:
-        return _shared(model)
-    except TypeError:  # a stack has a list of layers, and a list has no hash
-        return _jit(model)
-
-
-def _jit(model: TextClassifier) -> Any:
-    return jax.jit(model.apply, static_argnames="deterministic")
-
-
-_shared = functools.lru_cache(maxsize=64)(_jit)
+    reads: dict[str, Any] = {"pair": pair, "evidence": evidence.width if evidence else 0}
+    return build_classifier(tokenizer.vocab_size, **reads, **head.model_options, **options, **config.model)
 
 
 def load(workdir: str | Path, which: str | int = "best", fallback: bool = False) -> Predictor:
@@ -391,8 +390,9 @@ def load(workdir: str | Path, which: str | int = "best", fallback: bool = False)
     config = read_config(workdir, CLASSIFY, CLASSIFIER_KEYS)
     tokenizer, task = Tokenizer.load(workdir / TOKENIZER), read_task(workdir / TASK, config)
     try:
-        model = _model(config, tokenizer, task)
+        evidence = load_evidence(workdir, config, tokenizer.vocab_size, len(task["label_names"]))
+        model = _model(config, tokenizer, task, evidence)
     except TypeError as error:
         raise InputError(f"{workdir / CONFIG} is not of this version of rnn_jax: {error}") from error
     params, step = restored(workdir, model, which, fallback)
-    return Predictor(config, model, params, tokenizer, task, step, workdir)
+    return Predictor(config, model, params, tokenizer, task, step, workdir, evidence)

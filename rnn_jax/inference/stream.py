@@ -1,13 +1,14 @@
 """Texts read word by word, as they come: the probabilities after each, in constant time and memory a word."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rnn_jax.data.evidence import Evidence
 from rnn_jax.data.tokenizer import Tokenizer
 from rnn_jax.errors import require
 from rnn_jax.layers.cells import Carry
@@ -19,20 +20,21 @@ from rnn_jax.trees import Params
 
 
 class State(NamedTuple):
-    """All that is kept of the words read so far."""
+    """All that is kept of the words read so far, and the scale of evidence, the same for all words."""
 
     carry: Carry
     summary: Summary
+    spread: jax.Array | tuple[()]
 
 
 ROOM = 32  # words that are read in one call; one word is a call of its own
 
 
 class Steps(NamedTuple):
-    """Jitted: `state, p = begin(variables)` and `state, p = read(variables, state, word)`, p [1, C].
+    """Jitted: `state, p = begin(variables)`, `state, p = read(variables, state, word, evidence)`, p [1, C].
 
-    `state, p = read_all(variables, state, words, count)` reads `count` of ROOM words; p [ROOM, C] has
-    the probabilities after each of them.
+    `state, p = read_all(variables, state, words, evidence, count)` reads `count` of ROOM words; p [ROOM, C]
+    has the probabilities after each of them. Evidence is None where the network reads none.
     """
 
     begin: Callable[..., tuple[State, jax.Array]]
@@ -72,8 +74,9 @@ class Stream:
     (['A', 'fine'], (1, 2), 3)
     """
 
-    def __init__(self, steps: Steps, params: Params, tokenizer: Tokenizer):
+    def __init__(self, steps: Steps, params: Params, tokenizer: Tokenizer, evidence: Evidence | None = None):
         self.tokenizer, self.length = tokenizer, 0
+        self._evidence, self._before = evidence, np.zeros(0, np.int32)
         self._read, self._read_all, self._variables = steps.read, steps.read_all, {"params": params}
         self._state, probabilities = steps.begin(self._variables)
         self._last = np.asarray(probabilities)[0]
@@ -94,20 +97,36 @@ class Stream:
         """
         ids, words = self.tokenizer.spell(text)
         rows = []
+        known = self._evidence_of(ids)
         if len(ids) == 1:
-            self._state, row = self._read(self._variables, self._state, ids[0])
+            now = None if known is None else known[0]
+            self._state, row = self._read(self._variables, self._state, ids[0], now)
             rows.append(np.asarray(row))
         else:
             for start in range(0, len(ids), ROOM):
-                part = np.zeros(ROOM, np.int32)
-                count = len(ids[start : start + ROOM])
-                part[:count] = ids[start : start + ROOM]
-                self._state, found = self._read_all(self._variables, self._state, part, np.int32(count))
+                part, count = filled(ids[start : start + ROOM]), len(ids[start : start + ROOM])
+                now = None if known is None else filled(known[start : start + ROOM])
+                self._state, found = self._read_all(self._variables, self._state, part, now, np.int32(count))
                 rows.append(np.asarray(found)[:count])
         self.length += len(words)
         if rows:
             self._last = rows[-1][-1]
         return Reading(words, np.concatenate([np.zeros((0, len(self._last)), np.float32), *rows]))
+
+    def _evidence_of(self, ids: np.ndarray) -> np.ndarray | None:
+        """Returns the evidence of each word; the n-grams that end at it may begin in an earlier piece."""
+        if self._evidence is None:
+            return None
+        words = np.concatenate([self._before, ids])
+        found = self._evidence.features(words)[len(self._before) :]
+        # So many words, and no more, can be in an n-gram that ends later.
+        self._before = words[len(words) - min(len(words), max(self._evidence.orders) - 1) :]
+        return found
+
+
+def filled(rows: np.ndarray) -> np.ndarray:
+    """Returns an array of ROOM rows, which begins with these and ends with zeros."""
+    return np.concatenate([rows, np.zeros((ROOM - len(rows), *rows.shape[1:]), rows.dtype)])
 
 
 def make_steps(model: TextClassifier) -> Steps:
@@ -128,28 +147,38 @@ def make_steps(model: TextClassifier) -> Steps:
 
 def _begin(model: TextClassifier) -> tuple[State, jax.Array]:
     # A row of length 0: its final carry is the initial one of whatever cells there are.
-    nothing_BTE = model.embed(jnp.zeros((1, 1), jnp.int32))
+    spread = model.spread() if model.evidence else ()
+    nothing = jnp.zeros((1, 1, model.evidence)) if model.evidence else None
+    nothing_BTE = model.embed(jnp.zeros((1, 1), jnp.int32), evidence=nothing)
     carry, outputs_BTH = model.encoder(nothing_BTE, jnp.zeros(1, jnp.int32))
-    return _decided(model, State(carry, model.pool.begin(outputs_BTH[:, 0])))
+    return _decided(model, State(carry, model.pool.begin(outputs_BTH[:, 0]), spread))
 
 
-def _read(model: TextClassifier, state: State, word: jax.Array) -> tuple[State, jax.Array]:
-    carry, outputs_BTH = model.encoder(model.embed(word[None, None]), None, state.carry)
-    return _decided(model, State(carry, model.pool.advance(state.summary, outputs_BTH[:, 0])))
+def _read(
+    model: TextClassifier, state: State, word: jax.Array, evidence: jax.Array | None
+) -> tuple[State, jax.Array]:
+    known: dict[str, Any] = (
+        {} if evidence is None else {"evidence": evidence[None, None], "spread": state.spread}
+    )
+    carry, outputs_BTH = model.encoder(model.embed(word[None, None], **known), None, state.carry)
+    summary = model.pool.advance(state.summary, outputs_BTH[:, 0])
+    return _decided(model, State(carry, summary, state.spread))
 
 
 def _read_all(
-    model: TextClassifier, state: State, words: jax.Array, count: jax.Array
+    model: TextClassifier, state: State, words: jax.Array, evidence: jax.Array | None, count: jax.Array
 ) -> tuple[State, jax.Array]:
-    read = nn.apply(
-        _read, model.clone(parent=None)
-    )  # a function of its variables, which a loop of JAX may call
-    variables = model.variables
-    probabilities = jax.eval_shape(read, variables, state, words[0])[1]
+    # A function of its variables, which a loop of JAX may call.
+    read, variables = nn.apply(_read, model.clone(parent=None)), model.variables
+
+    def of(place: int | jax.Array) -> tuple[jax.Array, jax.Array | None]:
+        return words[place], None if evidence is None else evidence[place]
+
+    probabilities = jax.eval_shape(read, variables, state, *of(0))[1]
 
     def step(place: jax.Array, so_far: tuple[State, jax.Array]) -> tuple[State, jax.Array]:
         state, found = so_far
-        state, row = read(variables, state, words[place])
+        state, row = read(variables, state, *of(place))
         return state, jax.lax.dynamic_update_slice(found, row, (place, 0))
 
     found = jnp.zeros((ROOM, probabilities.shape[1]), probabilities.dtype)

@@ -99,6 +99,10 @@ class Tagger:
         """The vocabulary of words, which also splits a text into words."""
         return self.spelling.tokenizer
 
+    @property
+    def evidence(self) -> None:
+        """The n-grams that its network reads: none, which count for the classes of texts."""
+
     def predict(
         self, sentences: Iterable[str | Sequence[str] | None], progress: bool = True
     ) -> TagPrediction:

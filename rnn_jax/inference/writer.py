@@ -52,6 +52,10 @@ class Writer(NamedTuple):
         """What task.json of a saved model holds beside its step: nothing."""
         return {}
 
+    @property
+    def evidence(self) -> None:
+        """The n-grams that its network reads: none, which count for classes."""
+
     def save(self, folder: str | Path, *, license: str = "", language: str = "", dataset: str = "") -> None:
         """Writes a folder to share that `load_language_model` reads, as `Predictor.save` does.
 

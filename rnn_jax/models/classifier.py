@@ -71,9 +71,12 @@ class TextClassifier(nn.Module):
       pair: reads two texts u and v side by side, as token_ids [B, 2 T] and lengths [B, 2]. One encoder reads
         both, and the logits are made of [u, v, |u - v|, u * v] of the two pooled vectors (InferSent, Conneau
         et al. 2017). Each text is read by itself, so that padding changes nothing.
+      evidence: F, the features of n-grams that each word has beside its vector (rnn_jax.data.evidence); 0 for
+        none. They are scaled to the standard deviation of the table's entries. Word dropout leaves them out
+        with the word, embedding dropout and a perturbation do not touch them.
 
     Raises:
-      InputError: an unknown pooling, or what the encoder raises.
+      InputError: an unknown pooling, evidence that is missing or not wanted, or what the encoder raises.
 
     >>> import jax, jax.numpy as jnp
     >>> from rnn_jax import RNN, LSTMCell, TextClassifier
@@ -95,6 +98,7 @@ class TextClassifier(nn.Module):
     dtype: jnp.dtype = jnp.float32
     independent: bool = False
     pair: bool = False
+    evidence: int = 0
 
     def setup(self) -> None:
         self.embedding = nn.Embed(self.vocab_size, self.embedding_dim, dtype=self.dtype)
@@ -111,6 +115,7 @@ class TextClassifier(nn.Module):
         lengths: jax.Array | None = None,
         deterministic: bool = True,
         perturbation: jax.Array | None = None,
+        evidence: jax.Array | None = None,
     ) -> jax.Array:
         """Returns float32 logits, [B, 1] for two classes and [B, C] for more.
 
@@ -118,7 +123,8 @@ class TextClassifier(nn.Module):
           token_ids: int[B, T], each from 0 to V - 1; a list of lists will do.
           lengths: int[B], the words of each row, the others being padding. None: all T.
           deterministic: False turns dropout on; it needs the rng stream "dropout".
-          perturbation: [B, T, E], added to what the encoder reads; None for none.
+          perturbation: [B, T, E], added to the words' vectors that the encoder reads; None for none.
+          evidence: float32[B, T, F] of `Batch`; None for a network that reads none.
 
         >>> import jax, jax.numpy as jnp
         >>> from rnn_jax import RNN, GRUCell, TextClassifier
@@ -128,15 +134,40 @@ class TextClassifier(nn.Module):
         >>> logits.shape
         (2, 4)
         """
-        x_BTE = self.embed(token_ids, deterministic)
+        x_BTE = self.embed(token_ids, deterministic, evidence)
         if perturbation is not None:
+            perturbation = jnp.pad(perturbation, ((0, 0), (0, 0), (0, self.evidence)))
             x_BTE += perturbation.astype(self.dtype)
         return self.classify(x_BTE, lengths, deterministic)
 
-    def embed(self, token_ids: jax.Array, deterministic: bool = True) -> jax.Array:
-        """Returns what the encoder reads, [B, T, E], for int token_ids [B, T]."""
-        x_BTE = self.drop_words(self.embedding(as_token_ids(token_ids)), deterministic)
-        return self.drop_embedded(x_BTE, deterministic)
+    def embed(
+        self,
+        token_ids: jax.Array,
+        deterministic: bool = True,
+        evidence: jax.Array | None = None,
+        spread: jax.Array | None = None,
+    ) -> jax.Array:
+        """Returns what the encoder reads, [B, T, E + F], for int token_ids [B, T] and evidence [B, T, F].
+
+        `spread` is what `self.spread()` returns, where that is known already.
+        """
+        x_BTE = self.embedding(as_token_ids(token_ids))
+        if evidence is None and self.is_initializing():
+            evidence = jnp.zeros((*x_BTE.shape[:2], self.evidence))
+        check_evidence_shape(self.evidence, evidence)
+        if not self.evidence:
+            return self.drop_embedded(self.drop_words(x_BTE, deterministic), deterministic)
+        scaled_BTF = jnp.asarray(evidence) * (self.spread() if spread is None else spread)
+        both = self.drop_words(
+            jnp.concatenate([x_BTE, scaled_BTF.astype(self.dtype)], axis=-1), deterministic
+        )
+        x_BTE, scaled_BTF = both[..., : self.embedding_dim], both[..., self.embedding_dim :]
+        return jnp.concatenate([self.drop_embedded(x_BTE, deterministic), scaled_BTF], axis=-1)
+
+    def spread(self) -> jax.Array:
+        """Returns the standard deviation of the table's entries, float32[], as a constant to the gradient."""
+        table: jax.Array = jax.lax.stop_gradient(self.embedding.embedding)
+        return table.astype(jnp.float32).std()
 
     def classify(
         self, x_BTE: jax.Array, lengths: jax.Array | None = None, deterministic: bool = True
@@ -177,13 +208,15 @@ def build_classifier(
     weight_drop: float = 0.0,
     independent: bool = False,
     pair: bool = False,
+    evidence: int = 0,
     **encoder: Unpack[EncoderSettings],
 ) -> TextClassifier:
     """Returns a classifier from the keys of `config.model`.
 
     The compute type `dtype` is "float32" or "bfloat16". Up to `dropout` the others are attributes of
     `TextClassifier`; `encoder` are the keys in `EncoderSettings`. `weight_drop` is of `make_classifier_loss`;
-    `num_classes` and `independent` are the head's, and `pair` says that pairs of texts are read.
+    `num_classes` and `independent` are the head's, `pair` says that pairs of texts are read, and `evidence`
+    is the number of features of n-grams.
 
     Raises:
       InputError: an unknown name, a size below 1, a rate outside [0, 1), or an option that cannot be used.
@@ -208,7 +241,17 @@ def build_classifier(
     compute_dtype = choose("model.dtype", dtype, DTYPES)
     layers = build_encoder(dtype=compute_dtype, **encoder)
     sizes = vocab_size, embedding_dim, num_classes
-    return TextClassifier(*sizes, layers, pooling, *rates, compute_dtype, independent, pair)
+    return TextClassifier(*sizes, layers, pooling, *rates, compute_dtype, independent, pair, evidence)
+
+
+def check_evidence_shape(width: int, evidence: jax.Array | None) -> None:
+    """Raises InputError unless evidence is given just where the network reads F = `width` features of it."""
+    given = 0 if evidence is None else evidence.shape[-1]
+    require(
+        given == width,
+        f"the network reads {width} features of evidence a word, but {given} are given; give evidence="
+        "batch.evidence of batches that were made with it (rnn_jax.data.evidence)",
+    )
 
 
 def compared(pooled_BF: jax.Array) -> jax.Array:

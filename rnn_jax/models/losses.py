@@ -147,7 +147,7 @@ def make_classifier_loss(
         if weight_drop:
             key, weights = jax.random.split(key)
             params = drop_weights(params, weights, weight_drop)
-        changed |= {"deterministic": False, "rngs": {"dropout": key}}
+        changed |= {"deterministic": False, "rngs": {"dropout": key}, **batch.inputs}
         logits = apply_fn({"params": params}, batch.token_ids, batch.lengths, **changed)
         metrics = weighted = measure(logits, batch, smoothing)
         if class_weights is not None:
@@ -162,7 +162,8 @@ def make_classifier_measure(
 ) -> MeasureFn[Batch]:
     """Returns the measure of a classifier: its loss and confusion counts, without dropout or smoothing.
 
-    The arguments are as in `make_classifier_loss`; `apply_fn` gets the token ids and the lengths alone.
+    The arguments are as in `make_classifier_loss`; `apply_fn` gets the token ids, the
+    lengths, and the evidence where the batch has some.
 
     >>> import jax.numpy as jnp, numpy as np
     >>> from rnn_jax.data import Batches
@@ -174,7 +175,8 @@ def make_classifier_measure(
     """
 
     def measured(params: Params, carry: Carry, batch: Batch) -> tuple[Measured, Carry]:
-        return measure(apply_fn({"params": params}, batch.token_ids, batch.lengths), batch), carry
+        logits = apply_fn({"params": params}, batch.token_ids, batch.lengths, **batch.inputs)
+        return measure(logits, batch), carry
 
     return measured
 

@@ -36,15 +36,18 @@ class Answers:
     def compile(self) -> None:
         """Compiles all that requests can need."""
         model = self.predictor
-        parts = 2 if model.pair else 1
+        parts, width = 2 if model.pair else 1, model.evidence.width if model.evidence else 0
         for rows, words in self.shapes:
             ids = np.zeros((rows, words * parts), np.int32)
             lengths = np.full((rows, parts) if model.pair else rows, words, np.int32)
-            jax.block_until_ready(model.answers_of(ids, lengths))
+            known = {"evidence": np.zeros((rows, words, width), np.float32)} if width else {}
+            jax.block_until_ready(model.answers_of(ids, lengths, **known))
         for words in model.buckets:
             whole: Any = np.full(2, words, np.int32) if model.pair else np.int32(words)
             question = model.params, np.zeros(words * parts, np.int32), whole, 0
-            attribute_words(model.model.apply, *question, of="logit", steps=STEPS, head=model.head)
+            zeros = np.zeros((words, width), np.float32) if width else None
+            options: Any = {"of": "logit", "steps": STEPS, "head": model.head, "evidence": zeros}
+            attribute_words(model.model.apply, *question, **options)
         for rows in self._by_rows:  # what comes before and after the network
             self.predict([["a text"] * 2 if model.pair else "a text"] * rows)
 

@@ -4,11 +4,15 @@ import json
 import math
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from rnn_jax.checkpoints.workdir import EVIDENCE
+from rnn_jax.convert.parameter_files import save_params
+from rnn_jax.data.evidence import check_evidence
 from rnn_jax.data.pipeline import Data, load_data
 from rnn_jax.data.sources import Source
 from rnn_jax.data.targets import CLASS, LABELS, NUMBER, check_target
@@ -51,6 +55,8 @@ def check_classifier(config: ConfigDict) -> None:
             "rows alone; set train.row_sparse to False",
         )
     check_head(config)
+    if config.embedding.evidence.orders:
+        check_use_of_evidence(config)
     if config.train.class_weights not in ("", BALANCED):
         factors_of(config.train.class_weights)
     choose("text.truncate", config.text.truncate, TRUNCATIONS)
@@ -72,16 +78,34 @@ def check_head(config: ConfigDict) -> None:
         )
 
 
+def check_use_of_evidence(config: ConfigDict) -> None:
+    """Raises InputError for settings that evidence of n-grams cannot be used with."""
+    check_evidence(config.embedding.evidence.orders, config.text.vocab_size)
+    why = (
+        (config.data.target == NUMBER, "data.target is 'number': evidence counts the texts of each class"),
+        (config.data.pair_column, "data.pair_column is set: a label of a pair is not that of its n-grams"),
+        (
+            config.train.row_sparse,
+            "train.row_sparse is True: the scale of evidence is that of the whole table",
+        ),
+    )
+    for refused, reason in why:
+        require(not refused, f"embedding.evidence.orders is set, but {reason}; set it to ()")
+
+
 def load_classifier_data(config: ConfigDict, cache: Path, source: "Source | None" = None) -> Data:
     """Returns the batches of the three splits; this process gets its own rows of each."""
     size, data = config.batch.size, dict(config.data, source=source or config.data.source)
-    return load_data(data, config.text, size, config.batch.buckets, cache, own_rows(size))
+    return load_data(
+        data, config.text, size, config.batch.buckets, cache, own_rows(size), config.embedding.evidence
+    )
 
 
 def classifier_network(config: ConfigDict, data: Data) -> Network:
     """Returns the classifier of `config.model`, its loss and its measure."""
     head, pair = head_of(config.data.target, data.task), bool(config.data.pair_column)
-    model = build_classifier(data.tokenizer.vocab_size, **head.model_options, pair=pair, **config.model)
+    reads: dict[str, Any] = {"pair": pair, "evidence": data.evidence.width if data.evidence else 0}
+    model = build_classifier(data.tokenizer.vocab_size, **head.model_options, **reads, **config.model)
     factors = class_weights(config.train.class_weights, data)
     if head.target == CLASS:
         say_imbalance(data, weighted=factors is not None)
@@ -100,7 +124,9 @@ def classifier_network(config: ConfigDict, data: Data) -> Network:
         regularisers=options,
         row_sparse=config.train.row_sparse,
         scoring=Scoring(
-            lambda params, batch: head.answer(apply_fn({"params": params}, batch.token_ids, batch.lengths)),
+            lambda params, batch: head.answer(
+                apply_fn({"params": params}, batch.token_ids, batch.lengths, **batch.inputs)
+            ),
             head.scores,
             table,
         ),
@@ -185,6 +211,12 @@ def regularisers(config: ConfigDict) -> Regularisers:
     return Regularisers(*(config.train[name] for name in Regularisers._fields)).check()
 
 
+def keep_evidence(workdir: Path, data: Data) -> None:
+    """Writes the n-grams that a predictor looks up into the run's folder, where the network reads any."""
+    if data.evidence:
+        save_params(workdir / EVIDENCE, data.evidence.to_arrays())
+
+
 def report_classifier(workdir: Path, test: Measured, data: Data) -> Results:
     """Draws what the classifier confuses, and returns the counts, or what another head has to tell."""
     results: Results = {"label_names": list(data.label_names)} if data.label_names else {}
@@ -208,4 +240,5 @@ CLASSIFICATION = Task(
         f"{{examples:,}} texts\n{USE_IT}",
         NUMBER: f"{{tested_on}} RMSE {{rmse:.4g}}, R2 {{r2:.3f}}, on {{examples:,}} texts\n{USE_IT}",
     },
+    keep_evidence,
 )

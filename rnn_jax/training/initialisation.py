@@ -1,9 +1,9 @@
 """What training starts from: word vectors, or parameters of earlier runs (transfer)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -64,6 +64,11 @@ class Start(NamedTuple):
             check_run("config.embedding.from_workdir", Path(self.from_workdir))
             for entry in self.take:
                 check_run("config.embedding.take", take_of(entry, self.from_workdir).workdir)
+
+
+def start_of(settings: Mapping[str, Any]) -> Start:
+    """Returns what `config.embedding` says of the first parameters; its evidence is no parameter."""
+    return Start(**{name: settings[name] for name in Start._fields})
 
 
 def check_vocabulary(tokenizer: str, vectors: str) -> None:

@@ -56,7 +56,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path, source: "Source 
         SharedRun(workdir, config.to_dict(), config.train.keep_checkpoints) as shared,
         Interruption() as interruption,
     ):
-        on_process_zero(lambda: save_task(workdir, data.tokenizer, shared.begun, **data.task))
+        on_process_zero(partial(save_data, workdir, task, data, shared.begun))
         with clock("pretrain"):
             run = build_run(config, data, task.network(config, data), default_cache(), not shared.begun, say)
         state, evaluations = shared.restore(run.template, say)
@@ -89,6 +89,12 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path, source: "Source 
         measured |= {"resumed_at": start, "seed": config.seed}
         report = partial(task.report, workdir, test, data)
         return on_process_zero(lambda: write_report(workdir, test, report(), journal.history, measured))
+
+
+def save_data(workdir: Path, task: Task, data: RunData[Any], begun: bool) -> None:
+    """Writes all that using the model needs beside its config and parameters."""
+    save_task(workdir, data.tokenizer, begun, **data.task)
+    task.keep(workdir, data)
 
 
 def check_config(config: ConfigDict) -> Task:

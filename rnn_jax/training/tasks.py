@@ -84,6 +84,10 @@ def no_details(workdir: Path, test: Measured, data: RunData[Any]) -> Results:
     return {}
 
 
+def keep_nothing(workdir: Path, data: RunData[Any]) -> None:
+    """Writes nothing into the folder of a run."""
+
+
 class Task(NamedTuple):
     """A kind of run.
 
@@ -99,6 +103,7 @@ class Task(NamedTuple):
         `tested_on`, the name of the split that was measured.
       report: `report(workdir, test, data)` draws pictures of the test split, and returns values to report.
       closings: what `closing` is for a `config.data.target` that has other measures; `of` puts it in place.
+      keep: `keep(workdir, data)` writes what using the model needs beside task.json, before training begins.
 
     >>> from rnn_jax.training import CLASSIFICATION
     >>> CLASSIFICATION._replace(closing="accuracy {accuracy:.2%}, see {workdir}").measures
@@ -113,6 +118,7 @@ class Task(NamedTuple):
     closing: str
     report: Callable[[Path, Any, Any], Results] = no_details
     closings: Mapping[str, str] = MappingProxyType({})
+    keep: Callable[[Path, Any], None] = keep_nothing
 
     def of(self, config: ConfigDict) -> "Task":
         """Returns the task with the closing of the config's target."""

@@ -23,7 +23,7 @@ from rnn_jax.distributed.preemption import Interruption
 from rnn_jax.errors import check_seed
 from rnn_jax.layers.cells import Carry
 from rnn_jax.models.metrics import Measured
-from rnn_jax.training.initialisation import Start, start_from
+from rnn_jax.training.initialisation import start_from, start_of
 from rnn_jax.training.logger import Meter
 from rnn_jax.training.optimizer import build_optimizer, carry_over
 from rnn_jax.training.parameter_groups import Flags, Groups, freezing_of, group_parameters, rate_of
@@ -190,7 +190,7 @@ def results_of(config: ConfigDict, workdir: Path, measures: Sequence[str]) -> Re
     if (workdir / RESULTS).exists():
         return read_results(workdir, measures)
     if not (workdir / CONFIG).exists():
-        Start(**config.embedding).check()
+        start_of(config.embedding).check()
     return None
 
 
@@ -263,7 +263,7 @@ def first_params(
         return params
 
     def begin() -> tuple[Params, None]:
-        start = Start(**config.embedding)
+        start = start_of(config.embedding)
         labels: Any = data.task.get("label_names", ())
         words, uses = data.tokenizer, data.uses
         return start_from(start, params, words, uses, data.texts, say, config.seed, cache, labels), None

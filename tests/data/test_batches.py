@@ -37,7 +37,9 @@ def check(batch, lengths, batch_size):
             words = [1000 * row + place + 1 for place in range(lengths[row])]
             assert ids.tolist() == words + [0] * (len(ids) - len(words))
             assert (weight, length, label) == (1, lengths[row], row % 3)
-    assert [array.dtype for array in batch] == [np.int32, np.int32, np.int32, np.float32, np.int32]
+    assert [array.dtype for array in batch[:5]] == [np.int32, np.int32, np.int32, np.float32, np.int32]
+    assert batch.evidence == ()
+    assert batch.inputs == {}
 
 
 def examples(batches):

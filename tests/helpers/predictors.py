@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from configs import smoke
+from rnn_jax.data.evidence import Evidence
 from rnn_jax.data.tokenizer import Tokenizer
 from rnn_jax.inference.predictor import Predictor
 from rnn_jax.models.classifier import build_classifier
@@ -16,7 +17,10 @@ WORDS = "A great, moving film 😀 and an awful zyzzyva don't know; WHAT a dull 
 
 
 def make_predictor(
-    names: Sequence[str] = ("negative", "positive"), tokenizer: Tokenizer | None = None, **model_changes
+    names: Sequence[str] = ("negative", "positive"),
+    tokenizer: Tokenizer | None = None,
+    evidence: Evidence | None = None,
+    **model_changes,
 ) -> Predictor:
     """Returns a predictor that reads the last 12 words, in buckets of 6 and 12."""
     config = smoke.get_config()
@@ -24,7 +28,10 @@ def make_predictor(
     config.model.embedding_dim, config.model.hidden = 5, 4
     config.model.update(model_changes)
     tokenizer = tokenizer or Tokenizer.train(TEXTS, vocab_size=50, lowercase=True, strip_html=True)
-    model = build_classifier(tokenizer.vocab_size, len(names), **config.model)
+    if evidence:
+        config.embedding.evidence.orders = evidence.orders
+    width = evidence.width if evidence else 0
+    model = build_classifier(tokenizer.vocab_size, len(names), evidence=width, **config.model)
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.ones((1, 2), jnp.int32))
     task = {"label_names": names, "label_values": list(range(len(names))), "buckets": (6, 12)}
-    return Predictor(config, model, random_like(shapes["params"], 5), tokenizer, task, step=1)
+    return Predictor(config, model, random_like(shapes["params"], 5), tokenizer, task, 1, evidence=evidence)
