@@ -211,7 +211,7 @@ ERRORS = {
     "lengths has shape": (ONE, {"lengths": jnp.array([1, 2, 3])}),
     "lengths has dtype": (ONE, {"lengths": jnp.array([1.0, 2.0])}),
     "initial_carry has shapes": (ONE, {"initial_carry": jnp.zeros((2, UNITS))}),
-    "backend is 'scna'.*auto, native, persistent, fused, scan.*Did you mean 'scan'": (
+    "backend is 'scna'.*auto, native, .*scan.*Did you mean 'scan'": (
         rnn(backend="scna"),
         {},
     ),
