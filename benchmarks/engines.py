@@ -10,6 +10,19 @@ import sys
 import time
 
 
+def review_lengths(case):
+    """Returns the lengths [B] of the rows of a ragged case, or None where all rows have full length.
+
+    They are spread as those of IMDB's reviews: half have more than 174 words, the mean is 230. T cuts them.
+    """
+    import numpy as np
+
+    if not case.get("ragged"):
+        return None
+    words = 174 * np.exp(0.75 * np.random.default_rng(0).normal(size=case["B"]))
+    return np.clip(words.astype(np.int32), 1, case["T"])
+
+
 def build_torch(case):
     """Returns a function without arguments that runs torch.nn.LSTM or GRU, and nothing measured yet."""
     import torch
@@ -23,15 +36,24 @@ def build_torch(case):
     directions = 2 if case["bidirectional"] else 1
     target = torch.randn(case["B"], directions * case["H"], **place)
     wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    lengths = review_lengths(case)
+    rnn = torch.nn.utils.rnn
+
+    def run():
+        if lengths is None:
+            return layer(x)
+        rows = torch.from_numpy(lengths)
+        packed, carry = layer(rnn.pack_padded_sequence(x, rows, batch_first=True, enforce_sorted=False))
+        return rnn.pad_packed_sequence(packed, batch_first=True)[0], carry
 
     def forward():
         with torch.inference_mode():
-            layer(x)
+            run()
         wait()
 
     def train():
         layer.zero_grad()
-        carry = layer(x)[1]
+        carry = run()[1]
         hidden = (carry[0] if isinstance(carry, tuple) else carry)[-directions:]
         ((torch.cat(list(hidden), dim=-1) - target) ** 2).mean().backward()
         wait()
@@ -39,41 +61,49 @@ def build_torch(case):
     return {"forward": forward, "train": train}[case["mode"]], {}
 
 
-def jax_model(engine, case):
-    """Returns (init, apply) of one engine: apply(params, x) -> (final hidden state, outputs)."""
-    import flax.linen as nn
+def our_model(engine, case):
+    """Returns (init, apply) of our layers: apply(params, x, lengths) -> (final hidden state, outputs)."""
     import jax.numpy as jnp
 
     import rnn_jax
 
-    layers, hidden = range(case["layers"]), case["H"]
-    if engine.startswith("ours"):
-        make = {"LSTM": rnn_jax.LSTMCell, "GRU": rnn_jax.GRUCell}[case["cell"]]
+    make = {"LSTM": rnn_jax.LSTMCell, "GRU": rnn_jax.GRUCell}[case["cell"]]
+    backend = "persistent" if engine == "ours, persistent" else "auto"
 
-        def rnn():
-            return rnn_jax.RNN(make(hidden, dtype=jnp.dtype(case["dtype"])), remat=case.get("remat"))
+    def rnn():
+        cell = make(case["H"], dtype=jnp.dtype(case["dtype"]))
+        return rnn_jax.RNN(cell, remat=case.get("remat"), backend=backend)
 
-        stack = [rnn_jax.Bidirectional(rnn(), rnn()) if case["bidirectional"] else rnn() for _ in layers]
-        model = stack[0] if len(stack) == 1 else rnn_jax.Stacked(stack)
+    def layer():
+        return rnn_jax.Bidirectional(rnn(), rnn()) if case["bidirectional"] else rnn()
 
-        def apply(params, x):
-            carry, outputs = model.apply(params, x)
-            return model.final_hidden(carry), outputs
+    stack = [layer() for _ in range(case["layers"])]
+    model = stack[0] if len(stack) == 1 else rnn_jax.Stacked(stack)
 
-        return model.init, apply
+    def apply(params, x, lengths=None):
+        carry, outputs = model.apply(params, x, lengths)
+        return model.final_hidden(carry), outputs
+
+    return model.init, apply
+
+
+def flax_model(case):
+    """Returns (init, apply) of Flax's layers, likewise."""
+    import flax.linen as nn
+    import jax.numpy as jnp
+
     make = {"LSTM": nn.OptimizedLSTMCell, "GRU": nn.GRUCell}[case["cell"]]
 
     class Peer(nn.Module):
         @nn.compact
-        def __call__(self, x):
-            for _ in layers:
-                forward = nn.RNN(make(hidden), return_carry=True)
+        def __call__(self, x, lengths=None):
+            for _ in range(case["layers"]):
+                layer = nn.RNN(make(case["H"]), return_carry=True)
                 if case["bidirectional"]:
-                    backward = nn.RNN(make(hidden), return_carry=True)
-                    carries, x = nn.Bidirectional(forward, backward, return_carry=True)(x)
-                else:
-                    carry, x = forward(x)
-                    carries = [carry]
+                    backward = nn.RNN(make(case["H"]), return_carry=True)
+                    layer = nn.Bidirectional(layer, backward, return_carry=True)
+                carry, x = layer(x, seq_lengths=lengths)
+            carries = carry if case["bidirectional"] else [carry]
             finals = [carry[-1] if isinstance(carry, tuple) else carry for carry in carries]
             return jnp.concatenate(finals, axis=-1), x
 
@@ -111,7 +141,9 @@ def model_of(engine, case):
         from benchmarks.cudnn import cudnn_model
 
         return cudnn_model(case)
-    return keras_model(case) if engine == "keras" else jax_model(engine, case)
+    if engine == "keras":
+        return keras_model(case)
+    return our_model(engine, case) if engine.startswith("ours") else flax_model(case)
 
 
 def build_jax(engine, case):
@@ -127,25 +159,25 @@ def build_jax(engine, case):
     width = case["H"] * (2 if case["bidirectional"] else 1)
     target = jax.random.normal(jax.random.key(1), (case["B"], width))
     params = init(jax.random.key(2), x[:1, :2] if engine != "keras" else x)
+    lengths = review_lengths(case)
+    rows = (x, target) if lengths is None else (x, target, jnp.asarray(lengths))
 
-    def loss(params, x, target):
-        return ((apply(params, x)[0].astype(jnp.float32) - target) ** 2).mean()
+    def loss(params, x, target, *lengths):
+        return ((apply(params, x, *lengths)[0].astype(jnp.float32) - target) ** 2).mean()
 
-    def train(params, x, target):
-        return jax.lax.pmean(jax.value_and_grad(loss)(params, x, target), "batch")
+    def train(params, *rows):
+        return jax.lax.pmean(jax.value_and_grad(loss)(params, *rows), "batch")
 
-    def forward(params, x, target):
-        return apply(params, x)
+    def forward(params, x, target, *lengths):
+        return apply(params, x, *lengths)
 
-    mesh = batch_mesh()
-    split, whole = P("batch"), P()
-    specs = (whole, split, split)
+    mesh, split, whole = batch_mesh(), P("batch"), P()
+    specs = (whole, *[split] * len(rows))
     function, out = {"train": (train, whole), "forward": (forward, split)}[case["mode"]]
     program = jax.jit(jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=out, check_vma=False))
-    x, target = (jax.device_put(a, jax.sharding.NamedSharding(mesh, split)) for a in (x, target))
-    params = on_every_device(params, mesh)
-    began = time.perf_counter()
-    lowered = program.lower(params, x, target)
+    rows = [jax.device_put(array, jax.sharding.NamedSharding(mesh, split)) for array in rows]
+    params, began = on_every_device(params, mesh), time.perf_counter()
+    lowered = program.lower(params, *rows)
     traced = time.perf_counter()
     compiled = lowered.compile()
     measured = {
@@ -153,7 +185,7 @@ def build_jax(engine, case):
         "compile": time.perf_counter() - traced,
         "bytes": mesh.size * compiled.memory_analysis().temp_size_in_bytes,
     }
-    return lambda: jax.block_until_ready(compiled(params, x, target)), measured
+    return lambda: jax.block_until_ready(compiled(params, *rows)), measured
 
 
 def product_rate(case):

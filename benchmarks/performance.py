@@ -109,8 +109,9 @@ def performance_page(stored, shapes, networks, a_case):
         "Make these tables again: `python -m benchmarks.recurrence`. They have milliseconds, medians of "
         f"interleaved runs. Shapes (batch, steps, inputs, units): {listed}. Training computes a loss on the "
         "final hidden state and its gradient with respect to all weights. Forward computes all outputs and "
-        'the final state. "Ours" splits the batch over one device for each core. The ratio uses the number '
-        "of devices that the library chooses: one for each core below 512 units (1024 in bfloat16), else one."
+        'the final state. "Ours" is what the library takes by itself: on one device for each core, and on '
+        'one device. "Ours, fused" is without the native kernels. The ratio uses the number of devices that '
+        "the library chooses."
         f" {machine()}; square float32 products reach {stored['rate']:.0f} GFLOP/s.",
     ]
     for kind in ("LSTM", "GRU"):

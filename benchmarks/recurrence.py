@@ -88,7 +88,11 @@ class Worker:
     """A process that runs one engine; started when first asked, killed when it takes too long."""
 
     def __init__(self, engine, limit=LIMIT):
-        variables = {"ours": environment(), "ours, 1 device": environment(1)}
+        variables = {
+            "ours": environment(),
+            "ours, 1 device": environment(1),
+            "ours, persistent": environment(),
+        }
         variables["ours, fused"] = environment() | {SWITCH: "0"}  # without the native kernels
         split = {"XLA_FLAGS": f"{DEVICE_COUNT_FLAG}={cores()}"}
         self.engine, self.limit, self.process = engine, limit, None

@@ -78,35 +78,41 @@ class Bar:
           file: the terminal; None is standard output.
           show: False draws nothing.
         """
+        self.begins, self.drawn, self.shown = time.monotonic() + after, 0.0, False
+        self.picture: Any = None  # the notebook's
+        self.notebook = self.live = False
+        if not show or _quiet.get():  # and no time is spent on looking for a terminal
+            return
         console = Console(file=file or sys.stdout)
         # Rich would need ipywidgets in a notebook; here the notebook shows the same table as HTML.
         self.notebook = Console().is_jupyter
-        self.live = show and not _quiet.get() and (self.notebook or console.is_terminal)
+        self.live = self.notebook or console.is_terminal
         self.progress = Progress(
             *_columns(total), console=console, disable=self.notebook or not self.live, transient=after > 0
         )
         self.task = self.progress.add_task("", total=total, completed=done, status="")
-        self.begins, self.drawn, self.shown = time.monotonic() + after, 0.0, False
-        self.picture: Any = None  # the notebook's
 
     def __enter__(self) -> "Bar":
         self._draw()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.progress.stop()
+        if self.live:
+            self.progress.stop()
         if self.picture is not None:
             self.picture.update(self._table())
 
     def update(self, done: int, status: str = "") -> None:
         """Draws that so much is done, with a few words beside it."""
-        self.progress.update(self.task, completed=done, status=status)
-        self._draw()
+        if self.live:
+            self.progress.update(self.task, completed=done, status=status)
+            self._draw()
 
     def advance(self, more: int) -> None:
         """Draws that so much more is done."""
-        self.progress.advance(self.task, more)
-        self._draw()
+        if self.live:
+            self.progress.advance(self.task, more)
+            self._draw()
 
     def say(self, message: str) -> None:
         """Prints a line; on a terminal it stands above the bar."""

@@ -4,17 +4,22 @@ import itertools
 import json
 from types import SimpleNamespace
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import imdb, many_devices, tagging, tutorial
+from benchmarks import gpu, imdb, inference, inference_engines, machine_page, many_devices, tagging, tutorial
+from benchmarks.engines import model_of, review_lengths
 from benchmarks.epoch import later_epoch, table, time_to
+from benchmarks.machine import cases as machine_cases
 from benchmarks.performance import performance_page, ratio, train_flop
 from benchmarks.records import Records, recipe
 from benchmarks.recurrence import NETWORKS, SHAPES, a_case, cases, curve_cases
 from benchmarks.report import machine, replace_section
 from configs import bilstm
 from rnn_jax.training.loop import check_config
+from tests.helpers.predictors import make_predictor
 from tests.stress import equality
 
 EPOCHS = [(30.0, 0.8), (40.0, 0.88), (52.0, 0.87), (62.0, 0.9)]
@@ -49,17 +54,25 @@ def test_operations_of_a_training_step():
     assert train_flop(a_case(SHAPES["S"], 2)) == 2 * one + 2 * rows * gates * 32
 
 
-def test_the_ratio_is_of_the_best_peer_and_our_choice_of_devices(monkeypatch):
+def two_cores(monkeypatch, kernels):
     for name in ("benchmarks.performance.cores", "rnn_jax.distributed.host.cores"):
         monkeypatch.setattr(name, lambda: 2)
+    monkeypatch.setattr("rnn_jax.distributed.host.why_missing", lambda **dtype: "" if kernels else "none")
+
+
+def test_the_ratio_is_of_the_best_peer_and_our_choice_of_devices(monkeypatch):
+    two_cores(monkeypatch, kernels=False)
     results = {"ours": {"ms": 4.0}, "ours, 1 device": {"ms": 2.0}, "torch": {"ms": 7.0}, "flax": {"ms": 5.0}}
     narrow, wide = a_case(SHAPES["S"]), a_case(SHAPES["L"])
     assert ratio(narrow, results) == pytest.approx(1.25)
     assert ratio(wide, results) == pytest.approx(2.5)
     assert ratio(narrow, {"ours": {"ms": 4.0}, "torch": {"error": "none"}}) is None
+    two_cores(monkeypatch, kernels=True)
+    assert ratio(narrow, results) == pytest.approx(2.5)  # kernels share the rows: one device
 
 
-def test_every_case_is_another_and_the_page_shows_what_there_is():
+def test_every_case_is_another_and_the_page_shows_what_there_is(monkeypatch):
+    two_cores(monkeypatch, kernels=False)
     every = [json.dumps(case) for case, _ in cases(quick=False)]
     assert len(set(every)) == len(every) > len(list(curve_cases()))
     stored = {"rate": 100.0, json.dumps(a_case(SHAPES["S"])): {"ours": {"ms": 4.0}, "torch": {"ms": 6.0}}}
@@ -190,3 +203,95 @@ def test_what_a_test_compares_is_noted_by_case_and_still_compared():
         "tests/inference/test_export.py::test_one_is_two": {item.nodeid: [(0.5, 0.5), (1, 5)]}
     }
     assert "| one is two | 1 | 1 | 500% |" in equality.table(watch)
+
+
+def a_record(case, **times):
+    numbers = {name: {"ms": ms, "compile": 0.5, "bytes": 2**20} for name, ms in times.items()}
+    return {"settings": case | {"backends": [*times]}, "date": "2026-01-01", **numbers}
+
+
+def test_the_page_of_backends_shows_what_auto_takes_and_how_much_it_loses(tmp_path, monkeypatch):
+    case = a_case((32, 100, 128, 128), mode="forward")
+    record = a_record(case, native=2.2, fused=2.0, scan=4.0)
+    assert machine_page.loss(record) == pytest.approx(1.1)
+    assert machine_page.loss(record, without="native") == 1
+    lines = {"one: products": {"settings": {"mode": "product"}, "gflops": 200}, "one: a layer": record}
+    page = machine_page.page(lines)
+    share = 2 * 32 * 100 * 4 * 128 * 256 / 2.2e-3 / 200e9
+    row = f"| **2.2** | 2 | 4 | {share:.0%} | 1, 1, 1 | 0.5, 0.5, 0.5 |"
+    assert f"| LSTM, forward, 32 rows, 100 steps, 128 units {row}" in page
+    assert "at most 10% more time than the fastest" in page
+    monkeypatch.setattr(machine_page, "PICTURE", tmp_path / "backends.png")
+    machine_page.draw(lines)
+    assert (tmp_path / "backends.png").stat().st_size > 1000
+
+
+def test_every_shape_of_the_machine_is_another_and_its_operations_are_counted_once():
+    every = [json.dumps(case) for case in machine_cases()]
+    assert len(set(every)) == len(every)
+    train, forward = (a_case((8, 10, 32, 64), mode=mode) for mode in ("train", "forward"))
+    assert machine_page.flop(forward) == 2 * 80 * 256 * (32 + 64)
+    assert machine_page.flop(train) == train_flop(train)
+
+
+def test_inference_compares_ours_with_the_best_peer_that_ran():
+    stored = {"4 True": {"ours": [0.5, 1.5], "torch": [4.0], "onnx": [2.0], "keras": {"error": "none"}}}
+    assert inference.throughput(stored["4 True"], 4) == {"ours": 4.0, "torch": 1.0, "onnx": 2.0}
+    assert inference.rates_table(stored, True).splitlines()[-1] == "| 4 | 4 | 1 | - | 2 | - | **2.00** |"
+    stored = {"stream, 1": {"ours": [0.1], "torch": [0.3]}}
+    assert inference.steps_table(stored).splitlines()[-1] == "| stream, 1 | 10 | 3 | **3.00** |"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("peer", ["torch", "onnx"])
+def test_peers_of_inference_say_what_we_say(tmp_path, peer):
+    for module in {"torch": ["torch"], "onnx": ["onnx", "onnxruntime"]}[peer]:
+        pytest.importorskip(module)
+    predictor = make_predictor(cell="lstm", pooling="last", hidden=4, bidirectional=True)
+    predictor.save(tmp_path)
+    rows = predictor.tokenizer.encode(["a great film", "dull", "a moving film and an awful film", ""])[:3]
+    build = {"torch": inference_engines.build_torch, "onnx": inference_engines.build_onnx}[peer]
+    expected = inference_engines.without_tokenizer(predictor, rows)
+    np.testing.assert_allclose(build(tmp_path)(rows), expected, atol=1e-4)
+    np.testing.assert_allclose(build(tmp_path)(rows[2:]), expected[2:], atol=1e-4)
+
+
+def test_batches_of_peers_are_sorted_and_hold_each_text_once():
+    rows = [np.arange(1, length + 1) for length in (5, 2, 9, 1)]
+    batches = list(inference_engines.sorted_batches(rows, 2, multiple=4))
+    assert [places for places, _, _ in batches] == [[3, 1], [0, 2]]
+    assert [ids.shape for _, ids, _ in batches] == [(2, 4), (2, 12)]
+    assert batches[1][1][0].tolist() == [1, 2, 3, 4, 5, *[0] * 7]
+
+
+def test_ragged_rows_of_the_gpu_table_have_lengths_and_their_share_of_padding():
+    ragged = [case for label, case in gpu.cases() if label.endswith("ragged")]
+    assert len(ragged) == 16
+    lengths = review_lengths(ragged[0])
+    assert lengths.shape == (32,)
+    assert 1 <= lengths.min() < lengths.max() <= 500
+    assert gpu.padding("S") == 1 - lengths.mean() / 500
+    assert review_lengths(a_case(SHAPES["S"])) is None
+
+
+def test_the_gpu_table_divides_the_best_peer_by_each_of_ours():
+    times = {"ours": 2.0, "ours, persistent": 0.5, "torch": 1.0, "cudnn": 3.0}
+    assert (
+        gpu.table([("a", times)]).splitlines()[2]
+        == "| a | 2.00 | 0.50 | - | 1.00 | 3.00 | **0.50** | **2.00** |"
+    )
+    assert (
+        gpu.table([("a", {"torch": 1.0})]).splitlines()[2] == "| a | - | - | - | 1.00 | - | **-** | **-** |"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["ours", "flax"])
+def test_engines_read_ragged_rows_up_to_their_lengths(engine):
+    case = a_case((2, 5, 3, 4), "bi")
+    init, apply = model_of(engine, case)
+    x = jax.random.normal(jax.random.key(0), (2, 5, 3))
+    params = init(jax.random.key(1), x)
+    final, _ = apply(params, x, jnp.array([3, 5]))
+    alone, _ = apply(params, x[:1, :3])
+    np.testing.assert_allclose(final[:1], alone, rtol=1e-6)

@@ -250,6 +250,15 @@ class Batches:
             for start in range(0, len(members), self.batch_size):
                 yield self._pad(members[start : start + self.batch_size])
 
+    def by_length(self) -> Iterator[Batch]:
+        """Yields every example once, sorted by length, in whole batches whatever their buckets.
+
+        A batch is padded to the bucket of its longest example: for a network to which padding costs nothing.
+        """
+        order = np.argsort(self._longest, kind="stable")
+        for start in range(0, len(order), self.batch_size):
+            yield self._pad(order[start : start + self.batch_size])
+
     def one_of_each_shape(self) -> Iterator[Batch]:
         """Yields one batch of each shape that occurs: what there is to compile."""
         for members in self.members:

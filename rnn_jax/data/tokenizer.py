@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import tokenizers
 from tokenizers import Regex, normalizers, pre_tokenizers
 
+from rnn_jax.data.chunks import LINE_BREAK, SEPARATORS, WORD_PATTERN, Chunks
 from rnn_jax.data.vocabularies import (
     BPE_FIELDS,
     MARK,
@@ -30,10 +32,6 @@ from rnn_jax.files import read_text
 
 TEXTS_AT_ONCE = 1000  # that are encoded together: bounds the memory of the library's encodings
 
-# Words, one token a punctuation mark, and English contractions split as in the Penn Treebank and GloVe:
-# "don't" is "do" and "n't", "it's" is "it" and "'s".
-WORD_PATTERN = r"(?i)\w+?(?=n't)|n't|'(?:s|re|ve|ll|m|d)\b|\w+|[^\w\s]"
-LINE_BREAK = r"(?i)<br\s*/?>"
 # Scripts that put no spaces between words: Chinese, Japanese, Thai, Lao, Khmer, Burmese.
 UNSPACED = "".join(
     f"{chr(first)}-{chr(last)}"
@@ -166,10 +164,23 @@ class Tokenizer:
                 raise TypeError(f"text {position} is {text!r}, not a string; give one string for each text")
         rows: list[np.ndarray] = []
         for start in range(0, len(texts), TEXTS_AT_ONCE):
-            chunk = list(map(_encodable, texts[start : start + TEXTS_AT_ONCE]))
-            encodings = self.backend.encode_batch_fast(chunk, add_special_tokens=False)
-            rows.extend(np.array(encoding.ids, dtype=np.int32) for encoding in encodings)
+            rows.extend(self._encode(list(map(_encodable, texts[start : start + TEXTS_AT_ONCE]))))
         return rows
+
+    def _encode(self, texts: list[str]) -> list[np.ndarray]:
+        """Returns int32[words] of each text, which UTF-8 can hold."""
+        spaced = self.kind != "scripts" and not any(mark in text for text in texts for mark in SEPARATORS)
+        if spaced:
+            return self._chunks.encode(texts)
+        encodings = self.backend.encode_batch_fast(texts, add_special_tokens=False)
+        return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
+
+    @cached_property
+    def _chunks(self) -> Chunks:
+        return Chunks(self.backend, whole_words=self.kind == "words")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.backend, self.kind)  # and nothing of what was computed once
 
     def spell(self, text: str) -> tuple[np.ndarray, list[str]]:
         """Returns the ids of a text, as `encode` does, and each word as the text writes it, known or not.
@@ -290,7 +301,7 @@ def _read(text: str) -> tuple[Learned, dict[str, Any]]:
 
 def _encodable(text: str) -> str:
     """Returns the text with lone surrogates, which UTF-8 cannot hold, replaced by question marks."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _head_tail(ids: np.ndarray, size: int) -> np.ndarray:

@@ -31,7 +31,7 @@ def cpu_devices(hidden: int, dtype: str = "float32", layer_norm: bool = False) -
     and separate devices do not wait for each other within a step. But each device reads its own copy of the
     weights. Copies of wide weights do not fit in the cache, and then all cores are faster on one product.
     """
-    if not layer_norm and not why_missing(dtype):
+    if not layer_norm and not why_missing(dtype=dtype):
         return 1
     return cores() if hidden * (2 if dtype == "bfloat16" else 4) < WIDE else 1
 

@@ -10,6 +10,7 @@ from rnn_jax.progress import Bar
 Text = TypeVar("Text")
 PART = 4096  # texts that are read, tokenised and sorted by length together
 PATIENCE = 2.0  # seconds without a bar
+FEW = 64  # texts that get no bar: making one takes as long as reading one of them
 
 
 def in_parts(texts: Iterable[Text], given: object, progress: bool) -> Iterator[tuple[list[Text], Bar]]:
@@ -31,4 +32,5 @@ def in_parts(texts: Iterable[Text], given: object, progress: bool) -> Iterator[t
 
 def bar_of(total: int | None, progress: bool) -> Bar:
     """Returns the bar that in_parts shows, on standard error: the output may be what was predicted."""
-    return Bar(total, after=PATIENCE, file=sys.stderr, show=progress)
+    show = progress and (total is None or total > FEW)
+    return Bar(total, after=PATIENCE, file=sys.stderr, show=show)

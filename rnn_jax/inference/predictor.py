@@ -1,6 +1,5 @@
 """A trained model in use: `load(workdir)` gives an object that predicts, evaluates and explains."""
 
-import functools
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +29,7 @@ from rnn_jax.data.targets import (
 )
 from rnn_jax.data.tokenizer import Tokenizer, truncate
 from rnn_jax.errors import InputError, choose, require
+from rnn_jax.inference.answering import answer_program, apply_program, in_order, rows_for, skips_padding
 from rnn_jax.inference.attribution import Attribution, attribute_words
 from rnn_jax.inference.hub import local_folder
 from rnn_jax.inference.model_card import About
@@ -38,10 +38,9 @@ from rnn_jax.inference.parts import bar_of, in_parts
 from rnn_jax.inference.stream import Steps, Stream, make_steps
 from rnn_jax.models.classifier import TextClassifier, build_classifier
 from rnn_jax.models.heads import head_of
-from rnn_jax.progress import Bar
 from rnn_jax.trees import Params
 
-MADE = ("model", "apply_fn", "_steps")  # what a copy of a predictor makes anew
+MADE = ("model", "apply_fn", "_program", "_steps")  # what a copy of a predictor makes anew
 CLASSIFIER_KEYS = ("model.cell", "text.max_length", "text.truncate", "batch.size")
 
 
@@ -116,7 +115,8 @@ class Predictor:
         self.label_names: tuple[str, ...] = tuple(map(str, task["label_names"]))
         self.label_values: list[int | str | bool] = task["label_values"]
         self.buckets: tuple[int, ...] = tuple(task["buckets"])
-        self.apply_fn = _jitted(model)
+        self.apply_fn = apply_program(model)
+        self._program = self._answer_program()
 
     def predict(self, texts: Iterable[Any], progress: bool = True) -> Any:
         """Returns a `Prediction`, labels and probabilities, in the order of the texts.
@@ -181,11 +181,12 @@ class Predictor:
         require(len(read) == len(targets), f"there are {len(read)} texts and {len(targets)} labels")
         parts, answers = [], []
         with bar_of(len(read), progress) as bar:
-            for batch, logits in self._logits(read, targets, bar):
+            for batch, logits in self._logits(read, targets):
                 parts.append(self.head.measure(logits, batch))
                 answers.append((batch, np.asarray(self.head.answer(logits))))
+                bar.advance(int(batch.weights.sum()))
         metrics = type(parts[0])(*(np.sum(field, axis=0) for field in zip(*parts, strict=True)))
-        scores = self.head.scores(_in_order(answers, len(read)), targets)
+        scores = self.head.scores(in_order(answers, len(read)), targets)
         return Evaluation(metrics, self.head.details(metrics), scores)
 
     def stream(self) -> Stream:
@@ -223,7 +224,7 @@ class Predictor:
             "label", label, {name: index for index, name in enumerate(self.label_names or [label])}
         )
         rows, words = zip(*map(self._spelt, text if self.pair else (text,)), strict=True)
-        (batch,) = self._batches(rows, self._no_targets(1), 1)
+        (batch,) = self._batches(rows, self._no_targets(1), 1).in_order()
         scores, value, baseline = attribute_words(
             self.model.apply,
             self.params,
@@ -290,9 +291,12 @@ class Predictor:
     def _answer_parts(self, texts: Iterable[Any], progress: bool) -> Iterator[np.ndarray]:
         """Yields the head's answers to PART texts each."""
         for part, bar in in_parts(self._read(texts), texts, progress):
-            found = self._logits(part, self._no_targets(len(part)), bar)
-            answers = [(batch, np.asarray(self.head.answer(logits))) for batch, logits in found]
-            yield _in_order(answers, len(part))
+            # Nothing is awaited before all began: a batch is padded while the device is at work on others.
+            begun = [
+                (batch, self.answers_of(batch.token_ids, batch.lengths, **batch.inputs))
+                for batch in self._batches_of(part)
+            ]
+            yield in_order(((batch, np.asarray(answer)) for batch, answer in begun), len(part), bar)
 
     def _most_probable(self, text: Any) -> str:
         """Returns the label that is explained where none was named; "" of a model that gives numbers."""
@@ -312,61 +316,56 @@ class Predictor:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, params=jax.device_put(state["params"]))
         self.model = _model(self.config, self.tokenizer, self.task, self.evidence)
-        self.apply_fn = _jitted(self.model)
+        self.apply_fn = apply_program(self.model)
+        self._program = self._answer_program()
+
+    def _answer_program(self) -> Any:
+        # "auto" could take another backend for a text alone than for many, and so give it other bits.
+        backend = "native" if skips_padding(self.config.model) else "auto"
+        model = _model(self.config, self.tokenizer, self.task, self.evidence, backend=backend)
+        return answer_program(model, self.head, self.config.batch.size)
 
     @cached_property
     def _steps(self) -> Steps:
         return make_steps(self.model)
 
-    def _logits(
-        self, texts: Sequence[Any], labels: np.ndarray, bar: Bar
-    ) -> Iterator[tuple[Batch, jax.Array]]:
+    def answers_of(self, token_ids: np.ndarray, lengths: np.ndarray, **inputs: np.ndarray) -> jax.Array:
+        """Returns the head's answers for a batch, as `apply_fn` takes it; they may not be there yet."""
+        return self._program({"params": self.params}, token_ids, lengths, **inputs)
+
+    def _logits(self, texts: Sequence[Any], labels: np.ndarray) -> Iterator[tuple[Batch, jax.Array]]:
+        for batch in self._batches(self._encoded(texts), labels, self.config.batch.size).in_order():
+            read = batch.token_ids, batch.lengths
+            yield batch, self.apply_fn({"params": self.params}, *read, **batch.inputs)
+
+    def _encoded(self, texts: Sequence[Any]) -> list[np.ndarray]:
+        """Returns the words' ids of each text, of pairs those of both, cut as in training."""
         text = self.config.text
-        rows = truncate(self.tokenizer.encode(single_texts(texts)), text.max_length, text.truncate)
-        for batch in self._batches(rows, labels, self.config.batch.size):
-            yield (
-                batch,
-                self.apply_fn({"params": self.params}, batch.token_ids, batch.lengths, **batch.inputs),
-            )
-            bar.advance(int(batch.weights.sum()))
+        return truncate(self.tokenizer.encode(single_texts(texts)), text.max_length, text.truncate)
 
-    def _batches(self, rows: Sequence[np.ndarray], labels: np.ndarray, size: int) -> Iterator[Batch]:
-        """Yields the batches of texts as word ids, of pairs those of both texts one after the other."""
-        examples = rows_of_pairs(rows) if self.pair else rows
+    def _batches_of(self, texts: Sequence[Any]) -> Iterator[Batch]:
+        """Yields the batches that `predict` reads."""
+        rows, labels, size = self._encoded(texts), self._no_targets(len(texts)), self.config.batch.size
+        if skips_padding(self.config.model):
+            return self._batches(rows, labels, rows_for(len(texts), size)).by_length()
+        return self._batches(rows, labels, size).in_order()
+
+    def _batches(self, rows: Sequence[np.ndarray], labels: np.ndarray, size: int) -> Batches:
+        """Returns the batches of texts as word ids, of pairs those of both texts one after the other."""
         found = self.evidence.of_rows(rows) if self.evidence else None
-        return Batches(examples, labels, self.buckets, size, evidence=found).in_order()
-
-
-def _in_order(answers: Sequence[tuple[Batch, np.ndarray]], count: int) -> np.ndarray:
-    """Returns the answers [n, ...] in the order of the texts, from those of the batches."""
-    found = np.zeros((count, *answers[0][1].shape[1:]), np.float32)
-    for batch, rows in answers:
-        real = int(batch.weights.sum())
-        found[batch.rows[:real]] = rows[:real]
-    return found
+        return Batches(rows_of_pairs(rows) if self.pair else rows, labels, self.buckets, size, evidence=found)
 
 
 def _model(
-    config: ConfigDict, tokenizer: Tokenizer, task: ClassifierTask, evidence: Evidence | None
+    config: ConfigDict,
+    tokenizer: Tokenizer,
+    task: ClassifierTask,
+    evidence: Evidence | None,
+    **options: Any,
 ) -> TextClassifier:
     head, pair = head_of(config.data.target, task), bool(config.data.pair_column)
     reads: dict[str, Any] = {"pair": pair, "evidence": evidence.width if evidence else 0}
-    return build_classifier(tokenizer.vocab_size, **head.model_options, **reads, **config.model)
-
-
-def _jitted(model: TextClassifier) -> Any:
-    """Returns a model's jitted `apply`, the same for equal models, so that these are compiled once."""
-    try:
-        return _shared(model)
-    except TypeError:  # a stack has a list of layers, and a list has no hash
-        return _jit(model)
-
-
-def _jit(model: TextClassifier) -> Any:
-    return jax.jit(model.apply, static_argnames="deterministic")
-
-
-_shared = functools.lru_cache(maxsize=64)(_jit)
+    return build_classifier(tokenizer.vocab_size, **reads, **head.model_options, **options, **config.model)
 
 
 def load(workdir: str | Path, which: str | int = "best", fallback: bool = False) -> Predictor:

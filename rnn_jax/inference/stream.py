@@ -1,6 +1,6 @@
 """Texts read word by word, as they come: the probabilities after each, in constant time and memory a word."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -27,11 +27,19 @@ class State(NamedTuple):
     spread: jax.Array | tuple[()]
 
 
+ROOM = 32  # words that are read in one call; one word is a call of its own
+
+
 class Steps(NamedTuple):
-    """`state, p = begin(variables)`, `state, p = read(variables, state, word, evidence)`, p [1, C]."""
+    """Jitted: `state, p = begin(variables)`, `state, p = read(variables, state, word, evidence)`, p [1, C].
+
+    `state, p = read_all(variables, state, words, evidence, count)` reads `count` of ROOM words; p [ROOM, C]
+    has the probabilities after each of them. Evidence is None where the network reads none.
+    """
 
     begin: Callable[..., tuple[State, jax.Array]]
     read: Callable[..., tuple[State, jax.Array]]
+    read_all: Callable[..., tuple[State, jax.Array]]
 
 
 class Reading(NamedTuple):
@@ -68,14 +76,15 @@ class Stream:
 
     def __init__(self, steps: Steps, params: Params, tokenizer: Tokenizer, evidence: Evidence | None = None):
         self.tokenizer, self.length = tokenizer, 0
-        self._evidence, self._last = evidence, np.zeros(0, np.int32)
-        self._read, self._variables = steps.read, {"params": params}
-        self._state, self._probabilities = steps.begin(self._variables)
+        self._evidence, self._before = evidence, np.zeros(0, np.int32)
+        self._read, self._read_all, self._variables = steps.read, steps.read_all, {"params": params}
+        self._state, probabilities = steps.begin(self._variables)
+        self._last = np.asarray(probabilities)[0]
 
     @property
     def probabilities(self) -> np.ndarray:
         """float32[C], those after the `length` words read so far; before any, those of an empty text."""
-        return np.asarray(self._probabilities[0])
+        return self._last
 
     def feed(self, text: str) -> Reading:
         """Reads a piece of text, and returns its words and the probabilities after each of them.
@@ -88,22 +97,36 @@ class Stream:
         """
         ids, words = self.tokenizer.spell(text)
         rows = []
-        for word, evidence in zip(ids, self._evidence_of(ids), strict=True):
-            self._state, self._probabilities = self._read(self._variables, self._state, word, evidence)
-            rows.append(self._probabilities)
+        known = self._evidence_of(ids)
+        if len(ids) == 1:
+            now = None if known is None else known[0]
+            self._state, row = self._read(self._variables, self._state, ids[0], now)
+            rows.append(np.asarray(row))
+        else:
+            for start in range(0, len(ids), ROOM):
+                part, count = filled(ids[start : start + ROOM]), len(ids[start : start + ROOM])
+                now = None if known is None else filled(known[start : start + ROOM])
+                self._state, found = self._read_all(self._variables, self._state, part, now, np.int32(count))
+                rows.append(np.asarray(found)[:count])
         self.length += len(words)
-        classes = self._probabilities.shape[1]
-        return Reading(words, np.concatenate([np.zeros((0, classes), np.float32), *jax.device_get(rows)]))
+        if rows:
+            self._last = rows[-1][-1]
+        return Reading(words, np.concatenate([np.zeros((0, len(self._last)), np.float32), *rows]))
 
-    def _evidence_of(self, ids: np.ndarray) -> Sequence[np.ndarray | None]:
+    def _evidence_of(self, ids: np.ndarray) -> np.ndarray | None:
         """Returns the evidence of each word; the n-grams that end at it may begin in an earlier piece."""
         if self._evidence is None:
-            return [None] * len(ids)
-        words = np.concatenate([self._last, ids])
-        found = self._evidence.features(words)[len(self._last) :]
+            return None
+        words = np.concatenate([self._before, ids])
+        found = self._evidence.features(words)[len(self._before) :]
         # So many words, and no more, can be in an n-gram that ends later.
-        self._last = words[len(words) - min(len(words), max(self._evidence.orders) - 1) :]
-        return list(found)
+        self._before = words[len(words) - min(len(words), max(self._evidence.orders) - 1) :]
+        return found
+
+
+def filled(rows: np.ndarray) -> np.ndarray:
+    """Returns an array of ROOM rows, which begins with these and ends with zeros."""
+    return np.concatenate([rows, np.zeros((ROOM - len(rows), *rows.shape[1:]), rows.dtype)])
 
 
 def make_steps(model: TextClassifier) -> Steps:
@@ -119,7 +142,7 @@ def make_steps(model: TextClassifier) -> Steps:
         "each new word changes all that was read before. Use predict on whole texts, or a model with "
         "model.bidirectional=False",
     )
-    return Steps(jax.jit(nn.apply(_begin, model)), jax.jit(nn.apply(_read, model)))
+    return Steps(*(jax.jit(nn.apply(function, model)) for function in (_begin, _read, _read_all)))
 
 
 def _begin(model: TextClassifier) -> tuple[State, jax.Array]:
@@ -140,6 +163,27 @@ def _read(
     carry, outputs_BTH = model.encoder(model.embed(word[None, None], **known), None, state.carry)
     summary = model.pool.advance(state.summary, outputs_BTH[:, 0])
     return _decided(model, State(carry, summary, state.spread))
+
+
+def _read_all(
+    model: TextClassifier, state: State, words: jax.Array, evidence: jax.Array | None, count: jax.Array
+) -> tuple[State, jax.Array]:
+    # A function of its variables, which a loop of JAX may call.
+    read, variables = nn.apply(_read, model.clone(parent=None)), model.variables
+
+    def of(place: int | jax.Array) -> tuple[jax.Array, jax.Array | None]:
+        return words[place], None if evidence is None else evidence[place]
+
+    probabilities = jax.eval_shape(read, variables, state, *of(0))[1]
+
+    def step(place: jax.Array, so_far: tuple[State, jax.Array]) -> tuple[State, jax.Array]:
+        state, found = so_far
+        state, row = read(variables, state, *of(place))
+        return state, jax.lax.dynamic_update_slice(found, row, (place, 0))
+
+    found = jnp.zeros((ROOM, probabilities.shape[1]), probabilities.dtype)
+    done: tuple[State, jax.Array] = jax.lax.fori_loop(0, count, step, (state, found))
+    return done
 
 
 def _decided(model: TextClassifier, state: State) -> tuple[State, jax.Array]:

@@ -1,12 +1,14 @@
 """A trained language model in use: `load_language_model(workdir)` gives an object that writes."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from rnn_jax.checkpoints.restore import read_config, restored
@@ -19,6 +21,7 @@ from rnn_jax.inference.model_folder import save_model
 from rnn_jax.models.language_model import LanguageModel, build_language_model
 from rnn_jax.trees import Params, Tree
 
+LEAST_ROOM = 64  # words of a text for which a program is compiled; others are this times a power of 2
 LANGUAGE_MODEL_KEYS = ("model.cell", "model.tied", "direction")
 
 
@@ -139,16 +142,49 @@ def sample(
     >>> len(sample(model.apply, params, tokenizer, "a film", 3, **options).split())
     5
     """
-    vocabulary, ids = tokenizer.words, tokenizer.encode([prompt])[0].tolist()
+    known = apply_fn, params, tokenizer
+    return sample_all(*known, [prompt], words, temperature=temperature, top_k=top_k, keys=key[None])[0]
+
+
+def sample_all(
+    apply_fn: Callable[..., Tree],
+    params: Params,
+    tokenizer: Tokenizer,
+    prompts: Sequence[str],
+    words: int,
+    *,
+    temperature: float,
+    top_k: int,
+    keys: jax.Array,
+) -> list[str]:
+    """Returns each prompt and `words` more, as `sample` does, all of them drawn side by side.
+
+    Args:
+      prompts: at least one text, each of at least one word.
+      keys: a key for each prompt, [B]; others as in `sample`.
+
+    Raises:
+      InputError: as `sample`.
+    """
+    vocabulary, rows = tokenizer.words, tokenizer.encode(prompts)
     _check_sampling(words, temperature, top_k, len(vocabulary))
-    require(bool(ids), f"prompt is {prompt!r}, which has no words; nothing predicts a first word")
-    step = partial(_next_word, apply_fn, top_k, {"params": params}, temperature)
-    text, carry = [jnp.asarray(word, jnp.int32) for word in ids], None
-    for place in range(len(ids) - 1 + words):
-        carry, word = step(carry, text[place], jax.random.fold_in(key, place))
-        if place >= len(ids) - 1:
-            text.append(word)
-    return tokenizer.joined([vocabulary[word] for word in jax.device_get(text[len(ids) :])], after=prompt)
+    for prompt, row in zip(prompts, rows, strict=True):
+        require(len(row) > 0, f"prompt is {prompt!r}, which has no words; nothing predicts a first word")
+    lengths = np.array([len(row) for row in rows], np.int32)
+    steps = int(lengths.max()) - 1 + words
+    # Few sizes, since each is compiled; the number of steps is none of them.
+    text_BN = np.zeros(
+        (len(rows), LEAST_ROOM * 2 ** max(0, math.ceil(math.log2((steps + 1) / LEAST_ROOM)))), np.int32
+    )
+    for line, row in zip(text_BN, rows, strict=True):
+        line[: len(row)] = row
+    text_BN = np.asarray(
+        _written(apply_fn, top_k, {"params": params}, temperature, text_BN, lengths, np.int32(steps), keys)
+    )
+    return [
+        tokenizer.joined([vocabulary[word] for word in line[length : length + words]], after=prompt)
+        for prompt, line, length in zip(prompts, text_BN.tolist(), lengths.tolist(), strict=True)
+    ]
 
 
 def _check_sampling(words: int, temperature: float, top_k: int, vocab_size: int) -> None:
@@ -161,10 +197,42 @@ def _check_sampling(words: int, temperature: float, top_k: int, vocab_size: int)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _next_word(apply_fn, top_k, variables, temperature, carry, word, key):
-    carry, outputs = apply_fn(variables, word[None, None], None, carry)
-    logits_V = apply_fn(variables, outputs, method="logits")[0, 0].at[PAD].set(-jnp.inf) / temperature
+def _written(apply_fn, top_k, variables, temperature, text_BN, lengths_B, steps, keys_B):
+    """Returns the texts with what is drawn after each; the loop is on the device, not a dispatch a word."""
+
+    def step(place, carry, text_BN):
+        carry, word_B = _next_words(
+            apply_fn, top_k, variables, temperature, carry, text_BN[:, place], place, keys_B
+        )
+        word_B = jnp.where(place + 1 >= lengths_B, word_B, text_BN[:, place + 1])
+        return carry, text_BN.at[:, place + 1].set(word_B)
+
+    # The first step, since only the network knows what it starts from.
+    begun = step(0, None, text_BN)
+    return jax.lax.fori_loop(1, steps, lambda place, state: step(place, *state), begun)[1]
+
+
+def _next_words(apply_fn, top_k, variables, temperature, carry, word_B, place, keys_B):
+    carry, outputs = apply_fn(variables, word_B[:, None], None, carry)
+    logits_BV = apply_fn(variables, outputs, method="logits")[:, 0].at[:, PAD].set(-jnp.inf) / temperature
     if top_k:
-        least = jax.lax.top_k(logits_V, top_k)[0][-1]
-        logits_V = jnp.where(logits_V >= least, logits_V, -jnp.inf)
-    return carry, jax.random.categorical(key, logits_V).astype(jnp.int32)
+        logits_BV = jnp.where(logits_BV >= _largest(logits_BV, top_k)[:, None], logits_BV, -jnp.inf)
+    keys_B = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys_B, place)
+    return carry, jax.vmap(jax.random.categorical)(keys_B, logits_BV).astype(jnp.int32)
+
+
+def _largest(x_BV, place):
+    """Returns the value of each row that comes at a place, counted from 1, if the largest comes first.
+
+    It is found bit by bit, in 32 passes over x: `jax.lax.top_k` sorts all of it, and takes 50 times as long.
+    """
+    sign = jnp.uint32(2**31)
+    bits_BV = jax.lax.bitcast_convert_type(x_BV, jnp.uint32)
+    rising_BV = jnp.where(bits_BV >= sign, ~bits_BV, bits_BV | sign)  # in the order of the numbers
+
+    def with_bit(index, found_B):
+        tried_B = found_B | (sign >> index.astype(jnp.uint32))
+        return jnp.where((rising_BV >= tried_B[:, None]).sum(axis=1) >= place, tried_B, found_B)
+
+    found_B = jax.lax.fori_loop(0, 32, with_bit, jnp.zeros(len(x_BV), jnp.uint32))
+    return jax.lax.bitcast_convert_type(jnp.where(found_B >= sign, found_B ^ sign, ~found_B), x_BV.dtype)

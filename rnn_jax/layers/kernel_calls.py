@@ -1,13 +1,14 @@
-"""The primitives of the native backend: what they mean, which kernels they call on a CPU, their derivatives.
+"""The primitives of the backends with kernels: what they mean, what they call on a CPU, their derivatives.
 
 There are three: the forward pass, the pass that is linear in the tangents, and its transpose, the backward
-pass. Each means what the fused backend computes, and on a CPU a kernel stands for the first and the third. So
-forward mode, vmap, higher orders, `jax.export` and other devices work as there, without the kernels.
+pass. Each means what the fused backend computes, and a kernel stands for the first and the third: on a CPU
+those below, on a GPU those of rnn_jax.layers.persistent. So forward mode, vmap, higher orders, `jax.export`
+and other devices work as there, without the kernels.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -18,14 +19,13 @@ from jax.interpreters import ad, batching, mlir
 
 from rnn_jax.layers import fused
 from rnn_jax.layers.fused import Chunk, FusedPlan, Masks, Operands
+from rnn_jax.layers.kernel_cells import CELLS, KERNEL_CELLS
 from rnn_jax.layers.placement import vary_with
-from rnn_jax.layers.recurrence import GRU, LSTM, SIMPLE, Carry, LSTMCarry, hidden_state
+from rnn_jax.layers.recurrence import Carry, LSTMCarry, hidden_state
 from rnn_jax.native import why_missing
 from rnn_jax.trees import Tree
 
-# The kernels' numbers of the cells, and what each keeps of a step, arrays [H]: rnn_jax/native/recurrence.h.
-CELLS = (SIMPLE, LSTM, GRU)
-KEPT = (0, 4, 4)
+Function: TypeAlias = Callable[..., Sequence[jax.Array]]
 ABSENT = (0,)  # the shape of an array that is not there: the kernels take a fixed number of arrays
 
 
@@ -33,12 +33,13 @@ class Plan(NamedTuple):
     """What no array decides.
 
     Attributes:
-      kind: which of CELLS.
+      kind: the number of the cell.
       reverse: run from the last step to the first.
       keep: what the forward pass keeps: 0 nothing, 1 the carries, 2 also the activations.
       threads: that share the rows.
       moves: whether x has a tangent.
       bfloat16: whether the operands of products are rounded to bfloat16.
+      platform: whose kernels: "cpu" or "cuda".
     """
 
     kind: int
@@ -47,6 +48,7 @@ class Plan(NamedTuple):
     threads: int
     moves: bool = False
     bfloat16: bool = False
+    platform: str = "cpu"
 
 
 class Inputs(NamedTuple):
@@ -119,7 +121,7 @@ def forward_meaning(*arrays: jax.Array, plan: Plan) -> tuple[jax.Array, ...]:
     inputs = Inputs(*arrays)
 
     def keep(carry: Carry, activations: Tree) -> tuple[Carry, Tree]:
-        return carry, activations if plan.keep == 2 and KEPT[plan.kind] else None
+        return carry, activations if plan.keep == 2 and KERNEL_CELLS[plan.kind].kept else None
 
     masks = Masks(*(None if is_absent(mask) else mask for mask in (inputs.valid, inputs.hidden_mask)))
     chunks, x, valid = chunked(inputs.x, masks.valid)
@@ -218,7 +220,8 @@ def unchunked(tree: Tree, steps: int, chunks: tuple[int, int]) -> Tree:
 def fused_plan(plan: Plan) -> FusedPlan:
     """Returns the plan of the same layer on the fused backend."""
     dtype = jnp.dtype("bfloat16" if plan.bfloat16 else "float32")
-    return FusedPlan(CELLS[plan.kind], plan.reverse, plan.keep == 2, 1, dtype)
+    unroll = plan.platform != "cpu" or 1  # all steps of a chunk on a GPU: see `fused.unrolled`
+    return FusedPlan(CELLS[plan.kind], plan.reverse, plan.keep == 2, unroll, dtype)
 
 
 def operands_in(inputs: Inputs) -> Operands:
@@ -229,16 +232,12 @@ def operands_in(inputs: Inputs) -> Operands:
 
 def first_carry(plan: Plan, inputs: Inputs) -> Carry:
     """Returns the carry before the first step."""
-    return LSTMCarry(inputs.first_c, inputs.first_h) if CELLS[plan.kind] is LSTM else inputs.first_h
+    return LSTMCarry(inputs.first_c, inputs.first_h) if KERNEL_CELLS[plan.kind].memory else inputs.first_h
 
 
 def activations_in(plan: Plan, kept: jax.Array, carries: Carry) -> Tree:
     """Returns the activations as the fused backend has them; None if they were not kept."""
-    if CELLS[plan.kind] is SIMPLE:
-        return hidden_state(carries) if plan.keep == 2 else None
-    if is_absent(kept):
-        return None
-    return kept if CELLS[plan.kind] is LSTM else tuple(jnp.split(kept, 4, axis=-1))
+    return KERNEL_CELLS[plan.kind].activations(kept, hidden_state(carries)) if plan.keep == 2 else None
 
 
 # The calls of the kernels.
@@ -287,7 +286,7 @@ def forward_types(*types: ShapedArray, plan: Plan) -> list[ShapedArray]:
     batch, steps, _ = inputs.x.shape
     units = inputs.first_h.shape[1]
     of = partial(typed, inputs.x)
-    memory, kept = CELLS[plan.kind] is LSTM, KEPT[plan.kind] * units
+    memory, kept = KERNEL_CELLS[plan.kind].memory, KERNEL_CELLS[plan.kind].kept * units
     return [
         of(batch, units) if memory else of(*ABSENT),
         of(batch, units),
@@ -319,25 +318,18 @@ def x_or_absent_type(plan: Plan, x: ShapedArray) -> ShapedArray:
 
 def make_primitive(
     name: str,
-    meaning: Callable[..., Sequence[jax.Array]],
+    meaning: Function,
     types: Callable[..., list[ShapedArray]],
-    call: Callable[..., Sequence[jax.Array]] | None,
+    call: Function | None,
 ) -> Primitive:
     """Returns a primitive that means a function, and that is a call of a kernel on a CPU."""
     primitive = Primitive(name)
     primitive.multiple_results = True
     primitive.def_impl(lambda *arrays, plan: jax.jit(partial(primitive.bind, plan=plan))(*arrays))
     primitive.def_abstract_eval(types)
-    lower = mlir.lower_fun(meaning, multiple_results=True)
-    mlir.register_lowering(primitive, lower)
+    mlir.register_lowering(primitive, mlir.lower_fun(meaning, multiple_results=True))
     if call is not None:
-        lower_call = mlir.lower_fun(call, multiple_results=True)
-
-        def on_cpu(context: Any, *arrays: Any, plan: Plan) -> Any:
-            exported = context.module_context.lowering_parameters.for_export
-            return (lower if exported or why_missing() else lower_call)(context, *arrays, plan=plan)
-
-        mlir.register_lowering(primitive, on_cpu, platform="cpu")
+        register_kernel(primitive, "cpu", meaning, call)
 
     def batch(arrays: Sequence[jax.Array], axes: Sequence[Any], *, plan: Plan) -> Any:
         results = jax.vmap(partial(meaning, plan=plan), axes)(*arrays)
@@ -347,8 +339,20 @@ def make_primitive(
     return primitive
 
 
+def register_kernel(primitive: Primitive, platform: str, meaning: Function, call: Function) -> None:
+    """Makes a primitive the call of a kernel on a platform, for plans of that platform, where it is built."""
+    lower, lower_call = (mlir.lower_fun(function, multiple_results=True) for function in (meaning, call))
+
+    def on_platform(context: Any, *arrays: Any, plan: Plan) -> Any:
+        exported = context.module_context.lowering_parameters.for_export
+        absent = exported or plan.platform != platform or why_missing(platform)
+        return (lower if absent else lower_call)(context, *arrays, plan=plan)
+
+    mlir.register_lowering(primitive, on_platform, platform=platform)
+
+
 def derivative(
-    meaning: Callable[..., Sequence[jax.Array]], arrays: Sequence[Any], tangents: Sequence[Any], plan: Plan
+    meaning: Function, arrays: Sequence[Any], tangents: Sequence[Any], *, plan: Plan
 ) -> tuple[Any, Any]:
     """Returns the results of a function, and their changes."""
     dense = [ad.instantiate_zeros(tangent) for tangent in tangents]
@@ -367,19 +371,15 @@ forward_p = make_primitive("rnn_forward", forward_meaning, forward_types, forwar
 tangent_p = make_primitive("rnn_tangent", tangent_meaning, tangent_types, None)
 backward_p = make_primitive("rnn_backward", backward_meaning, backward_types, backward_call)
 
-ad.primitive_jvps[forward_p] = lambda arrays, tangents, *, plan: derivative(
-    forward_meaning, arrays, tangents, plan
-)
-ad.primitive_jvps[backward_p] = lambda arrays, tangents, *, plan: derivative(
-    backward_meaning, arrays, tangents, plan
-)
+ad.primitive_jvps[forward_p] = partial(derivative, forward_meaning)
+ad.primitive_jvps[backward_p] = partial(derivative, backward_meaning)
 
 
 def tangent_jvp(arrays: Sequence[Any], tangents: Sequence[Any], *, plan: Plan) -> tuple[Any, Any]:
     """The derivative of the linear pass: the pass itself, in what it is linear in alone."""
     count = len(Tangents._fields)
     if any(type(tangent) is not ad.Zero for tangent in tangents[count:]):
-        return derivative(tangent_meaning, arrays, tangents, plan)
+        return derivative(tangent_meaning, arrays, tangents, plan=plan)
     dense = [ad.instantiate_zeros(tangent) for tangent in tangents[:count]]
     return tangent_p.bind(*arrays, plan=plan), tangent_p.bind(*dense, *arrays[count:], plan=plan)
 

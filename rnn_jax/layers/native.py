@@ -15,7 +15,6 @@ from rnn_jax.layers import fused
 from rnn_jax.layers.fused import Masks, Operands
 from rnn_jax.layers.kernel_calls import (
     ABSENT,
-    CELLS,
     Inputs,
     Plan,
     Steps,
@@ -27,6 +26,7 @@ from rnn_jax.layers.kernel_calls import (
     or_absent,
     tangent_p,
 )
+from rnn_jax.layers.kernel_cells import CELLS
 from rnn_jax.layers.placement import vary_with, varying_axes
 from rnn_jax.layers.recurrence import Carry, FusedStep, Weights
 from rnn_jax.native import cores, why_missing
@@ -36,16 +36,23 @@ from rnn_jax.trees import Tree
 def why_not_native(cell: FusedStep | None, weights: Weights, x: jax.Array, carry: Carry) -> str:
     """Returns why the kernels cannot run a cell with these arrays, or "" where they can."""
     product = str(weights.kernel.dtype)
-    if missing := why_missing() or why_missing(product):
+    if missing := why_missing() or why_missing(dtype=product):
         return missing
     if jax.default_backend() != "cpu":
         return f"native kernels are for CPUs, and the default device is a {jax.default_backend()}"
+    return why_not_kernels("native", cell, weights, x, carry)
+
+
+def why_not_kernels(
+    backend: str, cell: FusedStep | None, weights: Weights, x: jax.Array, carry: Carry
+) -> str:
+    """Returns why kernels, on whatever device, cannot run a cell with these arrays, or "" where they can."""
     if not any(cell is known for known in CELLS):
-        return "native kernels know SimpleCell, LSTMCell and GRUCell"
+        return f"{backend} kernels know SimpleCell, LSTMCell and GRUCell"
     types = [{str(jnp.result_type(leaf)) for leaf in jax.tree.leaves(of)} for of in (carry, (weights, x))]
-    if types[0] != {"float32"} or types[1] - {product, "float32"}:
+    if types[0] != {"float32"} or types[1] - {str(weights.kernel.dtype), "float32"}:
         found = ", ".join(sorted(types[0] | types[1]))
-        return f"native kernels have a float32 carry and operands of one type, and the layer has {found}"
+        return f"{backend} kernels have a float32 carry and operands of one type, and the layer has {found}"
     return ""
 
 
@@ -58,15 +65,19 @@ def run_native(
     hidden_mask_BH: jax.Array | None,
     reverse: bool,
     remat: bool | None,
+    platform: str = "cpu",
 ) -> tuple[Carry, jax.Array]:
-    """Returns the last carry and the hidden states [T, B, H], as `rnn_jax.layers.fused.run_fused` does."""
+    """Returns the last carry and the hidden states [T, B, H], as `rnn_jax.layers.fused.run_fused` does.
+
+    The kernels are those of a platform, "cpu" or "cuda".
+    """
     weights, x_TBE, carry = jax.tree.map(jnp.asarray, (weights, x_TBE, carry))
     steps, batch, _ = x_TBE.shape
     keep = fused.keeps_activations(steps, batch, weights.bias.size) if remat is None else not remat
     kind = next(number for number, known in enumerate(CELLS) if known is cell)
     carry = vary_with(carry, weights, x_TBE, valid_TB, hidden_mask_BH)
     rounded = weights.kernel.dtype == jnp.bfloat16
-    plan = Plan(kind, reverse, 2 if keep else 1, threads_for(x_TBE), bfloat16=rounded)
+    plan = Plan(kind, reverse, 2 if keep else 1, threads_for(x_TBE), bfloat16=rounded, platform=platform)
     operands = fused.scaled(cell, weights)
     # The kernels take rows first, as the layer has them: XLA drops what is transposed twice.
     hidden_mask_BH = None if hidden_mask_BH is None else hidden_mask_BH.astype(jnp.float32)

@@ -48,9 +48,12 @@ class RNN(nn.Module):
       backend: "scan" is `nn.scan` over any cell. "fused" (rnn_jax.layers.fused) is the same function in
         chunks of steps, several times faster to train and smaller; it takes cells that have a `fused_step`:
         SimpleCell, GRUCell, LSTMCell without layer_norm, and your own. "native" (rnn_jax.layers.native) runs
-        these three in C++ on a CPU, in float32, where the package was built with a compiler. "auto" is
-        "native" where that applies, else "fused", else "scan".
-      remat: of "native" and "fused": compute the activations again in the backward pass rather than keep
+        these three in C++ on a CPU, where the package was built with a compiler. "persistent"
+        (rnn_jax.layers.persistent) runs them on an NVIDIA GPU, up to 128 units, with TF32's 11 bits; it has
+        not run on a GPU yet. "auto" is the fastest of the others that apply, by a measured rule
+        (rnn_jax.layers.backends): for a batch of texts "native", for few rows or steps "fused", for a single
+        step or any other cell "scan".
+      remat: of all but "scan": compute the activations again in the backward pass rather than keep
         them, which takes about half the memory and up to 38 % more time. None: chosen by shape, so that up
         to a GiB is kept.
       recurrent_dropout: rate in [0, 1) of variational dropout on the hidden state inside the recurrent
@@ -143,8 +146,8 @@ class RNN(nn.Module):
     ) -> tuple[Carry, jax.Array]:
         """Returns (carry, outputs) of a batch [B, T, E]: the whole layer."""
         check_cell(self.cell)
-        scanned = is_scanned(self.backend, self.cell, self._lifting(), self.remat) or mode.every_step
         batch, time, size = x.shape
+        scanned = is_scanned(self.backend, self.cell, self._lifting(), self.remat, time) or mode.every_step
         zeros = self.cell.initialize_carry(jax.random.key(0), (batch, size))
         carry = zeros if initial_carry is None else fit_carry(initial_carry, zeros, type(self.cell).__name__)
         hidden_mask = self._hidden_mask(batch, mode.deterministic)

@@ -34,6 +34,7 @@ class EncoderSettings(TypedDict):
       layer_norm: see `LSTMCell`; of the lstm only.
       recurrent_dropout: rate in [0, 1) inside the cells; see `RNN`.
       layer_dropout: rate in [0, 1) between layers; it needs at least two layers.
+      backend: see `RNN`. No key of `config.model`, whose networks take "auto".
     """
 
     cell: str
@@ -42,6 +43,7 @@ class EncoderSettings(TypedDict):
     bidirectional: bool
     merge: str
     merge_at: NotRequired[str]
+    backend: NotRequired[str]
     residual: bool
     layer_norm: bool
     recurrent_dropout: float
@@ -171,6 +173,12 @@ class TextClassifier(nn.Module):
         self, x_BTE: jax.Array, lengths: jax.Array | None = None, deterministic: bool = True
     ) -> jax.Array:
         """Returns float32 logits [B, 1] or [B, C] for embedded words."""
+        return self.decide(self.pooled(x_BTE, lengths, deterministic), deterministic)
+
+    def pooled(
+        self, x_BTE: jax.Array, lengths: jax.Array | None = None, deterministic: bool = True
+    ) -> jax.Array:
+        """Returns what `decide` reads of embedded words, [B, F]."""
         rows = x_BTE.shape[0]
         if self.pair:  # both texts of a pair are rows: b's first and second, then those of b + 1
             lengths = None if lengths is None else jnp.reshape(jnp.asarray(lengths), (2 * rows,))
@@ -179,7 +187,7 @@ class TextClassifier(nn.Module):
             lengths = jnp.full(x_BTE.shape[:1], x_BTE.shape[1])
         carry, outputs_BTH = self.encoder(x_BTE, lengths, deterministic=deterministic)
         pooled_BF = self.pool(self.encoder.final_hidden(carry), outputs_BTH, lengths)
-        return self.decide(compared(pooled_BF) if self.pair else pooled_BF, deterministic)
+        return compared(pooled_BF) if self.pair else pooled_BF
 
     def decide(self, pooled_BF: jax.Array, deterministic: bool = True) -> jax.Array:
         """Returns float32 logits for what the pooling gives, [B, F]."""
@@ -280,6 +288,7 @@ def build_encoder(
     layer_dropout: float,
     dtype: jnp.dtype,
     merge_at: str = "layer",  # what runs have that were saved before it was a setting
+    backend: str = "auto",
 ) -> Layer:
     """Returns `layers` equal recurrent layers from the keys of `config.model`.
 
@@ -296,7 +305,7 @@ def build_encoder(
     >>> [type(layer.cell).__name__ for layer in encoder.layers]
     ['LSTMCell', 'LSTMCell']
     """
-    rnn = rnn_maker(cell, hidden, layer_norm, recurrent_dropout, dtype)
+    rnn = rnn_maker(cell, hidden, layer_norm, recurrent_dropout, dtype, backend)
     check_stack(layers, layer_dropout, bidirectional, merge, merge_at)
 
     def stack(both: bool) -> Layer:
@@ -324,7 +333,12 @@ def check_stack(layers: int, layer_dropout: float, bidirectional: bool, merge: s
 
 
 def rnn_maker(
-    cell: str, hidden: int, layer_norm: bool, recurrent_dropout: float, dtype: jnp.dtype
+    cell: str,
+    hidden: int,
+    layer_norm: bool,
+    recurrent_dropout: float,
+    dtype: jnp.dtype,
+    backend: str = "auto",
 ) -> Callable[[], RNN]:
     """Returns a function that makes one layer in one direction, another each time."""
     make_cell = partial(choose("model.cell", cell, CELLS), features=hidden, dtype=dtype)
@@ -333,4 +347,4 @@ def rnn_maker(
     if layer_norm:
         require(cell == "lstm", f"model.layer_norm is an option of the lstm, but model.cell is {cell!r}")
         make_cell = partial(make_cell, layer_norm=True)
-    return lambda: RNN(make_cell(), recurrent_dropout=recurrent_dropout)
+    return lambda: RNN(make_cell(), recurrent_dropout=recurrent_dropout, backend=backend)

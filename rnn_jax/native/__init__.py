@@ -1,4 +1,4 @@
-"""Kernels in C++ for CPUs, built with the package where there is a compiler; how they are found."""
+"""Kernels for CPUs and NVIDIA GPUs, built with the package where there is a compiler; how they are found."""
 
 import ctypes
 import os
@@ -11,43 +11,51 @@ import jax
 __all__ = ["cores", "describe", "library", "processor", "why_missing"]
 
 SWITCH = "RNN_JAX_NATIVE"  # 0: no kernels; avx2 or portable: those of lesser processors
-TARGETS = ("rnn_jax_forward", "rnn_jax_backward")  # names of functions of the library, and of XLA's calls
+# Of a platform: the file, its functions by the names of XLA's calls, and what compiles it.
+LIBRARIES = {
+    "cpu": ("_kernels", ("rnn_jax_forward", "rnn_jax_backward"), "C++ compiler"),
+    "cuda": ("_persistent", ("rnn_jax_persistent_forward", "rnn_jax_persistent_backward"), "nvcc"),
+}
 
 
 @cache
-def why_missing(dtype: str = "float32") -> str:
-    """Returns why there are no kernels whose products have operands of `dtype`, or "" where there are.
+def why_missing(platform: str = "cpu", dtype: str = "float32") -> str:
+    """Returns why the kernels cannot be used, or "" where they can. The first call registers them with XLA.
 
-    The first call registers the kernels with XLA.
+    Args:
+      platform: "cpu", the native kernels, or "cuda", the persistent ones.
+      dtype: of the products' operands.
 
     >>> why_missing() == "" or "native" in why_missing()
     True
-    >>> why_missing("float64")
-    'native kernels multiply float32 or bfloat16 numbers, and not float64'
+    >>> why_missing(dtype="float64")
+    'native kernels do not multiply float64 numbers'
     """
-    if dtype not in ("float32", "bfloat16"):
-        return f"native kernels multiply float32 or bfloat16 numbers, and not {dtype}"
-    if dtype == "bfloat16":
-        return why_missing() or (
-            "" if has_bfloat16() else "this processor does not multiply bfloat16 numbers"
-        )
+    _, targets, compiler = LIBRARIES[platform]
+    kernels = "native kernels" if platform == "cpu" else "persistent kernels"
+    if platform == "cpu" and dtype == "bfloat16":
+        lacks = "this processor does not multiply bfloat16 numbers"
+        return why_missing() or ("" if has_bfloat16() else lacks)
+    if dtype != "float32":
+        return f"{kernels} do not multiply {dtype} numbers"
     if os.environ.get(SWITCH, "1") == "0":
-        return f"native kernels are turned off ({SWITCH}=0)"
-    path = library()
+        return f"{kernels} are turned off ({SWITCH}=0)"
+    path = library(platform)
     if path is None:
-        return "native kernels were not built: there was no C++ compiler when rnn_jax was installed"
+        return f"{kernels} were not built: there was no {compiler} when rnn_jax was installed"
     try:
         loaded = ctypes.CDLL(str(path))
-        for name in TARGETS:
-            jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(loaded, name)), platform="cpu")
+        for name in targets:
+            capsule = jax.ffi.pycapsule(getattr(loaded, name))
+            jax.ffi.register_ffi_target(name, capsule, platform=platform)
     except (OSError, AttributeError, RuntimeError) as error:  # of another JAX, or another machine
-        return f"native kernels cannot be loaded: {error}"
+        return f"{kernels} cannot be loaded: {error}"
     return ""
 
 
-def library() -> Path | None:
-    """Returns the file of the kernels, or None if they were not built."""
-    names = (f"_kernels{suffix}" for suffix in EXTENSION_SUFFIXES)
+def library(platform: str = "cpu") -> Path | None:
+    """Returns the file of the kernels of a platform, or None if they were not built."""
+    names = (f"{LIBRARIES[platform][0]}{suffix}" for suffix in EXTENSION_SUFFIXES)
     return next(filter(Path.is_file, map(Path(__file__).with_name, names)), None)
 
 

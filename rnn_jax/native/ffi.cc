@@ -1,22 +1,17 @@
 // The two functions as XLA's custom calls: sizes are checked, rows are shared among XLA's own threads.
 #include <algorithm>
 #include <atomic>
-#include <initializer_list>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <string>
 
+#include "checks.h"
 #include "processors.h"
-#include "xla/ffi/api/ffi.h"
 
 namespace {
 
 using namespace rnn_jax;
-namespace ffi = xla::ffi;
-using Floats = ffi::Buffer<ffi::F32>;
-using Bools = ffi::Buffer<ffi::PRED>;
-using NewFloats = ffi::ResultBuffer<ffi::F32>;
 
 std::string wanted_processor() {
   const char* named = std::getenv("RNN_JAX_NATIVE");
@@ -93,27 +88,8 @@ void share(ffi::ThreadPool& pool, int64_t threads, int64_t count, const std::fun
   work->finished.wait(lock, [&] { return work->done == count; });
 }
 
-template <class Buffer>
-auto data_or_null(Buffer& buffer) -> decltype(buffer.typed_data()) {
-  return buffer.element_count() ? buffer.typed_data() : nullptr;
-}
-
-// Collects what does not fit: every size is checked before a pointer moves.
-struct Checks {
-  std::string wrong;
-  template <class Dimensions>
-  void shape(const char* name, Dimensions found, std::initializer_list<int64_t> expected) {
-    if (std::equal(found.begin(), found.end(), expected.begin(), expected.end())) return;
-    wrong += std::string(wrong.empty() ? "" : "; ") + name + " has a shape that does not fit";
-  }
-  template <class Dimensions>  // a vector of size 0 stands for an array that is absent
-  void optional(const char* name, Dimensions found, std::initializer_list<int64_t> expected) {
-    if (found.size() == 1 && found[0] == 0) return;
-    shape(name, found, expected);
-  }
-};
-
-ffi::ErrorOr<Layer> layer_of(Checks& checks, int64_t kind, bool reverse, bool bfloat16, Floats x, Floats kernel, Floats recurrent,
+ffi::ErrorOr<Layer> layer_of(Checks& checks, int64_t kind, bool reverse, bool bfloat16, Floats x, Floats kernel,
+                             Floats recurrent,
                              Floats bias, Floats extra, Floats first_c, Floats first_h, Floats mask, Bools valid) {
   if (kind < 0 || kind > 2) return ffi::Unexpected(ffi::Error::InvalidArgument("unknown kind of cell"));
   if (bfloat16 && !has_bfloat16())

@@ -35,13 +35,13 @@ class Answers:
 
     def compile(self) -> None:
         """Compiles all that requests can need."""
-        model, variables = self.predictor, {"params": self.predictor.params}
+        model = self.predictor
         parts, width = 2 if model.pair else 1, model.evidence.width if model.evidence else 0
         for rows, words in self.shapes:
             ids = np.zeros((rows, words * parts), np.int32)
             lengths = np.full((rows, parts) if model.pair else rows, words, np.int32)
             known = {"evidence": np.zeros((rows, words, width), np.float32)} if width else {}
-            jax.block_until_ready(model.apply_fn(variables, ids, lengths, **known))
+            jax.block_until_ready(model.answers_of(ids, lengths, **known))
         for words in model.buckets:
             whole: Any = np.full(2, words, np.int32) if model.pair else np.int32(words)
             question = model.params, np.zeros(words * parts, np.int32), whole, 0

@@ -69,12 +69,12 @@ def test_xla_takes_the_fusion_option_and_counts_the_same():
 
 
 def test_layers_that_the_kernels_run_have_one_device(monkeypatch):
-    monkeypatch.setattr(host, "why_missing", lambda dtype: "" if dtype == "float32" else "no units")
+    monkeypatch.setattr(host, "why_missing", lambda *, dtype: "" if dtype == "float32" else "no units")
     assert host.cpu_devices(32) == 1
     assert host.cpu_devices(32, layer_norm=True) == host.cpu_devices(32, "bfloat16") == host.cores()
 
 
 def test_wide_layers_without_kernels_share_one_device(monkeypatch):
-    monkeypatch.setattr(host, "why_missing", lambda dtype: "not built")
+    monkeypatch.setattr(host, "why_missing", lambda *, dtype: "not built")
     assert host.cpu_devices(511) == host.cpu_devices(1023, "bfloat16") == host.cores()
     assert host.cpu_devices(512) == host.cpu_devices(1024, "bfloat16") == 1

@@ -54,7 +54,8 @@ def weighted(values):
 
 @pytest.mark.slow
 def test_the_page_checks_both_directions_and_every_gradient():
-    assert len(BLOCKS) == 2
+    assert len(BLOCKS) == 3
+    assert names()["refusal"].startswith('backend is "native", but native kernels ')
     assert set(names()["results"]) == {False, True}
     for gradients, _ in names()["results"].values():
         assert all(np.abs(leaf).max() > 1e-3 for leaf in jax.tree.leaves(gradients))

@@ -15,6 +15,7 @@ import pytest
 import rnn_jax
 from rnn_jax.errors import InputError
 from rnn_jax.models.classifier import build_classifier
+from tests.helpers.predictors import make_predictor
 from tests.helpers.runs import TEXTS, make_run
 
 
@@ -57,6 +58,39 @@ def probability_alone(predictor, text):
     padded[0, : len(ids)] = ids
     logit = float(predictor.apply_fn({"params": predictor.params}, padded, lengths)[0, 0])
     return 1 / (1 + np.exp(-logit))
+
+
+@pytest.mark.parametrize(
+    ("pooling", "size"), [("last", 16), ("last", 4), ("max", 16), ("mean", 16), ("attention", 16)]
+)
+def test_a_text_has_the_same_bits_alone_as_in_any_batch(pooling, size):
+    predictor = make_predictor(pooling=pooling, hidden=16, bidirectional=True)
+    predictor.config.batch.size = size
+    predictor = pickle.loads(pickle.dumps(predictor))
+    texts = [
+        " ".join(("great", "film", "dull", "a")[index % 4] for index in range(n % 13)) for n in range(40)
+    ]
+    together = predictor.predict(texts).probabilities
+    for count in (1, 3, 11):
+        parts = [texts[start : start + count] for start in range(0, len(texts), count)]
+        apart = np.concatenate([predictor.predict(part).probabilities for part in parts])
+        assert apart.tobytes() == together.tobytes()
+    if pooling in ("last", "max"):  # and those of the network in batches of the run's size
+        batches = list(whole_batches(predictor, texts, size))
+        whole = np.concatenate([predictor.answers_of(*part) for part in batches])[: len(texts)]
+        assert together.tobytes() == whole.tobytes()
+        logits = np.concatenate([predictor.apply_fn({"params": predictor.params}, *part) for part in batches])
+        np.testing.assert_allclose(together, predictor.head.answer(logits)[: len(texts)], rtol=1e-5)
+
+
+def whole_batches(predictor, texts, size):
+    rows = [row[:12] for row in predictor.tokenizer.encode([*texts, *[""] * (-len(texts) % size)])]
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
+        ids = np.zeros((size, predictor.buckets[-1]), np.int32)
+        for line, row in zip(ids, part, strict=True):
+            line[: len(row)] = row
+        yield ids, np.array([len(row) for row in part])
 
 
 HOSTILE = {
@@ -328,6 +362,9 @@ def test_long_work_shows_how_far_it_is_and_short_work_does_not(predictor, capsys
     predictor.predict(TEXTS)
     assert capsys.readouterr() == ("", "")
     monkeypatch.setattr("rnn_jax.inference.parts.PATIENCE", 0.0)
+    predictor.predict(TEXTS)
+    assert capsys.readouterr() == ("", "")  # a few texts have no bar
+    monkeypatch.setattr("rnn_jax.inference.parts.FEW", 0)
     predictor.predict(TEXTS)
     out, err = capsys.readouterr()
     assert out == ""

@@ -6,7 +6,7 @@ import pytest
 
 import rnn_jax
 from rnn_jax.errors import InputError
-from rnn_jax.inference.writer import sample
+from rnn_jax.inference.writer import _largest, sample, sample_all
 from tests.helpers.runs import TEXTS, make_language_run, make_run
 from tests.training.test_parameter_groups import same
 
@@ -39,6 +39,43 @@ def test_writing_is_sampling_with_the_key_of_the_seed(run):
     assert written.startswith("a great film ")
     assert len(written.split()) == 3 + 8
     assert {writer.write("a great film", seed=seed, **OPTIONS) for seed in range(5)} != {written}
+
+
+def test_the_value_at_a_place_is_that_of_a_sort():
+    x = np.random.default_rng(0).normal(size=(4, 101)).astype(np.float32)
+    x[0, ::3], x[1, :50], x[2, 0], x[3, 1] = -np.inf, 0.5, -0.0, np.inf
+    for place in (1, 2, 40, 100):
+        expected = np.sort(x, axis=1)[:, -place]
+        np.testing.assert_array_equal(_largest(x, place), expected)
+
+
+def words_one_by_one(model, params, tokenizer, prompt, words, temperature, top_k, key):
+    """The words that are drawn with one call of the network and one of the generator for each."""
+    text, carry = tokenizer.encode([prompt])[0].tolist(), None
+    prompted = len(text)
+    for place in range(prompted - 1 + words):
+        carry, outputs = model.apply({"params": params}, np.array([[text[place]]]), None, carry)
+        logits = model.apply({"params": params}, outputs, method="logits")[0, 0].at[0].set(-np.inf)
+        logits = logits / temperature
+        if top_k:
+            logits = np.where(logits >= jax.lax.top_k(logits, top_k)[0][-1], logits, -np.inf)
+        if place >= prompted - 1:
+            text.append(int(jax.random.categorical(jax.random.fold_in(key, place), logits)))
+    return [tokenizer.words[word] for word in text[prompted:]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("top_k", [0, 5])
+def test_words_are_those_drawn_one_by_one_alone_and_side_by_side(run, top_k):
+    writer = rnn_jax.load_language_model(run[0])
+    prompts, keys = ["a great film", "dull"], jax.random.split(jax.random.key(7))
+    options = {"words": 8, "temperature": 1.3, "top_k": top_k}
+    known = writer.model.apply, writer.params, writer.tokenizer
+    together = sample_all(*known, prompts, keys=keys, **options)
+    for prompt, key, written in zip(prompts, keys, together, strict=True):
+        expected = words_one_by_one(writer.model, writer.params, writer.tokenizer, prompt, key=key, **options)
+        assert written.split()[len(prompt.split()) :] == expected
+        assert sample(*known, prompt, key=key, **options) == written
 
 
 @pytest.mark.slow

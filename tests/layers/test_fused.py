@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rnn_jax import RNN, Bidirectional, LSTMCell, Stacked
 from rnn_jax.layers import fused as fused_room
-from rnn_jax.layers.fused import chunk_length, keeps_activations, unrolled
+from rnn_jax.layers.fused import chunk_length, keeps_activations, scales_products, unrolled
 from tests.helpers.cases import (
     CELLS,
     LENGTHS,
@@ -267,5 +267,19 @@ def test_gates_are_kept_until_they_fill_a_gibibyte():
     assert not keeps_activations(4096, 128, 4 * 512)
 
 
-def test_a_gpu_runs_a_chunk_without_a_loop():
+def test_a_gpu_runs_a_chunk_without_a_loop_and_so_are_few_steps_run():
     assert [unrolled(20, platform) for platform in ("cpu", "gpu", "tpu")] == [1, 20, 1]
+    assert [unrolled(steps, "cpu") for steps in (1, 4, 5)] == [1, 4, 1]
+
+
+@pytest.mark.parametrize("name", slow_but(["gru"], NAMES))
+def test_scaled_products_are_those_of_scaled_weights(monkeypatch, name):
+    layer = RNN(CELLS[name][0](UNITS), backend="fused")
+    arguments = parameters(layer), a_batch(), a_carry(layer, 4), LENGTHS
+    assert [scales_products(1, rows, 7) for rows in (3, 4)] == [True, False]
+    found = []
+    for asked in (True, False):
+        monkeypatch.setattr(fused_room, "scales_products", lambda *sizes, asked=asked: asked)
+        found.append(values_and_gradients(layer, *arguments))
+    jax.tree.map(np.testing.assert_array_equal, found[0][0], found[1][0])  # to the bit
+    assert_trees_close(found[0][1], found[1][1], rtol=1e-5)

@@ -211,7 +211,10 @@ ERRORS = {
     "lengths has shape": (ONE, {"lengths": jnp.array([1, 2, 3])}),
     "lengths has dtype": (ONE, {"lengths": jnp.array([1.0, 2.0])}),
     "initial_carry has shapes": (ONE, {"initial_carry": jnp.zeros((2, UNITS))}),
-    "backend is 'scna'.*auto, native, fused, scan.*Did you mean 'scan'": (rnn(backend="scna"), {}),
+    "backend is 'scna'.*auto, native, .*scan.*Did you mean 'scan'": (
+        rnn(backend="scna"),
+        {},
+    ),
     'backend is "fused", but LSTMCell with layer_norm=True': (rnn("norm_lstm", backend="fused"), {}),
     'backend is "fused", but OptimizedLSTMCell has a step': (
         RNN(nn.OptimizedLSTMCell(2), backend="fused"),

@@ -167,7 +167,7 @@ def test_nothing_is_compiled_once_the_server_is_ready():
     predictor = make_predictor(hidden=3)
     answers = Answers(predictor)
     answers.compile()
-    compiled = [predictor.apply_fn, attribution._attribute_words]
+    compiled = [predictor._program, attribution._attribute_words]
     before = [function._cache_size() for function in compiled]
     assert before[0] == len(answers.shapes) == 4  # one text or a batch of 4, of 6 or 12 words
     for count in (1, 3, 4, 9):
