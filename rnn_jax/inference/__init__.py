@@ -8,7 +8,7 @@ from rnn_jax.inference.model_card import About
 from rnn_jax.inference.predictor import Predictor
 from rnn_jax.inference.stream import Stream
 from rnn_jax.inference.tagger import Tagger, TagPrediction, load_tagger
-from rnn_jax.inference.writer import Writer, load_language_model, sample
+from rnn_jax.inference.writer import Writer, load_language_model, sample, sample_all
 from rnn_jax.models.heads import Prediction
 
 __all__ = [
@@ -28,4 +28,5 @@ __all__ = [
     "load_tagger",
     "push_model",
     "sample",
+    "sample_all",
 ]

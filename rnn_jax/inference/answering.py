@@ -6,7 +6,7 @@ text needs no rows beside it. Its bits stay the same: a text alone gets those th
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import flax.linen as nn
@@ -26,19 +26,28 @@ SIZES = (1, FEW)  # rows of a batch of few texts; a batch of more has config.bat
 ROW_BY_ROW = ("last", "max")  # poolings with the same bits for any number of rows
 
 
+def shared(make: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns `make`, which gives the same program for equal models, so that these are compiled once."""
+    kept = functools.lru_cache(maxsize=64)(make)
+
+    @functools.wraps(make)
+    def made(*of: Any) -> Any:
+        try:
+            return kept(*of)
+        except TypeError:  # a stack has a list of layers, and a list has no hash
+            return make(*of)
+
+    return made
+
+
+@shared
 def answer_program(model: TextClassifier, head: Head, size: int) -> Any:
-    """Returns a jitted `answers = program({"params": params}, ids, lengths)`, the same for equal models.
+    """Returns a jitted `answers = program({"params": params}, ids, lengths)`.
 
     A batch of fewer rows than `size` has the bits of one of `size` rows.
     """
     least = min(FEW, size)
-    try:
-        return _shared(model, head, least)  # type: ignore[arg-type]  # every head is a frozen dataclass
-    except TypeError:  # a stack has a list of layers, and a list has no hash
-        return _program(model, head, least)
 
-
-def _program(model: TextClassifier, head: Head, least: int) -> Any:
     def answers(
         model: TextClassifier, token_ids: jax.Array, lengths: jax.Array, evidence: jax.Array | None = None
     ) -> jax.Array:
@@ -50,22 +59,10 @@ def _program(model: TextClassifier, head: Head, least: int) -> Any:
     return jax.jit(nn.apply(answers, model))
 
 
-_shared = functools.lru_cache(maxsize=64)(_program)
-
-
+@shared
 def apply_program(model: TextClassifier) -> Any:
-    """Returns a model's jitted `apply`, the same for equal models, so that these are compiled once."""
-    try:
-        return _shared_apply(model)
-    except TypeError:  # a stack has a list of layers, and a list has no hash
-        return _apply(model)
-
-
-def _apply(model: TextClassifier) -> Any:
+    """Returns a model's jitted `apply`."""
     return jax.jit(model.apply, static_argnames="deterministic")
-
-
-_shared_apply = functools.lru_cache(maxsize=64)(_apply)
 
 
 def skips_padding(model: ConfigDict) -> bool:

@@ -113,12 +113,12 @@ def runner(backend: str, step: FusedStep, weights: Weights, x_TBE: jax.Array, ca
       InputError: the backend that is asked for cannot run this layer here.
     """
     runs = {name: each.run for name, each in BACKENDS.items() if each.run}
-    why_not = {name: BACKENDS[name].why_not(step, weights, x_TBE, carry) for name in runs}
+    layer = step, weights, x_TBE, carry
     if backend != "auto":
-        reason = why_not[backend]
+        reason = BACKENDS[backend].why_not(*layer)
         require(not reason, f'backend is "{backend}", but {reason}; use backend "auto"')
         return runs[backend]
-    able = [name for name, reason in why_not.items() if not reason]
+    able = [name for name in runs if not BACKENDS[name].why_not(*layer)]
     steps, rows, _ = map(known, x_TBE.shape)
     values, gradients = (
         fastest(able, Work(rows, steps, weights.recurrent.shape[0], taken)) for taken in (False, True)
@@ -134,16 +134,9 @@ def known(size: Any) -> int:
 def either(values: Run, gradients: Run) -> Run:
     """Returns what runs a layer by `values`, and by `gradients` where JAX differentiates it."""
 
-    def run(
-        cell: FusedStep,
-        weights: Weights,
-        x_TBE: jax.Array,
-        carry: Carry,
-        valid_TB: jax.Array | None,
-        hidden_mask_BH: jax.Array | None,
-        reverse: bool,
-        remat: bool | None,
-    ) -> tuple[Carry, jax.Array]:
+    def run(cell: FusedStep, *arrays_and_options: Any) -> tuple[Carry, jax.Array]:
+        *of_layer, reverse, remat = arrays_and_options
+
         @jax.custom_jvp
         def apply(*arrays: Tree) -> tuple[Carry, jax.Array]:
             return values(cell, *arrays, reverse, remat)
@@ -162,7 +155,7 @@ def either(values: Run, gradients: Run) -> Run:
 
             return jax.jvp(of_moving, [leaves[at] for at in moving], [changes[at] for at in moving])
 
-        result: tuple[Carry, jax.Array] = apply(weights, x_TBE, carry, valid_TB, hidden_mask_BH)
+        result: tuple[Carry, jax.Array] = apply(*of_layer)
         return result
 
     return run

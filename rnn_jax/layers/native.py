@@ -35,8 +35,7 @@ from rnn_jax.trees import Tree
 
 def why_not_native(cell: FusedStep | None, weights: Weights, x: jax.Array, carry: Carry) -> str:
     """Returns why the kernels cannot run a cell with these arrays, or "" where they can."""
-    product = str(weights.kernel.dtype)
-    if missing := why_missing() or why_missing(dtype=product):
+    if missing := why_missing(dtype=str(weights.kernel.dtype)):
         return missing
     if jax.default_backend() != "cpu":
         return f"native kernels are for CPUs, and the default device is a {jax.default_backend()}"

@@ -13,6 +13,7 @@ derivatives of each row get a scale, a power of 2, before they are rounded. All 
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -86,25 +87,14 @@ def why_not_this_gpu(device: jax.Device) -> str:
     return ""
 
 
-def run_persistent(
-    cell: FusedStep,
-    weights: Weights,
-    x_TBE: jax.Array,
-    carry: Carry,
-    valid_TB: jax.Array | None,
-    hidden_mask_BH: jax.Array | None,
-    reverse: bool,
-    remat: bool | None,
-) -> tuple[Carry, jax.Array]:
-    """Returns the last carry and the hidden states [T, B, H], as `rnn_jax.layers.fused.run_fused` does.
+def run_persistent(*layer: Any) -> tuple[Carry, jax.Array]:
+    """Returns the last carry and the hidden states [T, B, H], from what `fused.run_fused` takes.
 
     Where `jax.default_matmul_precision` asks for products in float32, the fused backend runs the layer.
     """
-    arguments = cell, weights, x_TBE, carry, valid_TB, hidden_mask_BH, reverse, remat
     precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
-    if precision not in ROUNDED:
-        return fused.run_fused(*arguments)
-    return run_native(*arguments, platform="cuda")
+    run = partial(run_native, platform="cuda") if precision in ROUNDED else fused.run_fused
+    return run(*layer)
 
 
 def forward_call(*arrays: jax.Array, plan: Plan) -> Sequence[jax.Array]:

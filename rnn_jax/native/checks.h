@@ -5,6 +5,7 @@
 #include <initializer_list>
 #include <string>
 
+#include "recurrence.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace rnn_jax {
@@ -33,5 +34,18 @@ struct Checks {
     shape(name, found, expected);
   }
 };
+
+// What a forward pass writes, with its sizes checked.
+inline Forward forward_of(Checks& checks, Kind kind, int64_t T, int64_t B, int64_t H, NewFloats last_c,
+                          NewFloats last_h, NewFloats h, NewFloats c, NewFloats kept) {
+  if (kind == Kind::lstm) {
+    checks.shape("last c", last_c->dimensions(), {B, H});
+    checks.optional("c of every step", c->dimensions(), {B, T, H});
+  }
+  checks.shape("last h", last_h->dimensions(), {B, H});
+  checks.shape("h of every step", h->dimensions(), {B, T, H});
+  checks.optional("kept", kept->dimensions(), {B, T, kept_of(kind) * H});
+  return Forward{data_or_null(*last_c), last_h->typed_data(), h->typed_data(), data_or_null(*c), data_or_null(*kept)};
+}
 
 }  // namespace rnn_jax

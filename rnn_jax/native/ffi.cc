@@ -116,24 +116,16 @@ int64_t parts_of(const Layer& layer, int64_t threads) {
   return std::max<int64_t>(1, std::min(threads, layer.batch));
 }
 
-ffi::Error Forward_(ffi::ThreadPool pool, int64_t kind, bool reverse, int64_t threads, bool bfloat16, Floats x, Floats kernel,
-                    Floats recurrent, Floats bias, Floats extra, Floats first_c, Floats first_h, Floats mask,
-                    Bools valid, NewFloats last_c, NewFloats last_h, NewFloats h, NewFloats c, NewFloats kept) {
+ffi::Error Forward_(ffi::ThreadPool pool, int64_t kind, bool reverse, int64_t threads, bool bfloat16, Floats x,
+                    Floats kernel, Floats recurrent, Floats bias, Floats extra, Floats first_c, Floats first_h,
+                    Floats mask, Bools valid, NewFloats last_c, NewFloats last_h, NewFloats h, NewFloats c, NewFloats kept) {
   Checks checks;
-  auto found = layer_of(checks, kind, reverse, bfloat16, x, kernel, recurrent, bias, extra, first_c, first_h, mask, valid);
+  auto found =
+      layer_of(checks, kind, reverse, bfloat16, x, kernel, recurrent, bias, extra, first_c, first_h, mask, valid);
   if (!found.has_value()) return found.error();
   const Layer layer = *found;
-  const int64_t T = layer.steps, B = layer.batch, H = layer.units;
-  if (layer.kind == Kind::lstm) {
-    checks.shape("last c", last_c->dimensions(), {B, H});
-    checks.optional("c of every step", c->dimensions(), {B, T, H});
-  }
-  checks.shape("last h", last_h->dimensions(), {B, H});
-  checks.shape("h of every step", h->dimensions(), {B, T, H});
-  checks.optional("kept", kept->dimensions(), {B, T, kept_of(layer.kind) * H});
+  const Forward out = forward_of(checks, layer.kind, layer.steps, layer.batch, layer.units, last_c, last_h, h, c, kept);
   if (!checks.wrong.empty()) return ffi::Error::InvalidArgument(checks.wrong);
-  const Forward out{data_or_null(*last_c), last_h->typed_data(), h->typed_data(), data_or_null(*c),
-                    data_or_null(*kept)};
   const int64_t parts = parts_of(layer, threads);
   kernels(bfloat16).forward(layer, out, parts, [&](int64_t count, const std::function<void(int64_t)>& task) {
     share(pool, threads, count, task);
@@ -147,7 +139,8 @@ ffi::Error Backward_(ffi::ThreadPool pool, int64_t kind, bool reverse, int64_t t
                      NewFloats kernel_ct, NewFloats recurrent_ct, NewFloats bias_ct, NewFloats extra_ct,
                      NewFloats x_ct, NewFloats first_c_ct, NewFloats first_h_ct) {
   Checks checks;
-  auto found = layer_of(checks, kind, reverse, bfloat16, x, kernel, recurrent, bias, extra, first_c, first_h, mask, valid);
+  auto found =
+      layer_of(checks, kind, reverse, bfloat16, x, kernel, recurrent, bias, extra, first_c, first_h, mask, valid);
   if (!found.has_value()) return found.error();
   const Layer layer = *found;
   const int64_t T = layer.steps, B = layer.batch, E = layer.inputs, H = layer.units, G = gates_of(layer.kind);

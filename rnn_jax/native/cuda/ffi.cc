@@ -53,18 +53,10 @@ ffi::Error Forward_(Stream stream, int64_t kind, bool reverse, Floats z, Halves 
   const int64_t T = layer.steps, B = layer.batch, H = layer.units;
   checks.shape("z", z.dimensions(), {B, T, gates_of(layer.kind) * H});
   if (layer.kind == Kind::gru) checks.shape("extra", extra.dimensions(), {H});
-  if (layer.kind == Kind::lstm) {
-    checks.shape("last c", last_c->dimensions(), {B, H});
-    checks.optional("c of every step", c->dimensions(), {B, T, H});
-  }
-  checks.shape("last h", last_h->dimensions(), {B, H});
-  checks.shape("h of every step", h->dimensions(), {B, T, H});
-  checks.optional("kept", kept->dimensions(), {B, T, kept_of(layer.kind) * H});
+  const Forward out = forward_of(checks, layer.kind, T, B, H, last_c, last_h, h, c, kept);
   if (!checks.wrong.empty()) return ffi::Error::InvalidArgument(checks.wrong);
   layer.z = z.typed_data();
   layer.extra = data_or_null(extra);
-  const Forward out{data_or_null(*last_c), last_h->typed_data(), h->typed_data(), data_or_null(*c),
-                    data_or_null(*kept)};
   return error_of(narrow_forward(layer, out, stream_of(stream)));
 }
 
