@@ -5,6 +5,7 @@
 
 import os
 import sys
+from typing import Any
 
 from rnn_jax.distributed.host import DEVICE_COUNT_FLAG
 
@@ -29,7 +30,8 @@ def main() -> None:
     batches = Batches(texts, np.arange(64) % 2, buckets=(32,), batch_size=32)
     model = TextClassifier(vocab_size=50, embedding_dim=units, num_classes=2, encoder=RNN(LSTMCell(units)))
     optimizer, key = optax.adam(0.01), jax.random.key(0)
-    train_step = make_train_step(make_classifier_loss(model.apply), optimizer, mesh)
+    apply_fn: Any = model.apply
+    train_step: Any = make_train_step(make_classifier_loss(apply_fn), optimizer, mesh)
     state = on_every_device(init_state(init_params(model, key), optimizer), mesh)
     step = train_step._function if free else train_step
     batch = batches(0, 0)  # one for all steps, so that the loop runs ahead as far as it may

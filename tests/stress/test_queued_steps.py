@@ -48,7 +48,7 @@ def test_without_the_bound_the_loop_hangs(devices):
     """If this fails, XLA no longer needs the bound, and rnn_jax/distributed/pacing.py can go."""
     done = queued(devices, 32, 5000, "free", XLA_FLAGS=SOON, RNN_JAX_NATIVE="0")
     assert done.returncode == -signal.SIGABRT, done.stdout
-    assert "all reduce" in done.stderr and "arrived on time" in done.stderr
+    assert "Termination timeout for `all reduce" in done.stderr
 
 
 def test_the_bound_changes_no_bit():
