@@ -11,6 +11,7 @@ from rnn_jax.data.batches import Batches
 from rnn_jax.data.evidence import (
     Evidence,
     Ngrams,
+    _folds_of,
     check_evidence,
     evidence_from_arrays,
     fit_evidence,
@@ -103,20 +104,50 @@ def test_evidence_is_that_of_a_plain_dictionary(kind, orders):
 
 
 def test_a_training_text_does_not_see_its_own_label():
-    rows, labels = texts(80, seed=1), np.random.default_rng(1).integers(0, 2, 80)
+    rows, labels = texts(80, seed=1), np.arange(80) % 2
+    copies = Counter(row.tobytes() for row in rows)
+    alone = [index for index in range(0, 80, 2) if {copies[rows[index + k].tobytes()] for k in (0, 1)} == {1}]
     _, before = fit_evidence(rows, rows, ratio_targets(labels, 2), WORDS, **SETTINGS)
     changes = []
-    for index in (3, 17, 40):
+    for index in alone[::4]:
         flipped = labels.copy()
-        same = [other.tobytes() == rows[index].tobytes() for other in rows]
-        flipped[same] = 1 - flipped[same]
+        flipped[index : index + 2] = 1, 0  # both stay the same text of their class, and so in the same fold
         evidence, after = fit_evidence(rows, rows, ratio_targets(flipped, 2), WORDS, **SETTINGS)
         own = [found.padded([index], 1, len(rows[index]))[0] for found in (before, after)]
         assert np.abs(own[0]).max() > 0.1
         largest = [np.abs(each).max(axis=0) + 1e-9 for each in own]  # the scale, which all texts share
         np.testing.assert_allclose(own[1], own[0] * largest[1] / largest[0], rtol=1e-4, atol=1e-6)
         changes.append(np.abs(evidence.features(rows[index]) - own[1]).max())
+    assert len(changes) > 3
     assert min(changes) > 0.01  # the table of all texts, which others read, does see it
+
+
+@pytest.mark.parametrize("by_label", [False, True])
+def test_neighbours_of_one_subject_do_not_tell_each_others_labels(by_label):
+    """40 films with a name each, whose 10 reviews have one label and are random but for the name."""
+    rng = np.random.default_rng(4)
+    films = np.repeat(np.arange(40), 10)
+    rows = [np.array([100 + film, *rng.integers(2, 100, 9)], np.int32) for film in films]
+    labels = rng.permutation(np.arange(40) % 2)[films]
+    if by_label:  # as files of classes are read
+        order = np.argsort(labels, kind="stable")
+        rows, labels = [rows[index] for index in order], labels[order]
+    settings = {**SETTINGS, "orders": (1,), "folds": 5}
+    evidence, found = fit_evidence(rows, rows, ratio_targets(labels, 2), 200, **settings)
+    names = np.array([features[0, 0] for features in rows_of(found, rows)])
+    assert (names == 0).mean() > 0.7  # a film on the edge of a fold is in both
+    assert all(evidence.features(row)[0, 0] != 0 for row in rows)
+
+
+def test_folds_have_each_class_alike_and_equal_texts_together():
+    rng = np.random.default_rng(5)
+    rows = texts(300, seed=5, words=40)
+    rows[200:220] = rows[0:20]
+    targets = np.sort(rng.choice(3, 300, p=[0.9, 0.07, 0.03]))
+    fold_of = _folds_of(rows, ratio_targets(targets, 3), 3)
+    np.testing.assert_array_equal(fold_of[200:220], fold_of[0:20])
+    shares = [(fold_of[targets == kind] == fold).mean() for kind in range(3) for fold in range(3)]
+    assert 0.15 < min(shares) <= max(shares) < 0.5
 
 
 def test_labels_at_random_are_not_told_by_evidence_of_training_texts_nor_of_others():
