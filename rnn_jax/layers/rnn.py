@@ -11,14 +11,16 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.errors import check_rate, choose, require
-from rnn_jax.layers.backends import is_scanned, runner
+from rnn_jax.layers.backends import Step, is_scanned, runner
 from rnn_jax.layers.cells import check_cell, check_masked, check_width
 from rnn_jax.layers.dropout import Dropout, drops
 from rnn_jax.layers.inputs import fit_carry, over_leading_axes, split_carry
+from rnn_jax.layers.linear import is_linear
 from rnn_jax.layers.masking import valid_steps, zero_padding
 from rnn_jax.layers.placement import over_rows, place_rows
-from rnn_jax.layers.recurrence import Carry, Weights, hidden_state
+from rnn_jax.layers.recurrence import Carry, hidden_state
 from rnn_jax.layers.scanned import PLAIN, Lifting, run_scanned
+from rnn_jax.trees import Tree
 
 Layer: TypeAlias = "RNN | Bidirectional | Stacked"
 Mask: TypeAlias = jax.Array | None
@@ -167,15 +169,16 @@ class RNN(nn.Module):
     def _run(
         self, x_TBE: jax.Array, carry: Carry, valid_TB: Mask, hidden_mask: Mask, reverse: bool
     ) -> tuple[Carry, jax.Array]:
-        step, weights = self.cell.fused_step, self.cell.weights(x_TBE.shape[-1])
+        step: Step = self.cell if is_linear(self.cell) else self.cell.fused_step
+        weights = self.cell.weights(x_TBE.shape[-1])
         run_steps = runner(self.backend, step, weights, x_TBE, carry)
 
-        def run(weights: Weights, x_TBE: jax.Array, of_rows: Any, valid_TB: Mask) -> tuple[Carry, jax.Array]:
+        def run(weights: Tree, x_TBE: jax.Array, of_rows: Any, valid_TB: Mask) -> tuple[Carry, jax.Array]:
             carry, hidden_mask = of_rows
             return run_steps(step, weights, x_TBE, carry, valid_TB, hidden_mask, reverse, self.remat)
 
         carry, h_TBH = over_rows(run, weights, x_TBE, (carry, hidden_mask), valid_TB)
-        return carry, h_TBH.astype(weights.recurrent.dtype)
+        return carry, h_TBH.astype(weights.kernel.dtype)
 
     def _lifting(self) -> Lifting:
         return Lifting(self.variable_axes, self.variable_broadcast, self.variable_carry, self.split_rngs)
