@@ -134,8 +134,7 @@ class LRUCell(LinearCell):
 
     Attributes:
       least, most: |lambda| starts between them, uniformly on the ring; 0 < least < most < 1.
-      phase: lambda's angles start between 0 and this, in radians. The others are those of `LinearCell`, without
-        biases.
+      phase: lambda's angles start between 0 and this, in radians. The others are those of `LinearCell`.
 
     >>> import jax, jax.numpy as jnp
     >>> from rnn_jax import RNN, LRUCell

@@ -19,6 +19,11 @@ SETTINGS = [{**cell, "layers": layers, "residual": layers > 1} for layers in (1,
 CASES = [
     {**settings, "pooling": list(POOLINGS)[index % len(POOLINGS)]} for index, settings in enumerate(SETTINGS)
 ]
+CASES += [
+    {"cell": "min_gru", "pooling": "mean"},
+    {"cell": "sru", "pooling": "last"},
+    {"cell": "lru", "pooling": "max"},
+]
 
 
 def probabilities_of_prefixes(predictor, text):
