@@ -120,8 +120,11 @@ class LinearCell(BareCell):
         >>> new_h.shape, bool((new_h == output).all())
         ((2, 4), True)
         """
-        weights = self.weights(inputs.shape[-1])
-        a, b, extras = self.terms(weights, inputs)
+        return self.step(self.weights(inputs.shape[-1]), carry, inputs)
+
+    def step(self, weights: LinearWeights, carry: Carry, x: jax.Array) -> tuple[Carry, jax.Array]:
+        """Returns (new carry, output [B, H]) of one step from x [B, E]: `terms` and `output` on this step."""
+        a, b, extras = self.terms(weights, x)
         state = multiply(a, self.state_of(carry).astype(b.dtype), self.paired) + b
         output = self.output(weights, state, extras)
         return self.carry_like(carry, state, output), output.astype(weights.kernel.dtype)
