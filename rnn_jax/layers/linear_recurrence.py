@@ -5,9 +5,10 @@ multiplies afterwards, h_t = b_t + u_(t-1) with u_t = a_t h_t. Each is the trans
 direction. So forward mode, reverse mode, vmap and any order of derivatives are this primitive again, and
 nothing is differentiated through a loop.
 
-How it runs is chosen here and nowhere else: by a scan over time on a CPU, and by `lax.associative_scan` on
-other devices. Under `xla_cpu_use_multi_output_fusion`, which `rnn_jax.distributed.host` sets, the associative
-scan of 512 steps of 32 x 32 states takes 835 ms on a CPU, and the scan over time 0.5 ms.
+How it runs is chosen here and nowhere else: on a CPU by the native kernel, or where that is not built by a
+scan over time, and on other devices by `lax.associative_scan`. Under `xla_cpu_use_multi_output_fusion`, which
+`rnn_jax.distributed.host` sets, the associative scan of 512 steps of 32 x 32 states takes 835 ms on a CPU, and
+the scan over time 0.5 ms.
 Arrays are rows first, [B, T, N].
 """
 
@@ -17,12 +18,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from rnn_jax.layers.native import threads_for
 from rnn_jax.layers.placement import vary_with
+from rnn_jax.native import why_missing
 
 Planes = tuple[jax.Array, ...]  # a real array, or the real and the imaginary part of a complex one
 
@@ -35,16 +39,19 @@ class Form(NamedTuple):
       late: multiply after a state is put out, and not before.
       paired: the last axis holds real parts and then as many imaginary parts.
       conjugate: multiply by the conjugate of a.
+      threads: that share the rows, in the native kernel.
     """
 
     reverse: bool
     late: bool = False
     paired: bool = False
     conjugate: bool = False
+    threads: int = 1
 
     def transposed(self) -> "Form":
         """Returns the form of the transpose."""
-        return Form(not self.reverse, not self.late, self.paired, self.paired and not self.conjugate)
+        conjugate = self.paired and not self.conjugate
+        return self._replace(reverse=not self.reverse, late=not self.late, conjugate=conjugate)
 
 
 def linear_recurrence(
@@ -68,7 +75,7 @@ def linear_recurrence(
     """
     dtype = jnp.promote_types(jnp.result_type(a, b, first), jnp.float32)
     a, b, first = (array.astype(dtype) for array in (a, b, first))
-    h, last = bind(a, b, first, Form(reverse, paired=paired))
+    h, last = bind(a, b, first, Form(reverse, paired=paired, threads=threads_for(b)))
     return h, last
 
 
@@ -165,7 +172,26 @@ recurrence_p.multiple_results = True
 recurrence_p.def_impl(lambda *arrays, form: jax.jit(partial(recurrence_p.bind, form=form))(*arrays))
 recurrence_p.def_abstract_eval(types)
 mlir.register_lowering(recurrence_p, mlir.lower_fun(in_parallel, multiple_results=True))
-mlir.register_lowering(recurrence_p, mlir.lower_fun(step_by_step, multiple_results=True), platform="cpu")
+
+
+def kernel_call(*arrays: jax.Array, form: Form) -> Sequence[jax.Array]:
+    """Calls the native kernel."""
+    results = [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in arrays[1:]]
+    attributes = {name: np.bool_(value) for name, value in form._asdict().items() if name != "threads"}
+    return jax.ffi.ffi_call("rnn_jax_recurrence", results)(
+        *arrays, **attributes, threads=np.int64(form.threads)
+    )
+
+
+def on_cpu(context: Any, *arrays: Any, form: Form) -> Any:
+    """Lowers to the native kernel where it is built, of float32 numbers, and not to be exported."""
+    exported = context.module_context.lowering_parameters.for_export
+    float32 = all(kind.dtype == jnp.float32 for kind in context.avals_in)
+    function = step_by_step if exported or not float32 or why_missing() else kernel_call
+    return mlir.lower_fun(function, multiple_results=True)(context, *arrays, form=form)
+
+
+mlir.register_lowering(recurrence_p, on_cpu, platform="cpu")
 
 
 def derivative(primals: Sequence[jax.Array], tangents: Sequence[Any], *, form: Form) -> tuple[Any, Any]:
