@@ -13,7 +13,7 @@ from jax import export
 
 from rnn_jax.layers.cells import BareCell
 from rnn_jax.layers.linear_recurrence import linear_recurrence, multiply
-from rnn_jax.layers.matmul import accumulated_dot
+from rnn_jax.layers.matmul import products
 from rnn_jax.layers.recurrence import Carry, along
 from rnn_jax.trees import Tree
 
@@ -86,7 +86,7 @@ class LinearCell(BareCell):
     ...     def weights(self, input_size):
     ...         return self.join_inputs({"i": None}, input_size)
     ...     def terms(self, weights, x):
-    ...         b = self.project(weights, x)
+    ...         (b,) = self.project(weights, x)
     ...         return Terms(jnp.full_like(b, 0.5), b)
     >>> layer, x = RNN(Decay(features=1, kernel_init=nn.initializers.ones)), jnp.ones((1, 3, 1))
     >>> layer.init_with_output(jax.random.key(0), x)[0][1].ravel().tolist()
@@ -176,10 +176,14 @@ class LinearCell(BareCell):
         return LinearWeights(joined, jnp.concatenate(each), extras)
 
     @nn.nowrap
-    def project(self, weights: LinearWeights, x: jax.Array) -> jax.Array:
-        """Returns x W + b, [..., F], in float32 or wider."""
-        product = accumulated_dot(x, weights.kernel)
-        return product if weights.bias is None else product + along(product, weights.bias)
+    def project(self, weights: LinearWeights, x: jax.Array) -> list[jax.Array]:
+        """Returns x W + b of each name that `join_inputs` was given, [..., H], in float32 or wider."""
+        kernels = jnp.split(weights.kernel, weights.kernel.shape[1] // self.features, axis=1)
+        gates = products(x, tuple(kernels))
+        if weights.bias is None:
+            return list(gates)
+        biases = jnp.split(weights.bias, len(kernels))
+        return [gate + along(gate, bias) for gate, bias in zip(gates, biases, strict=True)]
 
 
 def is_linear(cell: nn.RNNCellBase) -> TypeGuard[LinearCell]:

@@ -11,8 +11,8 @@ from flax.typing import Dtype, Initializer
 
 from rnn_jax.errors import require
 from rnn_jax.layers.linear import LinearCell, LinearWeights, Terms
-from rnn_jax.layers.matmul import accumulated_dot, wide
-from rnn_jax.layers.recurrence import along, split_gates
+from rnn_jax.layers.matmul import products, wide
+from rnn_jax.layers.recurrence import along
 from rnn_jax.trees import Tree
 
 POWER = 8  # c of the paper: at most what a gate of an RG-LRU forgets
@@ -44,7 +44,7 @@ class MinGRUCell(LinearCell):
 
     def terms(self, weights: LinearWeights, x: jax.Array) -> Terms:
         """Returns a = 1-z and b = z*n; see `LinearCell.terms`."""
-        z, n = split_gates(self.project(weights, x), 2)
+        z, n = self.project(weights, x)
         return Terms(jax.nn.sigmoid(-z), jax.nn.sigmoid(z) * n)
 
 
@@ -73,7 +73,7 @@ class MinLSTMCell(LinearCell):
 
     def terms(self, weights: LinearWeights, x: jax.Array) -> Terms:
         """Returns a = f / (f+i) and b = i*g / (f+i); see `LinearCell.terms`."""
-        f, i, g = split_gates(self.project(weights, x), 3)
+        f, i, g = self.project(weights, x)
         # f / (f+i) is a sigmoid of log f - log i, which is a number also where both gates are 0 in float32.
         keep = jax.nn.log_sigmoid(f) - jax.nn.log_sigmoid(i)
         return Terms(jax.nn.sigmoid(keep), jax.nn.sigmoid(-keep) * g)
@@ -108,8 +108,7 @@ class SRUCell(LinearCell):
 
     def terms(self, weights: LinearWeights, x: jax.Array) -> Terms:
         """Returns a = f, b = (1-f)*(W x), and r and s as extras; see `LinearCell.terms`."""
-        count = weights.kernel.shape[-1] // self.features
-        g, f, r, *skip = split_gates(self.project(weights, x), count)
+        g, f, r, *skip = self.project(weights, x)
         s = skip[0] if skip else x.astype(g.dtype)
         return Terms(jax.nn.sigmoid(f), jax.nn.sigmoid(-f) * g, (jax.nn.sigmoid(r), s))
 
@@ -179,13 +178,13 @@ class LRUCell(LinearCell):
     def terms(self, weights: LinearWeights, x: jax.Array) -> Terms:
         """Returns a = lambda, b = gamma*(B x), and D x as extras; see `LinearCell.terms`."""
         turn, gamma, _ = weights.extras
-        product = self.project(weights, x)
-        b, skip = jnp.split(product, [2 * self.features], axis=-1)
+        real, imaginary, skip = self.project(weights, x)
+        b = jnp.concatenate([real, imaginary], axis=-1)
         return Terms(along(b, turn.astype(b.dtype)), b * along(b, gamma.astype(b.dtype)), skip)
 
     def output(self, weights: LinearWeights, state: jax.Array, extras: Tree) -> jax.Array:
         """Returns Re(C c) + D x; see `LinearCell.output`."""
-        h: jax.Array = accumulated_dot(state, weights.extras[2]) + extras
+        h: jax.Array = products(state, (weights.extras[2],))[0] + extras
         return h
 
 
@@ -230,7 +229,7 @@ class RGLRUCell(LinearCell):
 
     def terms(self, weights: LinearWeights, x: jax.Array) -> Terms:
         """Returns a and b = sqrt(1 - a^2) * (i * (W_g x + b_g)); see `LinearCell.terms`."""
-        r, i, g = split_gates(self.project(weights, x), 3)
+        r, i, g = self.project(weights, x)
         log_a = POWER * jax.nn.sigmoid(r) * along(r, weights.extras.astype(r.dtype))
         # The slope of a root at 0 is infinite: a gate r that is closed would turn gradients into NaN.
         left = jnp.sqrt(jnp.maximum(-jnp.expm1(2 * log_a), 1e-12))

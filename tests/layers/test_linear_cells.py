@@ -264,7 +264,7 @@ class Decay(LinearCell):
         return self.join_inputs({"i": None}, input_size)
 
     def terms(self, weights, x):
-        b = self.project(weights, x)
+        (b,) = self.project(weights, x)
         return Terms(jnp.full((1,) * b.ndim, 0.5), b)
 
 

@@ -77,7 +77,9 @@ def test_halves_are_computed_in_single_precision():
     assert_trees_close((h, last), exact)
 
 
-def test_other_devices_run_it_in_parallel_and_a_cpu_by_steps():
+def test_other_devices_run_it_in_parallel_and_a_cpu_without_kernels_by_steps(monkeypatch):
+    monkeypatch.setattr("rnn_jax.layers.linear_recurrence.why_missing", lambda: "no kernels")
+
     def lowered(platform):
         traced = jax.jit(linear_recurrence).trace(*map(jnp.asarray, arrays()))
         return traced.lower(lowering_platforms=(platform,)).as_text()

@@ -1,0 +1,90 @@
+"""Linear recurrences against our LSTM and torch's: training and forward times, at texts and at long sequences.
+
+Run `python -m benchmarks.linear` (five minutes); needs the extra `bench`. Every cell has a process of its own,
+and they take turns, so that all see the same machine. Times are medians. What was measured is kept in
+runs/benchmarks and not measured again; `--fresh` starts over, `--mode train` measures one half.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from benchmarks.recurrence import SHAPES, Worker, a_case, in_turn
+from benchmarks.report import machine, write_section
+
+STORE = Path("runs/benchmarks/linear.json")
+LONG = {"T = 4,096": (4, 4096, 128, 128), "T = 16,384": (4, 16_384, 128, 128)}
+CELLS = ("LSTM", "MinGRU", "MinLSTM", "SRU", "LRU", "RGLRU", "torch's LSTM")
+MODES = {"train": "Training", "forward": "Forward"}
+ROUNDS, LIMIT = 5, 60
+TEXT = """## Linear recurrences
+
+Make these tables again: `python -m benchmarks.linear`. They have milliseconds of one layer in float32, medians of
+interleaved runs, on one device. In brackets is the time of our LSTM, which runs in native kernels, over that of
+the cell. Shapes (batch, steps, inputs, units): {shapes}. Training computes a loss on the final hidden state and
+its gradient with respect to all weights. Forward computes all outputs and the final state. {machine}.
+"""
+REASONS = """The products bound what a linear cell can gain. An LSTM multiplies E + H numbers with 4H for each step, a minGRU
+E with 2H: a quarter of it or less. What is left of the loop is not more than a tenth of the time. LRU has complex
+states, and multiplies 2H numbers with H to come back to real ones."""
+
+
+def case_of(cell, shape, mode):
+    """Returns one line of work for an engine."""
+    return a_case(shape, mode=mode, cell=cell.removeprefix("torch's "))
+
+
+def measure(workers, shape, mode):
+    """Returns the median milliseconds of each cell at a shape; None where it took too long."""
+    answers = {name: each.ask(json.dumps(case_of(name, shape, mode))) for name, each in workers.items()}
+    built = {name: workers[name] for name, answer in answers.items() if "error" not in answer}
+    return dict.fromkeys(workers) | in_turn(built, ROUNDS)
+
+
+def table(times):
+    """Returns the lines of a table, from {shape: {cell: milliseconds}}."""
+    yield "| | " + " | ".join(CELLS) + " |"
+    yield "|---" * (len(CELLS) + 1) + "|"
+    for name, row in times.items():
+        yield f"| {name} | " + " | ".join(entry(row, cell) for cell in CELLS) + " |"
+
+
+def entry(row, cell):
+    """Returns the milliseconds of a cell, and how many times as fast as our LSTM it is."""
+    if row[cell] is None:
+        return "-"
+    ratio = f" ({row['LSTM'] / row[cell]:.1f})" if row["LSTM"] and cell != "LSTM" else ""
+    return f"{row[cell]:.3g}{ratio}"
+
+
+def page(measured):
+    """Returns the section of docs/performance.md."""
+    shapes = ", ".join(f"{name} {shape}" for name, shape in (SHAPES | LONG).items())
+    lines = [TEXT.format(shapes=shapes, machine=machine())]
+    for mode, title in MODES.items():
+        if measured.get(mode):
+            lines += [f"### {title}", "", *table(measured[mode]), ""]
+    return "\n".join([*lines, REASONS])
+
+
+def main():
+    """Measures what has not been measured, prints it, and writes the section."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--fresh", action="store_true", help="measure all again")
+    parser.add_argument("--mode", choices=MODES, help="measure one half only")
+    options = parser.parse_args()
+    measured = json.loads(STORE.read_text()) if STORE.exists() and not options.fresh else {}
+    engines = {cell: "torch" if cell.startswith("torch") else "ours, 1 device" for cell in CELLS}
+    workers = {cell: Worker(engine, LIMIT) for cell, engine in engines.items()}
+    for mode in [options.mode] if options.mode else MODES:
+        for name, shape in (SHAPES | LONG).items():
+            if name not in measured.setdefault(mode, {}):
+                measured[mode][name] = measure(workers, shape, mode)
+                STORE.parent.mkdir(parents=True, exist_ok=True)
+                STORE.write_text(json.dumps(measured))
+            print(mode, name, {cell: entry(measured[mode][name], cell) for cell in CELLS}, flush=True)
+    write_section("linear", page(measured))
+
+
+if __name__ == "__main__":
+    main()
