@@ -74,9 +74,10 @@ class MinLSTMCell(LinearCell):
     def terms(self, weights: LinearWeights, x: jax.Array) -> Terms:
         """Returns a = f / (f+i) and b = i*g / (f+i); see `LinearCell.terms`."""
         f, i, g = self.project(weights, x)
-        # f / (f+i) is a sigmoid of log f - log i, which is a number also where both gates are 0 in float32.
-        keep = jax.nn.log_sigmoid(f) - jax.nn.log_sigmoid(i)
-        return Terms(jax.nn.sigmoid(keep), jax.nn.sigmoid(-keep) * g)
+        # Below -80 a sigmoid comes near the least number of float32, and f / (f+i) would be 0 / 0.
+        f, i = (jax.nn.sigmoid(jnp.maximum(gate, -80)) for gate in (f, i))
+        share = 1 / (f + i)
+        return Terms(f * share, i * share * g)
 
 
 class SRUCell(LinearCell):

@@ -52,11 +52,11 @@ class RNN(nn.Module):
         SimpleCell, GRUCell, LSTMCell without layer_norm, and your own. "native" (rnn_jax.layers.native) runs
         these three in C++ on a CPU, where the package was built with a compiler. "persistent"
         (rnn_jax.layers.persistent) runs them on an NVIDIA GPU, up to 128 units, with TF32's 11 bits; it has
-        not run on a GPU yet. "auto" is the fastest of the others that apply, by a measured rule
-        (rnn_jax.layers.backends): for a batch of texts "native", for few rows or steps "fused", for a single
-        step or any other cell "scan".
-      remat: of all but "scan": compute the activations again in the backward pass rather than keep
-        them, which takes about half the memory and up to 38 % more time. None: chosen by shape, so that up
+        not run on a GPU yet. "linear" (rnn_jax.layers.linear) runs linear cells. "auto" is the fastest of the
+        others that apply, by a measured rule (rnn_jax.layers.backends): for a batch of texts "native", for
+        few rows or steps "fused", for a linear cell "linear", for a single step or any other cell "scan".
+      remat: of all but "linear" and "scan": compute the activations again in the backward pass rather than
+        keep them, which takes about half the memory and up to 38 % more time. None: chosen by shape, so that up
         to a GiB is kept.
       recurrent_dropout: rate in [0, 1) of variational dropout on the hidden state inside the recurrent
         product, one mask for the whole sequence, from the rng stream "dropout" (Gal & Ghahramani 2016). Our

@@ -28,7 +28,8 @@ def arrays(rows=2, time=5, units=4, dtype=np.float32):
 def loop(a, b, first, form):
     """Returns (h, last) as the formulas have it, in complex numbers where they are meant."""
     if form.paired:
-        a, b, first = (part[..., :2] + 1j * part[..., 2:] for part in (a, b, first))
+        half = a.shape[-1] // 2
+        a, b, first = (part[..., :half] + 1j * part[..., half:] for part in (a, b, first))
         a = a.conj() if form.conjugate else a
     h, state = np.zeros_like(b), first
     for t in reversed(range(a.shape[1])) if form.reverse else range(a.shape[1]):
@@ -43,6 +44,15 @@ def test_every_form_is_its_loop_by_steps_and_in_parallel(form):
     given = arrays()
     for run in (partial(bind, form=form), partial(step_by_step, form=form), partial(in_parallel, form=form)):
         assert_trees_close(jax.jit(run)(*given), loop(*given, form))
+
+
+@pytest.mark.parametrize("sizes", [(1, 3, 70), (3, 2, 2), (5, 4, 38), (2, 0, 4)], ids=str)
+def test_kernels_take_any_number_of_rows_units_and_threads(sizes):
+    """One row is split by its units; units fill no vector, or several and a rest. Without kernels: the scan."""
+    given = arrays(*sizes)
+    for form in (Form(False, threads=3), Form(True, True, True, True, threads=7)):
+        whole = [part[..., : sizes[2] // 2 * 2] if form.paired else part for part in given]
+        assert_trees_close(jax.jit(partial(bind, form=form))(*whole), loop(*whole, form))
 
 
 @pytest.mark.slow
