@@ -48,7 +48,7 @@ def test_every_form_is_its_loop_by_steps_and_in_parallel(form):
 
 @pytest.mark.parametrize("sizes", [(1, 3, 70), (3, 2, 2), (5, 4, 38), (2, 0, 4)], ids=str)
 def test_kernels_take_any_number_of_rows_units_and_threads(sizes):
-    """One row is split by its units; units fill no vector, or several and a rest. Without kernels: the scan."""
+    """One row is split by its units; units fill no vector, or several and a rest."""
     given = arrays(*sizes)
     for form in (Form(False, threads=3), Form(True, True, True, True, threads=7)):
         whole = [part[..., : sizes[2] // 2 * 2] if form.paired else part for part in given]
