@@ -74,10 +74,29 @@ class MinLSTMCell(LinearCell):
     def terms(self, weights: LinearWeights, x: jax.Array) -> Terms:
         """Returns a = f / (f+i) and b = i*g / (f+i); see `LinearCell.terms`."""
         f, i, g = self.project(weights, x)
-        # Below -80 a sigmoid comes near the least number of float32, and f / (f+i) would be 0 / 0.
-        f, i = (jax.nn.sigmoid(jnp.maximum(gate, -80)) for gate in (f, i))
-        share = 1 / (f + i)
-        return Terms(f * share, i * share * g)
+        kept, let_in = shares(f, i)
+        return Terms(kept, let_in * g)
+
+
+@jax.custom_jvp
+def shares(f: jax.Array, i: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns f / (f+i) and i / (f+i) of the sigmoids of two arrays."""
+    # Below -80 a sigmoid comes near the least number of float32, and f / (f+i) would be 0 / 0.
+    f, i = (jax.nn.sigmoid(jnp.maximum(gate, -80)) for gate in (f, i))
+    share = 1 / (f + i)
+    return f * share, i * share
+
+
+@shares.defjvp
+def shares_jvp(
+    primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
+) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+    """The rule, with two arrays to keep where the derivative of each operation would keep eight."""
+    (f, i), (f_dot, i_dot) = primals, tangents
+    kept, let_in = shares(f, i)
+    slope = kept * let_in
+    change = slope * jax.nn.sigmoid(-f) * f_dot - slope * jax.nn.sigmoid(-i) * i_dot
+    return (kept, let_in), (change, -change)
 
 
 class SRUCell(LinearCell):
@@ -232,6 +251,21 @@ class RGLRUCell(LinearCell):
         """Returns a and b = sqrt(1 - a^2) * (i * (W_g x + b_g)); see `LinearCell.terms`."""
         r, i, g = self.project(weights, x)
         log_a = POWER * jax.nn.sigmoid(r) * along(r, weights.extras.astype(r.dtype))
-        # The slope of a root at 0 is infinite: a gate r that is closed would turn gradients into NaN.
-        left = jnp.sqrt(jnp.maximum(-jnp.expm1(2 * log_a), 1e-12))
-        return Terms(jnp.exp(log_a), left * (jax.nn.sigmoid(i) * g))
+        a, left = decay(log_a)
+        return Terms(a, left * (jax.nn.sigmoid(i) * g))
+
+
+@jax.custom_jvp
+def decay(log_a: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns a and sqrt(1 - a^2), at least 1e-6."""
+    return jnp.exp(log_a), jnp.sqrt(jnp.maximum(-jnp.expm1(2 * log_a), 1e-12))
+
+
+@decay.defjvp
+def decay_jvp(
+    primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+    """The rule. The slope of a root at 0 is infinite, and a closed gate r would turn gradients into NaN."""
+    (log_a,), (change,) = primals, tangents
+    a, left = decay(log_a)
+    return (a, left), (a * change, -(a * a / left) * change)
