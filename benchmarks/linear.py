@@ -25,10 +25,12 @@ over the cell's. Shapes (batch, steps, inputs, units): {shapes}.
 Training computes a loss on the final hidden state and its gradient with respect to all weights. Forward
 computes all outputs and the final state. {machine}.
 """
-REASONS = """Take linear cells where layers are wide or sequences long. Products bound what they can gain: for each step an
-LSTM multiplies E + H numbers with 4H, and a minGRU E numbers with 2H. That is a quarter where E is H, and a
-sixth where H is twice E. The recurrence itself takes less than a tenth of the time. The rest goes into gates,
-which XLA computes in several passes over memory. At S these weigh most: the LSTM's kernels keep theirs in registers. An LRU's states are complex, and 2H numbers are multiplied with H to make its outputs."""
+REASONS = """\
+Take linear cells where layers are wide or sequences long. Products bound what they can gain: for each
+step an LSTM multiplies E + H numbers with 4H, and a minGRU E numbers with 2H. That is a quarter where E is H,
+and a sixth where H is twice E. The recurrence itself takes less than a tenth of the time. The rest goes into
+gates, which XLA computes in several passes over memory. At S these weigh most: the LSTM's kernels keep theirs
+in registers. An LRU's states are complex, and 2H numbers are multiplied with H to make its outputs."""
 
 
 def case_of(cell, shape, mode):
