@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 
 from rnn_jax import (
     RNN,
@@ -21,6 +22,7 @@ from rnn_jax import (
 )
 from rnn_jax.errors import InputError
 from rnn_jax.layers import LinearCarry, LinearCell, Terms
+from rnn_jax.layers.linear_cells import decay, shares
 from tests.helpers import oracle
 from tests.helpers.cases import LENGTHS, LINEAR, TIME, UNITS, a_batch, padded_with, parameters, rnn, slow_but
 from tests.helpers.oracle import assert_trees_close, random_like
@@ -221,6 +223,13 @@ def test_rates_start_where_the_papers_have_them():
     np.testing.assert_allclose(np.exp(lru["scale"]["gamma_log"]), np.sqrt(1 - size**2), rtol=1e-3)
     kept = oracle.sigmoid(np.asarray(rglru["rates"]["logit"], np.float64)) ** 8
     assert 0.9 <= kept.min() < 0.91 < 0.99 < kept.max() <= 0.9991
+
+
+def test_the_rules_of_gates_are_differences():
+    with jax.enable_x64(True):
+        f, i = np.random.default_rng(0).normal(size=(2, 5))
+        check_grads(shares, (f, i), order=2, rtol=1e-6, atol=1e-6)
+        check_grads(decay, (-np.abs(f) - 0.01,), order=2, rtol=1e-6, atol=1e-6)
 
 
 @every_linear
