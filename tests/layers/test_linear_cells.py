@@ -229,7 +229,7 @@ def test_the_rules_of_gates_are_differences():
     with jax.enable_x64(True):
         f, i = np.random.default_rng(0).normal(size=(2, 5))
         check_grads(shares, (f, i), order=2, rtol=1e-6, atol=1e-6)
-        check_grads(decay, (-np.abs(f) - 0.01,), order=2, rtol=1e-6, atol=1e-6)
+        check_grads(decay, (-np.abs(f) - 0.3,), order=2, rtol=1e-6, atol=1e-6)
 
 
 @every_linear
