@@ -67,7 +67,7 @@ def our_model(engine, case):
 
     import rnn_jax
 
-    make = {"LSTM": rnn_jax.LSTMCell, "GRU": rnn_jax.GRUCell}[case["cell"]]
+    make = getattr(rnn_jax, f"{case['cell']}Cell")
     backend = "persistent" if engine == "ours, persistent" else "auto"
 
     def rnn():

@@ -8,7 +8,7 @@ from benchmarks.performance import cell, train_flop
 from rnn_jax.layers.backends import BACKENDS, Work, fastest
 
 PICTURE = Path("docs/backends.png")
-COLOURS = dict(zip(BACKENDS, ("#0072b2", "#d55e00", "#009e73", "#cc79a7"), strict=False))
+COLOURS = dict(zip(BACKENDS, ("#0072b2", "#d55e00", "#009e73", "#56b4e9", "#cc79a7"), strict=True))
 MODES = {"forward": "forward", "train": "training"}
 TEXT = """## Backends
 

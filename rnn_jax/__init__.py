@@ -17,7 +17,22 @@ from rnn_jax.inference import (
     load,
     load_language_model,
 )
-from rnn_jax.layers import RNN, Bidirectional, GRUCell, LSTMCarry, LSTMCell, Pooling, SimpleCell, Stacked
+from rnn_jax.layers import (
+    RNN,
+    Bidirectional,
+    GRUCell,
+    LRUCell,
+    LSTMCarry,
+    LSTMCell,
+    MinGRUCell,
+    MinLSTMCell,
+    Pooling,
+    RGLRUCell,
+    SimpleCell,
+    SLSTMCell,
+    SRUCell,
+    Stacked,
+)
 from rnn_jax.models import LanguageModel, TextClassifier
 from rnn_jax.settings import recipe
 
@@ -29,12 +44,18 @@ __all__ = [
     "RNN",
     "Bidirectional",
     "GRUCell",
+    "LRUCell",
     "LSTMCarry",
     "LSTMCell",
     "LanguageModel",
+    "MinGRUCell",
+    "MinLSTMCell",
     "Pooling",
     "Prediction",
     "Predictor",
+    "RGLRUCell",
+    "SLSTMCell",
+    "SRUCell",
     "SimpleCell",
     "Stacked",
     "Tagger",

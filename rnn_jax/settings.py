@@ -52,7 +52,7 @@ CLASSIFIER: dict[str, Any] = {
     "batch": {"size": 32, "buckets": 3},  # buckets: padded lengths, and so compilations
     "model": {
         "embedding_dim": 32,
-        "cell": "lstm",  # "simple", "lstm" or "gru"
+        "cell": "lstm",  # "simple", "lstm", "gru", "min_gru", "min_lstm", "sru", "lru", "rglru" or "slstm"
         "hidden": 32,
         "layers": 1,
         "bidirectional": False,
@@ -165,7 +165,7 @@ LANGUAGE_MODEL: dict[str, Any] = {
     },
     "model": {
         "embedding_dim": 256,
-        "cell": "lstm",  # "simple", "lstm" or "gru"
+        "cell": "lstm",  # "simple", "lstm", "gru", "min_gru", "min_lstm", "sru", "lru", "rglru" or "slstm"
         "hidden": 256,
         "layers": 1,
         "tied": True,  # the softmax has the embedding's table; else one of its own
@@ -244,7 +244,7 @@ TAGGER: dict[str, Any] = {
         "embedding_dim": 100,
         "letter_dim": 32,
         "letter_hidden": 32,  # units that read letters, in each direction; 0 reads none
-        "cell": "lstm",  # "simple", "lstm" or "gru"
+        "cell": "lstm",  # "simple", "lstm", "gru", "min_gru", "min_lstm", "sru", "lru", "rglru" or "slstm"
         "hidden": 128,
         "layers": 1,
         "bidirectional": True,

@@ -158,7 +158,9 @@ def test_the_page_of_recipes_has_what_was_measured(tmp_path):
             "sentences": 0.7,
         }
         records.measure(f"imdb_t0-{seed}", imdb.settings("imdb_t0"), lambda numbers=numbers: numbers)
-    line = "| `imdb_t0`: at most 10 minutes | 2 | **92.0 ± 1.4** | 90.0 ± 0.0 | 70.0 ± 0.0 | 1,000 | 100 | 2 |"
+    line = (
+        "| `imdb_t0`: at most 10 minutes | 2 | **92.0 ± 1.4** | 90.0 ± 0.0 | 70.0 ± 0.0 | 1,000 | 100 | 2 |"
+    )
     assert imdb.table(records).endswith("|\n" + line)
 
 

@@ -11,13 +11,15 @@ from jax.custom_derivatives import SymbolicZero
 from rnn_jax.errors import choose, require
 from rnn_jax.layers.cells import why_scanned
 from rnn_jax.layers.fused import run_fused
+from rnn_jax.layers.linear import LinearCell, is_linear, run_linear, why_not_linear
 from rnn_jax.layers.native import run_native, why_not_native
 from rnn_jax.layers.persistent import run_persistent, why_not_persistent
-from rnn_jax.layers.recurrence import Carry, FusedStep, Weights
+from rnn_jax.layers.recurrence import Carry, FusedStep, hidden_state
 from rnn_jax.layers.scanned import PLAIN, Lifting
 from rnn_jax.trees import Tree
 
 Run: TypeAlias = Callable[..., tuple[Carry, jax.Array]]  # called as rnn_jax.layers.fused.run_fused is
+Step: TypeAlias = FusedStep | LinearCell
 MANY = 2**20  # a size that is a symbol of `jax.export`
 
 
@@ -40,12 +42,13 @@ class Backend(NamedTuple):
 
     Attributes:
       run: runs it; None for the scan, which needs the cell as a module: `rnn_jax.layers.scanned.run_scanned`.
-      why_not: (step, weights, x, carry) -> why it cannot run these here, or "".
+      why_not: (step, weights, x, carry) -> why it cannot run these here, or "". A step is a FusedStep, or a
+        LinearCell.
       suits: work -> whether "auto" takes it where it can run.
     """
 
     run: Run | None
-    why_not: Callable[[FusedStep, Weights, jax.Array, Carry], str]
+    why_not: Callable[[Step, Tree, jax.Array, Carry], str]
     suits: Callable[[Work], bool]
 
 
@@ -60,13 +63,19 @@ def suits_native(work: Work) -> bool:
     return work.steps > 1 and work.rows * work.steps >= least
 
 
+def why_not_fused(step: Step, *layer: Tree) -> str:
+    """Returns why the fused backend cannot run a step, or "" where it can."""
+    return "" if isinstance(step, FusedStep) else "it runs cells with a fused_step"
+
+
 # "auto" takes the first that can run the layer and suits the work. The rule is measured, and a test holds it
 # to what was measured: `python -m benchmarks.machine`, docs/backends.json. One step has nothing to fuse.
 BACKENDS = {
     "native": Backend(run_native, why_not_native, suits_native),
     # Never chosen: it has not run on a GPU yet (docs/performance.md).
     "persistent": Backend(run_persistent, why_not_persistent, lambda work: False),
-    "fused": Backend(run_fused, lambda *layer: "", lambda work: work.steps > 1),
+    "fused": Backend(run_fused, why_not_fused, lambda work: work.steps > 1),
+    "linear": Backend(run_linear, why_not_linear, lambda work: work.steps > 1),
     "scan": Backend(None, lambda *layer: "", lambda work: True),
 }
 
@@ -89,7 +98,7 @@ def is_scanned(backend: str, cell: nn.RNNCellBase, lifting: Lifting, remat: bool
       InputError: an unknown backend, one that does not take the cell, or `remat` where the layer is scanned.
     """
     choose("backend", backend, dict.fromkeys(["auto", *BACKENDS]))
-    reason = why_scanned(cell)
+    reason = "" if is_linear(cell) else why_scanned(cell)
     if not reason and lifting != PLAIN:
         reason = "variable_axes, variable_broadcast, variable_carry and split_rngs are arguments of a scan"
     require(
@@ -98,15 +107,16 @@ def is_scanned(backend: str, cell: nn.RNNCellBase, lifting: Lifting, remat: bool
     )
     scanned = bool(reason) or backend == "scan"
     require(
-        remat is None or not scanned,
-        f"remat is {remat}, but only the native, persistent and fused backends have it; this layer is scanned"
+        remat is None or not (scanned or is_linear(cell)),
+        f"remat is {remat}, but only the native, persistent and fused backends have it; this layer is "
+        + ("scanned" if scanned else "linear")
         + (f": {reason}" if reason else ""),
     )
     work = Work(MANY, known(steps), MANY, gradients=False)
     return scanned or (backend == "auto" and remat is None and fastest(list(BACKENDS), work) == "scan")
 
 
-def runner(backend: str, step: FusedStep, weights: Weights, x_TBE: jax.Array, carry: Carry) -> Run:
+def runner(backend: str, step: Step, weights: Tree, x_TBE: jax.Array, carry: Carry) -> Run:
     """Returns what runs a layer that is not scanned.
 
     Raises:
@@ -119,10 +129,8 @@ def runner(backend: str, step: FusedStep, weights: Weights, x_TBE: jax.Array, ca
         require(not reason, f'backend is "{backend}", but {reason}; use backend "auto"')
         return runs[backend]
     able = [name for name in runs if not BACKENDS[name].why_not(*layer)]
-    steps, rows, _ = map(known, x_TBE.shape)
-    values, gradients = (
-        fastest(able, Work(rows, steps, weights.recurrent.shape[0], taken)) for taken in (False, True)
-    )
+    (steps, rows, _), units = map(known, x_TBE.shape), hidden_state(carry).shape[-1]
+    values, gradients = (fastest(able, Work(rows, steps, units, taken)) for taken in (False, True))
     return runs[values] if values == gradients else either(runs[values], runs[gradients])
 
 
@@ -134,7 +142,7 @@ def known(size: Any) -> int:
 def either(values: Run, gradients: Run) -> Run:
     """Returns what runs a layer by `values`, and by `gradients` where JAX differentiates it."""
 
-    def run(cell: FusedStep, *arrays_and_options: Any) -> tuple[Carry, jax.Array]:
+    def run(cell: Step, *arrays_and_options: Any) -> tuple[Carry, jax.Array]:
         *of_layer, reverse, remat = arrays_and_options
 
         @jax.custom_jvp

@@ -53,7 +53,36 @@ class _Parameters(nn.Module):
         return tuple(gather(self.param(name, draw, *each)) for name, each in shaped.items())
 
 
-class Cell(nn.RNNCellBase):
+class BareCell(nn.RNNCellBase):
+    """What all our cells share, linear ones too: sizes, types, and how parameters are drawn and stored.
+
+    Attributes are among those of `Cell` and of `rnn_jax.layers.LinearCell`, of which a cell of yours is one.
+    """
+
+    features: int
+    dtype: Dtype | None = None
+    param_dtype: Dtype = jnp.float32
+    kernel_init: Initializer = nn.initializers.glorot_uniform()
+
+    @nn.nowrap
+    def initialize_carry(self, rng: jax.Array, input_shape: tuple[int, ...]) -> Carry:
+        """Returns zeros [..., H], float32 or wider, for inputs [..., E]; `rng` is Flax's protocol, unused."""
+        return jnp.zeros((*input_shape[:-1], self.features), jnp.promote_types(self.param_dtype, jnp.float32))
+
+    @property
+    def num_feature_axes(self) -> int:
+        """1: inputs have one axis of features. Flax's protocol."""
+        return 1
+
+    def parameters(self, name: str, **shaped: Shaped) -> tuple[jax.Array, ...]:
+        """Returns parameters in order: `kernel, bias = parameters("hi", kernel=(init, shape), bias=...)`.
+
+        They are drawn in float32 or wider, stored in `param_dtype`, and have the paths hi/kernel, hi/bias.
+        """
+        return _Parameters(self.param_dtype, name=name)(**shaped)
+
+
+class Cell(BareCell):
     """What our cells share: SimpleCell, LSTMCell, GRUCell, and those that you add.
 
     A cell of your own defines `weights` and `step`, and `initialize_carry` where its carry is not one array.
@@ -85,10 +114,6 @@ class Cell(nn.RNNCellBase):
     [2.0, 4.0, 6.0]
     """
 
-    features: int
-    dtype: Dtype | None = None
-    param_dtype: Dtype = jnp.float32
-    kernel_init: Initializer = nn.initializers.glorot_uniform()
     recurrent_kernel_init: Initializer = nn.initializers.orthogonal()
     bias_init: Initializer = nn.initializers.zeros_init()
 
@@ -123,23 +148,6 @@ class Cell(nn.RNNCellBase):
         """
         weights = self.weights(inputs.shape[-1])
         return self.step(weights, carry, project_inputs(weights, inputs))
-
-    @nn.nowrap
-    def initialize_carry(self, rng: jax.Array, input_shape: tuple[int, ...]) -> Carry:
-        """Returns zeros [..., H], float32 or wider, for inputs [..., E]; `rng` is Flax's protocol, unused."""
-        return jnp.zeros((*input_shape[:-1], self.features), jnp.promote_types(self.param_dtype, jnp.float32))
-
-    @property
-    def num_feature_axes(self) -> int:
-        """1: inputs have one axis of features. Flax's protocol."""
-        return 1
-
-    def parameters(self, name: str, **shaped: Shaped) -> tuple[jax.Array, ...]:
-        """Returns parameters in order: `kernel, bias = parameters("hi", kernel=(init, shape), bias=...)`.
-
-        They are drawn in float32 or wider, stored in `param_dtype`, and have the paths hi/kernel, hi/bias.
-        """
-        return _Parameters(self.param_dtype, name=name)(**shaped)
 
     @nn.nowrap
     def join_gates(
@@ -347,9 +355,16 @@ def check_masked(cell: nn.RNNCellBase, rate: float) -> None:
     require(
         rate == 0 or is_stepped(cell),
         f"recurrent_dropout is {rate}, but it reaches inside the cell, and {type(cell).__name__} "
-        + ("has a __call__ of its own" if isinstance(cell, Cell) else "is not one of rnn_jax's")
+        + why_not_masked(cell)
         + "; set it to 0, or use rnn_jax's cell, or a subclass that overrides its step alone",
     )
+
+
+def why_not_masked(cell: nn.RNNCellBase) -> str:
+    """Returns why no mask reaches the product of a cell's state, of a cell that is not stepped."""
+    if isinstance(cell, Cell):
+        return "has a __call__ of its own"
+    return "has no product of its state" if isinstance(cell, BareCell) else "is not one of rnn_jax's"
 
 
 def why_scanned(cell: nn.RNNCellBase) -> str:

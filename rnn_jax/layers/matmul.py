@@ -2,11 +2,13 @@
 
 import math
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.core import ShapedArray
+from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -16,6 +18,33 @@ from rnn_jax.layers.placement import vary_with
 def accumulated_dot(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Returns x @ kernel with operands of the kernel's type, accumulated and returned in float32 or wider."""
     return jnp.dot(x.astype(kernel.dtype), kernel, preferred_element_type=wide(kernel.dtype))
+
+
+@jax.custom_jvp
+def products(x: jax.Array, kernels: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    """Returns `accumulated_dot(x, kernel)` for each kernel [E, F]. Their gradients read x transposed once.
+
+    Each is an array of its own, so that what reads one gate of a cell need not take a joint array apart.
+    """
+    return tuple(accumulated_dot(x, kernel) for kernel in kernels)
+
+
+@partial(products.defjvp, symbolic_zeros=True)
+def products_jvp(
+    primals: tuple[jax.Array, tuple[jax.Array, ...]], tangents: tuple[Any, Any]
+) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
+    """The rule: products whose transposes are those of `contract`."""
+    (x, kernels), (x_dot, kernels_dot) = primals, tangents
+    changes = []
+    x_T = lax.optimization_barrier(as_rows(x.astype(kernels[0].dtype)).T)
+    for kernel, kernel_dot in zip(kernels, kernels_dot, strict=True):
+        change = jnp.zeros((*x.shape[:-1], kernel.shape[1]), wide(kernel.dtype))
+        if not isinstance(kernel_dot, SymbolicZero):
+            change += contract(x_T, kernel_dot, (0, 0), kernel.dtype).reshape(change.shape)
+        if not isinstance(x_dot, SymbolicZero):
+            change += tangent_dot(x_dot, kernel.T)
+        changes.append(change.astype(wide(kernel.dtype)))
+    return products(x, kernels), tuple(changes)
 
 
 def dot_with_tangent(x: jax.Array, kernel_dot: jax.Array, dtype: jnp.dtype) -> jax.Array:

@@ -33,7 +33,7 @@ from rnn_jax.native import cores, why_missing
 from rnn_jax.trees import Tree
 
 
-def why_not_native(cell: FusedStep | None, weights: Weights, x: jax.Array, carry: Carry) -> str:
+def why_not_native(cell: object, weights: Weights, x: jax.Array, carry: Carry) -> str:
     """Returns why the kernels cannot run a cell with these arrays, or "" where they can."""
     if missing := why_missing(dtype=str(weights.kernel.dtype)):
         return missing
@@ -42,9 +42,7 @@ def why_not_native(cell: FusedStep | None, weights: Weights, x: jax.Array, carry
     return why_not_kernels("native", cell, weights, x, carry)
 
 
-def why_not_kernels(
-    backend: str, cell: FusedStep | None, weights: Weights, x: jax.Array, carry: Carry
-) -> str:
+def why_not_kernels(backend: str, cell: object, weights: Weights, x: jax.Array, carry: Carry) -> str:
     """Returns why kernels, on whatever device, cannot run a cell with these arrays, or "" where they can."""
     if not any(cell is known for known in CELLS):
         return f"{backend} kernels know SimpleCell, LSTMCell and GRUCell"

@@ -42,7 +42,7 @@ from rnn_jax.layers.kernel_calls import (
 from rnn_jax.layers.kernel_cells import CELLS, KERNEL_CELLS
 from rnn_jax.layers.matmul import accumulated_dot
 from rnn_jax.layers.native import run_native, why_not_kernels
-from rnn_jax.layers.recurrence import GRU, SIMPLE, Carry, FusedStep, Weights
+from rnn_jax.layers.recurrence import GRU, SIMPLE, Carry, Weights
 from rnn_jax.native import why_missing
 
 WIDTHS = (16, 32, 48, 64, 96, 128)  # units of the kernels; a layer takes the next one
@@ -52,7 +52,7 @@ OLDEST_GPU = 8.0  # compute capability
 ROUNDED = (None, "default", "fastest", "high", "bfloat16", "tensorfloat32", "TF32_TF32_F32")
 
 
-def why_not_persistent(cell: FusedStep | None, weights: Weights, x: jax.Array, carry: Carry) -> str:
+def why_not_persistent(cell: object, weights: Weights, x: jax.Array, carry: Carry) -> str:
     """Returns why the kernels cannot run a cell with these arrays, or "" where they can."""
     if missing := why_missing("cuda"):
         return missing

@@ -11,14 +11,16 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.errors import check_rate, choose, require
-from rnn_jax.layers.backends import is_scanned, runner
+from rnn_jax.layers.backends import Step, is_scanned, runner
 from rnn_jax.layers.cells import check_cell, check_masked, check_width
 from rnn_jax.layers.dropout import Dropout, drops
 from rnn_jax.layers.inputs import fit_carry, over_leading_axes, split_carry
+from rnn_jax.layers.linear import is_linear
 from rnn_jax.layers.masking import valid_steps, zero_padding
 from rnn_jax.layers.placement import over_rows, place_rows
-from rnn_jax.layers.recurrence import Carry, Weights, hidden_state
+from rnn_jax.layers.recurrence import Carry, hidden_state
 from rnn_jax.layers.scanned import PLAIN, Lifting, run_scanned
+from rnn_jax.trees import Tree
 
 Layer: TypeAlias = "RNN | Bidirectional | Stacked"
 Mask: TypeAlias = jax.Array | None
@@ -50,12 +52,12 @@ class RNN(nn.Module):
         SimpleCell, GRUCell, LSTMCell without layer_norm, and your own. "native" (rnn_jax.layers.native) runs
         these three in C++ on a CPU, where the package was built with a compiler. "persistent"
         (rnn_jax.layers.persistent) runs them on an NVIDIA GPU, up to 128 units, with TF32's 11 bits; it has
-        not run on a GPU yet. "auto" is the fastest of the others that apply, by a measured rule
-        (rnn_jax.layers.backends): for a batch of texts "native", for few rows or steps "fused", for a single
-        step or any other cell "scan".
-      remat: of all but "scan": compute the activations again in the backward pass rather than keep
-        them, which takes about half the memory and up to 38 % more time. None: chosen by shape, so that up
-        to a GiB is kept.
+        not run on a GPU yet. "linear" (rnn_jax.layers.linear) runs linear cells. "auto" is the fastest of the
+        others that apply, by a measured rule (rnn_jax.layers.backends): for a batch of texts "native", for
+        few rows or steps "fused", for a linear cell "linear", for a single step or any other cell "scan".
+      remat: of all but "linear" and "scan": compute the activations again in the backward pass rather than
+        keep them, which takes about half the memory and up to 38 % more time. None: chosen by shape, so that
+        up to a GiB is kept.
       recurrent_dropout: rate in [0, 1) of variational dropout on the hidden state inside the recurrent
         product, one mask for the whole sequence, from the rng stream "dropout" (Gal & Ghahramani 2016). Our
         cells only.
@@ -167,15 +169,16 @@ class RNN(nn.Module):
     def _run(
         self, x_TBE: jax.Array, carry: Carry, valid_TB: Mask, hidden_mask: Mask, reverse: bool
     ) -> tuple[Carry, jax.Array]:
-        step, weights = self.cell.fused_step, self.cell.weights(x_TBE.shape[-1])
+        step: Step = self.cell if is_linear(self.cell) else self.cell.fused_step
+        weights = self.cell.weights(x_TBE.shape[-1])
         run_steps = runner(self.backend, step, weights, x_TBE, carry)
 
-        def run(weights: Weights, x_TBE: jax.Array, of_rows: Any, valid_TB: Mask) -> tuple[Carry, jax.Array]:
+        def run(weights: Tree, x_TBE: jax.Array, of_rows: Any, valid_TB: Mask) -> tuple[Carry, jax.Array]:
             carry, hidden_mask = of_rows
             return run_steps(step, weights, x_TBE, carry, valid_TB, hidden_mask, reverse, self.remat)
 
         carry, h_TBH = over_rows(run, weights, x_TBE, (carry, hidden_mask), valid_TB)
-        return carry, h_TBH.astype(weights.recurrent.dtype)
+        return carry, h_TBH.astype(weights.kernel.dtype)
 
     def _lifting(self) -> Lifting:
         return Lifting(self.variable_axes, self.variable_broadcast, self.variable_carry, self.split_rngs)

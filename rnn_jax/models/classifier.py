@@ -12,10 +12,22 @@ from rnn_jax.errors import check_rate, choose, require
 from rnn_jax.layers.cells import GRUCell, LSTMCell, SimpleCell
 from rnn_jax.layers.dropout import Dropout
 from rnn_jax.layers.inputs import as_token_ids
+from rnn_jax.layers.linear_cells import LRUCell, MinGRUCell, MinLSTMCell, RGLRUCell, SRUCell
 from rnn_jax.layers.pooling import POOLINGS, Pooling
 from rnn_jax.layers.rnn import MERGES, RNN, Bidirectional, Layer, Stacked
+from rnn_jax.layers.slstm import SLSTMCell
 
-CELLS: dict[str, Callable[..., nn.RNNCellBase]] = {"simple": SimpleCell, "lstm": LSTMCell, "gru": GRUCell}
+CELLS: dict[str, Callable[..., nn.RNNCellBase]] = {
+    "simple": SimpleCell,
+    "lstm": LSTMCell,
+    "gru": GRUCell,
+    "min_gru": MinGRUCell,
+    "min_lstm": MinLSTMCell,
+    "sru": SRUCell,
+    "lru": LRUCell,
+    "rglru": RGLRUCell,
+    "slstm": SLSTMCell,
+}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 DEEPEST = 256  # layers: each is an object before anything is compiled
 
@@ -24,7 +36,7 @@ class EncoderSettings(TypedDict):
     """The keys of `config.model` that describe the recurrent layers.
 
     Attributes:
-      cell: "simple", "lstm" or "gru".
+      cell: "simple", "lstm", "gru", "min_gru", "min_lstm", "sru", "lru", "rglru" or "slstm".
       hidden: H, the units of each direction, at least 1.
       layers: how many, 1 to 256.
       bidirectional: read both ways.

@@ -13,7 +13,7 @@ __all__ = ["cores", "describe", "library", "processor", "why_missing"]
 SWITCH = "RNN_JAX_NATIVE"  # 0: no kernels; avx2 or portable: those of lesser processors
 # Of a platform: the file, its functions by the names of XLA's calls, and what compiles it.
 LIBRARIES = {
-    "cpu": ("_kernels", ("rnn_jax_forward", "rnn_jax_backward"), "C++ compiler"),
+    "cpu": ("_kernels", ("rnn_jax_forward", "rnn_jax_backward", "rnn_jax_recurrence"), "C++ compiler"),
     "cuda": ("_persistent", ("rnn_jax_persistent_forward", "rnn_jax_persistent_backward"), "nvcc"),
 }
 

@@ -7,5 +7,6 @@
 #define RNN_WIDE 2
 #define RNN_PAIRS 0
 #include "kernels.inc"
-rnn_jax::Kernels rnn_jax::avx2_kernels() { return {forward, backward, "AVX2"}; }
+#include "linear.inc"
+rnn_jax::Kernels rnn_jax::avx2_kernels() { return {forward, backward, recurrence, "AVX2"}; }
 #endif

@@ -7,5 +7,6 @@
 #define RNN_WIDE 4
 #define RNN_PAIRS 0
 #include "kernels.inc"
-rnn_jax::Kernels rnn_jax::avx512_kernels() { return {forward, backward, "AVX-512"}; }
+#include "linear.inc"
+rnn_jax::Kernels rnn_jax::avx512_kernels() { return {forward, backward, recurrence, "AVX-512"}; }
 #endif

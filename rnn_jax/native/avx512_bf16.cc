@@ -8,5 +8,6 @@
 #define RNN_WIDE 4
 #define RNN_PAIRS 1
 #include "kernels.inc"
-rnn_jax::Kernels rnn_jax::avx512_bf16_kernels() { return {forward, backward, "AVX-512, bfloat16"}; }
+#include "linear.inc"
+rnn_jax::Kernels rnn_jax::avx512_bf16_kernels() { return {forward, backward, recurrence, "AVX-512, bfloat16"}; }
 #endif

@@ -171,6 +171,26 @@ ffi::Error Backward_(ffi::ThreadPool pool, int64_t kind, bool reverse, int64_t t
   return ffi::Error::Success();
 }
 
+ffi::Error Recurrence_(ffi::ThreadPool pool, bool reverse, bool late, bool paired, bool conjugate, int64_t threads,
+                       Floats a, Floats b, Floats first, NewFloats h, NewFloats last) {
+  if (a.dimensions().size() != 3) return ffi::Error::InvalidArgument("a must be [B, T, N]");
+  const int64_t B = a.dimensions()[0], T = a.dimensions()[1], N = a.dimensions()[2];
+  Checks checks;
+  checks.shape("b", b.dimensions(), {B, T, N});
+  checks.shape("first", first.dimensions(), {B, N});
+  checks.shape("h", h->dimensions(), {B, T, N});
+  checks.shape("last", last->dimensions(), {B, N});
+  if (!checks.wrong.empty()) return ffi::Error::InvalidArgument(checks.wrong);
+  if (paired && N % 2) return ffi::Error::InvalidArgument("paired numbers need an even N");
+  const Recurrence recurrence{T, B, N, reverse, late, paired, conjugate, a.typed_data(), b.typed_data(),
+                              first.typed_data(), h->typed_data(), last->typed_data()};
+  const int64_t parts = std::max<int64_t>(1, std::min(threads, B * N));
+  kernels().recurrence(recurrence, parts, [&](int64_t count, const std::function<void(int64_t)>& task) {
+    share(pool, threads, count, task);
+  });
+  return ffi::Error::Success();
+}
+
 #define LAYER_ARGUMENTS \
   Ctx<ffi::ThreadPool>().Attr<int64_t>("kind").Attr<bool>("reverse").Attr<int64_t>("threads") \
   .Attr<bool>("bfloat16").Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>() \
@@ -186,6 +206,11 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(rnn_jax_backward, Backward_,
                               ffi::Ffi::Bind().LAYER_ARGUMENTS.Arg<Floats>().Arg<Floats>().Arg<Floats>()
                                   .Arg<Floats>().Arg<Floats>().Arg<Floats>().Ret<Floats>().Ret<Floats>()
                                   .Ret<Floats>().Ret<Floats>().Ret<Floats>().Ret<Floats>().Ret<Floats>());
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(rnn_jax_recurrence, Recurrence_,
+                              ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Attr<bool>("reverse").Attr<bool>("late")
+                                  .Attr<bool>("paired").Attr<bool>("conjugate").Attr<int64_t>("threads").Arg<Floats>()
+                                  .Arg<Floats>().Arg<Floats>().Ret<Floats>().Ret<Floats>());
 
 extern "C" const char* rnn_jax_processor() { return kernels(has_bfloat16()).name; }
 extern "C" bool rnn_jax_has_bfloat16() { return has_bfloat16(); }

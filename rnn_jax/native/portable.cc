@@ -5,8 +5,9 @@
 #define RNN_WIDE 4
 #define RNN_PAIRS 0
 #include "kernels.inc"
+#include "linear.inc"
 #if defined(__ARM_NEON)
-rnn_jax::Kernels rnn_jax::portable_kernels() { return {forward, backward, "NEON"}; }
+rnn_jax::Kernels rnn_jax::portable_kernels() { return {forward, backward, recurrence, "NEON"}; }
 #else
-rnn_jax::Kernels rnn_jax::portable_kernels() { return {forward, backward, "portable"}; }
+rnn_jax::Kernels rnn_jax::portable_kernels() { return {forward, backward, recurrence, "portable"}; }
 #endif

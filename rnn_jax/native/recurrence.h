@@ -57,12 +57,25 @@ struct Backward {
   float* x_ct;             // [B, T, E]; null: not wanted
 };
 
+// A linear recurrence over the steps of each row: h = a*h + b, and where it is late b + h, after which h is
+// multiplied by a. Of paired numbers a row is N / 2 real parts and then the imaginary parts.
+struct Recurrence {
+  int64_t steps, batch, units;  // T, B, N
+  bool reverse, late, paired, conjugate;
+  const float* a;      // [B, T, N]
+  const float* b;      // [B, T, N]
+  const float* first;  // [B, N]
+  float* h;            // [B, T, N]
+  float* last;         // [B, N]
+};
+
 // Runs task(0), ..., task(count - 1), in any order and on any threads, and returns when all are done.
 using Parallel = std::function<void(int64_t count, const std::function<void(int64_t)>& task)>;
 
 struct Kernels {
   void (*forward)(const Layer&, const Forward&, int64_t parts, const Parallel&);
   void (*backward)(const Layer&, const Backward&, int64_t parts, const Parallel&);
+  void (*recurrence)(const Recurrence&, int64_t parts, const Parallel&);
   const char* name;
 };
 

@@ -54,7 +54,7 @@ def weighted(values):
 
 @pytest.mark.slow
 def test_the_page_checks_both_directions_and_every_gradient():
-    assert len(BLOCKS) == 3
+    assert len(BLOCKS) == 5
     assert names()["refusal"].startswith('backend is "native", but native kernels ')
     assert set(names()["results"]) == {False, True}
     for gradients, _ in names()["results"].values():
@@ -184,3 +184,21 @@ def test_dropout_forward_mode_second_order_and_vmap_are_those_of_the_scan():
         fused, scanned = (curvature_of(backend, *arguments) for backend in ("fused", "scan"))
         assert_trees_close(fused, scanned, rtol=1e-9, atol=1e-9)
         assert min(np.abs(leaf).max() for leaf in jax.tree.leaves(fused)) > 1e-3
+
+
+def qrnn(p, state, x, mask=1):
+    """One step of one row in numpy, from the equations of Bradbury et al. 2017."""
+    f, o = oracle.sigmoid(oracle.affine(p["if"], x)), oracle.sigmoid(oracle.affine(p["io"], x))
+    c = f * state[0] + (1 - f) * np.tanh(oracle.affine(p["iz"], x))
+    return c, o * c
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_linear_cell_is_its_equations(reverse):
+    layer = RNN(names()["QRNNCell"](4), reverse=reverse, backend="linear")
+    _, x, _ = a_case()
+    params = random_like(jax.eval_shape(layer.init, jax.random.key(0), x)["params"])
+    initial = random_like(layer.cell.initialize_carry(jax.random.key(0), (4, 3)), 1)
+    found = jax.jit(layer.apply)({"params": params}, x, LENGTHS, initial)
+    assert_trees_close(found, oracle.over_time(qrnn, params["cell"], x, LENGTHS, initial, reverse))

@@ -8,7 +8,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnn_jax import RNN, Bidirectional, GRUCell, LSTMCell, SimpleCell, Stacked
+from rnn_jax import (
+    RNN,
+    Bidirectional,
+    GRUCell,
+    LRUCell,
+    LSTMCell,
+    MinGRUCell,
+    MinLSTMCell,
+    RGLRUCell,
+    SimpleCell,
+    SLSTMCell,
+    SRUCell,
+    Stacked,
+)
 from tests.helpers import oracle
 from tests.helpers.oracle import random_like
 
@@ -20,6 +33,14 @@ CELLS = {
     "lstm": (LSTMCell, oracle.lstm),
     "norm_lstm": (partial(LSTMCell, layer_norm=True), oracle.norm_lstm),
 }
+LINEAR = {
+    "min_gru": (MinGRUCell, oracle.min_gru),
+    "min_lstm": (MinLSTMCell, oracle.min_lstm),
+    "sru": (SRUCell, oracle.sru),
+    "lru": (LRUCell, oracle.lru),
+    "rglru": (RGLRUCell, oracle.rglru),
+}
+EVERY_CELL = CELLS | LINEAR | {"slstm": (SLSTMCell, oracle.slstm)}
 
 
 def slow_but(fast, cases):
@@ -28,7 +49,7 @@ def slow_but(fast, cases):
 
 
 def rnn(name="lstm", units=UNITS, **options):
-    return RNN(CELLS[name][0](units), **options)
+    return RNN(EVERY_CELL[name][0](units), **options)
 
 
 def bidirectional(name="lstm", units=UNITS, merge="concat"):
@@ -36,8 +57,8 @@ def bidirectional(name="lstm", units=UNITS, merge="concat"):
 
 
 LAYERS = {
-    **{name: rnn(name) for name in CELLS},
-    **{f"{name}_reverse": rnn(name, reverse=True) for name in CELLS},
+    **{name: rnn(name) for name in EVERY_CELL},
+    **{f"{name}_reverse": rnn(name, reverse=True) for name in EVERY_CELL},
     "bidirectional": bidirectional(),
     "stacked": Stacked([bidirectional("lstm"), bidirectional("gru", 2)]),
     "residual": Stacked([rnn("gru", SIZE), rnn("simple", SIZE, reverse=True)], residual=True),
@@ -52,6 +73,11 @@ def a_batch(seed=0, batch=BATCH, time=TIME, size=SIZE):
 def padded_with(x, lengths, value):
     """Returns x with `value` at every padded step."""
     return np.where(np.arange(x.shape[1])[:, None] < np.asarray(lengths)[:, None, None], x, np.float32(value))
+
+
+def every_cell(fast=("sru",)):
+    """Returns the names of all cells; those beside CELLS and `fast` are slow: they only repeat these."""
+    return slow_but([*CELLS, *fast], EVERY_CELL)
 
 
 def parameters(layer, seed=1):
@@ -108,8 +134,14 @@ def run_layer(name, *arguments):
     return run_and_gradients(name)(*arguments)[0]
 
 
+def first_state(name, rows, units=UNITS, initial=None):
+    """Returns the arrays of a carry of a cell, the initial one if none is given."""
+    if initial is None:
+        initial = EVERY_CELL[name][0](units).initialize_carry(jax.random.key(0), (rows, SIZE))
+    return jax.tree.leaves(initial)
+
+
 def expected_rnn(name, params, x, lengths, reverse=False, initial=None, units=UNITS):
     """Returns the oracle's (state, outputs) of one direction."""
-    states = 2 if "lstm" in name else 1
-    initial = [np.zeros((len(x), units))] * states if initial is None else jax.tree.leaves(initial)
-    return oracle.over_time(CELLS[name][1], params["cell"], x, lengths, initial, reverse)
+    initial = first_state(name, len(x), units, initial)
+    return oracle.over_time(EVERY_CELL[name][1], params["cell"], x, lengths, initial, reverse)

@@ -49,6 +49,51 @@ def norm_lstm(p, state, x, mask=1):
     return c, sigmoid(o) * np.tanh(normalise(c) * p["cell_norm"]["scale"] + p["cell_norm"]["bias"])
 
 
+def min_gru(p, state, x, mask=1):
+    (h,) = state
+    z = sigmoid(affine(p["iz"], x))
+    return ((1 - z) * h + z * affine(p["in"], x),)
+
+
+def min_lstm(p, state, x, mask=1):
+    (h,) = state
+    f, i = sigmoid(affine(p["if"], x)), sigmoid(affine(p["ii"], x))
+    return (f / (f + i) * h + i / (f + i) * affine(p["ig"], x),)
+
+
+def sru(p, state, x, mask=1):
+    c, _ = state
+    f, r = sigmoid(affine(p["if"], x)), sigmoid(affine(p["ir"], x))
+    c = f * c + (1 - f) * affine(p["ig"], x)
+    return c, r * c + (1 - r) * (affine(p["is"], x) if "is" in p else x)
+
+
+def lru(p, state, x, mask=1):
+    real, imaginary = np.split(state[0], 2)
+    b = p["ir"]["kernel"] + 1j * p["ii"]["kernel"]
+    out = p["or"]["kernel"] + 1j * p["oi"]["kernel"]
+    turn = np.exp(-np.exp(p["rates"]["nu"]) + 1j * np.exp(p["rates"]["theta"]))
+    c = turn * (real + 1j * imaginary) + np.exp(p["scale"]["gamma_log"]) * (x @ b)
+    return np.concatenate([c.real, c.imag]), (c @ out).real + affine(p["id"], x)
+
+
+def rglru(p, state, x, mask=1):
+    (h,) = state
+    r, i = sigmoid(affine(p["ir"], x)), sigmoid(affine(p["ii"], x))
+    a = sigmoid(p["rates"]["logit"]) ** (8 * r)
+    return (a * h + np.sqrt(1 - a**2) * i * affine(p["ig"], x),)
+
+
+def slstm(p, state, x, mask=1):
+    c, n, m, h = state
+    i, f, z, o = (affine(p[f"i{gate}"], x) + affine(p[f"h{gate}"], h * mask) for gate in "ifzo")
+    # The plain equations; m only says by what c and n are divided.
+    whole_c = sigmoid(f) * c * np.exp(m) + np.exp(i) * np.tanh(z)
+    whole_n = sigmoid(f) * n * np.exp(m) + np.exp(i)
+    m = np.where(n == 0, i, np.maximum(np.log(sigmoid(f)) + m, i))
+    return whole_c / np.exp(m), whole_n / np.exp(m), m, sigmoid(o) * whole_c / whole_n
+
+
 def over_time(step, params, x_BTE, lengths, initial, reverse=False, masks=None):
     """Returns (state [B, H] each, outputs [B, T, H]) of the rows run alone, each for its own length."""
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)

@@ -143,6 +143,8 @@ MODELS = {
         "pooling": "attention",
         "recurrent_dropout": 0.5,
     },
+    "linear, both directions": {"cell": "sru", "bidirectional": True},
+    "complex, two layers": {"cell": "lru", "layers": 2, "pooling": "max"},
 }
 
 

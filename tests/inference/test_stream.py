@@ -19,6 +19,8 @@ SETTINGS = [{**cell, "layers": layers, "residual": layers > 1} for layers in (1,
 CASES = [
     {**settings, "pooling": list(POOLINGS)[index % len(POOLINGS)]} for index, settings in enumerate(SETTINGS)
 ]
+LINEAR = [{"cell": "min_gru", "pooling": "mean"}, {"cell": "sru", "pooling": "last"}]
+CASES += [*LINEAR, {"cell": "lru", "pooling": "max"}, {"cell": "slstm", "pooling": "last"}]
 
 
 def probabilities_of_prefixes(predictor, text):

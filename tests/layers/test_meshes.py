@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from jax import export
 
-from rnn_jax import RNN, GRUCell, LSTMCell
+from rnn_jax import RNN, GRUCell, LSTMCell, MinGRUCell, SLSTMCell, SRUCell
 from rnn_jax.distributed.host import DEVICE_COUNT_FLAG
 from tests.helpers.cases import LENGTHS, a_batch, parameters
 from tests.helpers.oracle import assert_trees_close
@@ -23,7 +23,7 @@ from functools import partial
 
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-from rnn_jax import RNN, Bidirectional, GRUCell, LSTMCell
+from rnn_jax import RNN, Bidirectional, GRUCell, LRUCell, LSTMCell, MinGRUCell, SRUCell, Stacked
 from tests.helpers.cases import a_batch, parameters
 from tests.helpers.oracle import assert_trees_close
 
@@ -35,6 +35,11 @@ shards = jax.make_mesh((4,), ("rows",), axis_types=(AxisType.Auto,))
 def layers(backend):
     yield Bidirectional(RNN(LSTMCell(4), backend=backend), RNN(GRUCell(4), backend=backend)), 1e-5
     yield RNN(GRUCell(4, dtype=jnp.bfloat16), backend=backend), 3e-2
+
+
+def linear_layers():
+    yield Stacked([RNN(cell, backend="linear") for cell in (MinGRUCell(4), SRUCell(2), LRUCell(2))]), 1e-5
+    yield RNN(LRUCell(4), backend="scan"), 1e-5
 
 
 def gradients(layer, params, x, lengths):
@@ -54,7 +59,8 @@ def on(mesh, array, *spec):
     return jax.device_put(array, NamedSharding(mesh, P(*spec)))
 
 
-for layer, tolerance in (case for backend in ("fused", "scan") for case in layers(backend)):
+CASES = [*layers("fused"), *layers("scan"), *linear_layers()]
+for layer, tolerance in CASES:
     close = partial(assert_trees_close, rtol=tolerance, atol=tolerance)
     params = parameters(layer)
     expected = jax.jit(partial(gradients, layer))(params, x, lengths)
@@ -110,7 +116,7 @@ def is_box(leaf):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cell", [LSTMCell, GRUCell])
+@pytest.mark.parametrize("cell", [LSTMCell, GRUCell, SRUCell, SLSTMCell])
 def test_an_exported_layer_is_saved_and_read_with_its_carry(cell):
     layer, x = RNN(cell(4)), a_batch()
     variables = {"params": parameters(layer)}
@@ -121,9 +127,12 @@ def test_an_exported_layer_is_saved_and_read_with_its_carry(cell):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["fused", "scan"])
-def test_values_and_gradients_pass_the_checks_of_nans_and_of_types(backend):
-    layer, x = RNN(LSTMCell(4), backend=backend), np.array(a_batch())
+@pytest.mark.parametrize(
+    ("cell", "backend"),
+    [(LSTMCell, "fused"), (LSTMCell, "scan"), (MinGRUCell, "linear"), (SLSTMCell, "scan")],
+)
+def test_values_and_gradients_pass_the_checks_of_nans_and_of_types(cell, backend):
+    layer, x = RNN(cell(4), backend=backend), np.array(a_batch())
     x[1] = np.nan  # a row of length 0
     params = parameters(layer)
 

@@ -11,7 +11,7 @@ import pytest
 from rnn_jax import RNN, Bidirectional, LSTMCell, Stacked
 from tests.helpers.cases import (
     BATCH,
-    CELLS,
+    EVERY_CELL,
     LAYERS,
     LENGTHS,
     SIZE,
@@ -20,6 +20,7 @@ from tests.helpers.cases import (
     a_batch,
     bidirectional,
     carry_of,
+    every_cell,
     expected_rnn,
     padded_with,
     parameters,
@@ -29,12 +30,12 @@ from tests.helpers.cases import (
 )
 from tests.helpers.oracle import assert_trees_close, random_like
 
-every_cell = pytest.mark.parametrize("name", CELLS)
+every_name = pytest.mark.parametrize("name", every_cell())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("reverse", [False, True])
-@every_cell
+@every_name
 def test_rnn_is_a_loop_over_the_valid_steps(name, reverse):
     layer = f"{name}_reverse" if reverse else name
     params, initial, x = parameters(LAYERS[layer]), carry_of(LAYERS[layer]), a_batch()
@@ -42,7 +43,7 @@ def test_rnn_is_a_loop_over_the_valid_steps(name, reverse):
     assert_trees_close(actual, expected_rnn(name, params, x, LENGTHS, reverse, initial))
 
 
-@every_cell
+@every_name
 def test_without_lengths_every_step_is_valid(name):
     layer = rnn(name)
     params, x = parameters(layer), a_batch()
@@ -165,10 +166,10 @@ def slopes(function, case, way):
 
 
 @pytest.mark.slow
-@every_cell
+@every_name
 def test_derivatives_of_both_modes_and_orders_are_finite_differences(name):
     with jax.enable_x64(True):
-        layer = RNN(CELLS[name][0](UNITS, param_dtype=jnp.float64))
+        layer = RNN(EVERY_CELL[name][0](UNITS, param_dtype=jnp.float64))
         lengths = np.array([2, 0, 3, 1])
         case = double((parameters(layer), a_batch(time=3)))
         way, weight = random_like(case, seed=9), random_like(np.zeros((4, 3, UNITS)), seed=2)

@@ -6,13 +6,15 @@ from itertools import product
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from configs import bilstm, gru, lstm, simple_rnn, smoke, stacked_bilstm, stacked_lstm
 from rnn_jax.errors import InputError
+from rnn_jax.models.classifier import CELLS as NAMES
 from rnn_jax.models.classifier import build_classifier
 from tests.helpers import oracle
-from tests.helpers.cases import CELLS
+from tests.helpers.cases import CELLS, slow_but
 from tests.helpers.oracle import random_like
 from tests.layers.test_pooling import expected_row
 
@@ -226,3 +228,30 @@ def test_residual_needs_a_layer_as_wide_as_its_input():
 def test_options_that_make_no_sense_are_refused(change, message):
     with pytest.raises(InputError, match=message):
         build_classifier(**({"vocab_size": 20, "num_classes": 2} | SMALL | change))
+
+
+@pytest.mark.parametrize("cell", slow_but(["min_gru"], sorted(NAMES.keys() - CELLS.keys())))
+def test_a_network_of_every_newer_cell_learns(cell):
+    """Whether word 3 is in the text."""
+    model, _, _ = built(cell=cell, pooling="concat", hidden=8)
+    ids = np.random.default_rng(1).integers(1, 20, (64, 7))
+    wanted = jnp.asarray((ids == 3).any(axis=1)[:, None], jnp.float32)
+    params = model.init(jax.random.key(0), ids)["params"]
+    optimizer = optax.adam(0.03)
+
+    def loss(params):
+        logits = model.apply({"params": params}, ids)
+        return optax.sigmoid_binary_cross_entropy(logits, wanted).mean()
+
+    @jax.jit
+    def train(params):
+        def step(state, _):
+            value, gradient = jax.value_and_grad(loss)(state[0])
+            updates, moments = optimizer.update(gradient, state[1])
+            return (optax.apply_updates(state[0], updates), moments), value
+
+        return jax.lax.scan(step, (params, optimizer.init(params)), length=60)[1]
+
+    losses = train(params)
+    assert losses[0] > 0.5
+    assert losses[-1] < 0.05

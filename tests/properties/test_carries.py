@@ -6,14 +6,16 @@ import pytest
 
 from rnn_jax import Bidirectional, Stacked
 from tests.helpers.cases import (
-    CELLS,
+    EVERY_CELL,
     LAYERS,
     LENGTHS,
     UNITS,
     a_batch,
     bidirectional,
     carry_of,
+    every_cell,
     expected_rnn,
+    first_state,
     padded_with,
     parameters,
     rnn,
@@ -30,10 +32,9 @@ def carries_of(layer, params, x, lengths=None, initial=None, **options):
 
 def stepped(name, params, x, lengths, reverse=False, initial=None, units=UNITS):
     """Returns the state [B, T, H] each after every step; padded steps pass on what they get."""
-    step, states = CELLS[name][1], 2 if "lstm" in name else 1
+    step, first = EVERY_CELL[name][1], first_state(name, len(x), units, initial)
     cell = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params["cell"])
-    first = [np.zeros((len(x), units))] * states if initial is None else jax.tree.leaves(initial)
-    found = [np.zeros((*x.shape[:2], units)) for _ in range(states)]
+    found = [np.zeros((*x.shape[:2], part.shape[-1])) for part in first]
     for row, length in enumerate(lengths):
         state = tuple(np.asarray(part[row], np.float64) for part in first)
         for t in reversed(range(x.shape[1])) if reverse else range(x.shape[1]):
@@ -45,7 +46,7 @@ def stepped(name, params, x, lengths, reverse=False, initial=None, units=UNITS):
 
 @pytest.mark.parametrize("backend", slow_but(["auto"], ["auto", "scan"]))
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", every_cell())
 def test_carries_are_those_of_the_cell_stepped_by_hand(name, reverse, backend):
     layer = rnn(name, reverse=reverse, backend=backend)
     params, x, initial = parameters(layer), a_batch(), carry_of(layer)

@@ -1,6 +1,7 @@
 // The kernels of rnn_jax/native against plain loops, at random shapes: values and gradients, all processors' code
 // that this machine runs. To be built with sanitizers. Usage: fuzz COUNT
 #include <cmath>
+#include <complex>
 #include <cstdio>
 #include <cstdlib>
 #include <random>
@@ -130,6 +131,46 @@ static int run(const Kernels& kernels, double rounding, Case& s, std::mt19937& r
   return wrong;
 }
 
+// A linear recurrence against plain loops of complex numbers in double precision, whose imaginary parts are zero
+// where it is not paired.
+static int run_recurrence(const Kernels& kernels, std::mt19937& random) {
+  using Complex = std::complex<double>;
+  std::normal_distribution<float> normal;
+  const int64_t T = random() % 9, B = random() % 5, planes = 1 + random() % 2, N = 1 + random() % 70, W = planes * N;
+  auto numbers = [&](int64_t count) {
+    Vector drawn(count);
+    for (float& number : drawn) number = normal(random);
+    return drawn;
+  };
+  const Vector a = numbers(B * T * W), b = numbers(B * T * W), first = numbers(B * W);
+  Vector h(B * T * W), last(B * W);
+  const Recurrence r{T, B, W, bool(random() % 2), bool(random() % 2), planes == 2, planes == 2 && random() % 2,
+                     a.data(), b.data(), first.data(), h.data(), last.data()};
+  kernels.recurrence(r, 1 + random() % 4, threads);
+  auto at = [&](const Vector& of, int64_t row, int64_t unit) {
+    return Complex(of[row * W + unit], planes == 2 ? of[row * W + N + unit] : 0.f);
+  };
+  int wrong = 0;
+  auto compare = [&](const char* what, const Vector& of, int64_t row, int64_t unit, Complex expected) {
+    Complex found = at(of, row, unit);
+    wrong += check(what, found.real(), expected.real(), std::abs(expected), 1e-5);
+    wrong += check(what, found.imag(), expected.imag(), std::abs(expected), 1e-5);
+  };
+  for (int64_t row = 0; row < B; row++)
+    for (int64_t unit = 0; unit < N; unit++) {
+      Complex state = at(first, row, unit);
+      for (int64_t n = 0; n < T; n++) {
+        const int64_t step = row * T + (r.reverse ? T - 1 - n : n);
+        const Complex factor = r.conjugate ? std::conj(at(a, step, unit)) : at(a, step, unit);
+        state = (r.late ? state : factor * state) + at(b, step, unit);
+        compare("state", h, step, unit, state);
+        if (r.late) state *= factor;
+      }
+      compare("last state", last, row, unit, state);
+    }
+  return wrong;
+}
+
 int main(int, char** arguments) {
   std::vector<std::pair<Kernels, double>> every{{portable_kernels(), 1}};
 #if RNN_X86
@@ -175,7 +216,7 @@ int main(int, char** arguments) {
       if (!s.valid[i])
         for (int64_t k = 0; k < s.E; k++) s.x[i * s.E + k] = NAN;  // never read
     for (const auto& [kernels, rounding] : every) {
-      int found = run(kernels, rounding, s, random);
+      int found = run(kernels, rounding, s, random) + run_recurrence(kernels, random);
       if (found) std::printf("case %d of %s: %d wrong\n", number, kernels.name, found);
       wrong += found;
     }

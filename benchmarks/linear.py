@@ -1,0 +1,97 @@
+"""Linear recurrences against our LSTM and torch's: training and forward times, of texts and long sequences.
+
+Run `python -m benchmarks.linear` (three minutes); needs the extra `bench`. Every cell has a process of its
+own, and they take turns, so that all see the same machine. Times are medians. What was measured is kept in
+runs/benchmarks and not measured again; `--fresh` starts over, and `--mode train` measures one half.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from benchmarks.recurrence import SHAPES, Worker, a_case, in_turn
+from benchmarks.report import machine, write_section
+
+STORE = Path("runs/benchmarks/linear.json")
+LONG = {"T = 4,096": (4, 4096, 128, 128), "T = 16,384": (4, 16_384, 128, 128)}
+CELLS = ("LSTM", "MinGRU", "MinLSTM", "SRU", "LRU", "RGLRU", "torch's LSTM")
+MODES = {"train": "Training", "forward": "Forward"}
+ROUNDS, LIMIT = 7, 60
+TEXT = """## Linear recurrences
+
+Make these tables again: `python -m benchmarks.linear`. They have milliseconds of one layer in float32,
+medians of interleaved runs on one device. In brackets: the time of our LSTM, which runs in native kernels,
+over the cell's. Shapes (batch, steps, inputs, units): {shapes}.
+Training computes a loss on the final hidden state and its gradient with respect to all weights. Forward
+computes all outputs and the final state. {machine}.
+"""
+REASONS = """\
+Take linear cells where layers are wide or sequences long. Products bound what they can gain: for each
+step an LSTM multiplies E + H numbers with 4H, and a minGRU E numbers with 2H. That is a quarter where E is H,
+and a sixth where H is twice E. The recurrence itself takes less than a tenth of the time. The rest goes into
+gates, which XLA computes in several passes over memory. At S these weigh most: the LSTM's kernels keep theirs
+in registers. An LRU's states are complex, and 2H numbers are multiplied with H to make its outputs."""
+
+
+def case_of(cell, shape, mode):
+    """Returns one line of work for an engine."""
+    return a_case(shape, mode=mode, cell=cell.removeprefix("torch's "))
+
+
+def measure(workers, shape, mode):
+    """Returns the median milliseconds of each cell at a shape; None where it took too long."""
+    answers = {name: each.ask(json.dumps(case_of(name, shape, mode))) for name, each in workers.items()}
+    built = {name: workers[name] for name, answer in answers.items() if "error" not in answer}
+    # Threads of torch go on spinning for a while after a run, and would take a core from what runs next.
+    torch = {name: each for name, each in built.items() if name.startswith("torch")}
+    ours = {name: each for name, each in built.items() if name not in torch}
+    return dict.fromkeys(workers) | in_turn(ours, ROUNDS) | in_turn(torch, ROUNDS)
+
+
+def table(times):
+    """Returns the lines of a table, from {shape: {cell: milliseconds}}."""
+    yield "| | " + " | ".join(CELLS) + " |"
+    yield "|---" * (len(CELLS) + 1) + "|"
+    for name, row in times.items():
+        yield f"| {name} | " + " | ".join(entry(row, cell) for cell in CELLS) + " |"
+
+
+def entry(row, cell):
+    """Returns the milliseconds of a cell, and how many times as fast as our LSTM it is."""
+    if row[cell] is None:
+        return "-"
+    ratio = f" ({row['LSTM'] / row[cell]:.1f})" if row["LSTM"] and cell != "LSTM" else ""
+    return f"{row[cell]:.3g}{ratio}"
+
+
+def page(measured):
+    """Returns the section of docs/performance.md."""
+    shapes = ", ".join(f"{name} {shape}" for name, shape in (SHAPES | LONG).items())
+    lines = [TEXT.format(shapes=shapes, machine=machine())]
+    for mode, title in MODES.items():
+        if measured.get(mode):
+            lines += [f"### {title}", "", *table(measured[mode]), ""]
+    return "\n".join([*lines, REASONS])
+
+
+def main():
+    """Measures what has not been measured, prints it, and writes the section."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--fresh", action="store_true", help="measure all again")
+    parser.add_argument("--mode", choices=MODES, help="measure one half only")
+    options = parser.parse_args()
+    measured = json.loads(STORE.read_text()) if STORE.exists() and not options.fresh else {}
+    engines = {cell: "torch" if cell.startswith("torch") else "ours, 1 device" for cell in CELLS}
+    workers = {cell: Worker(engine, LIMIT) for cell, engine in engines.items()}
+    for mode in [options.mode] if options.mode else MODES:
+        for name, shape in (SHAPES | LONG).items():
+            if name not in measured.setdefault(mode, {}):
+                measured[mode][name] = measure(workers, shape, mode)
+                STORE.parent.mkdir(parents=True, exist_ok=True)
+                STORE.write_text(json.dumps(measured))
+            print(mode, name, {cell: entry(measured[mode][name], cell) for cell in CELLS}, flush=True)
+    write_section("linear", page(measured))
+
+
+if __name__ == "__main__":
+    main()
