@@ -52,8 +52,8 @@ class Backend(NamedTuple):
 def suits_native(work: Work) -> bool:
     """Returns whether the kernels earn what a call of them costs: each arranges the weights anew.
 
-    With fewer than 8 rows they are the faster only in narrow layers, over many steps; one row has no threads to
-    share it, and so wins over a few steps too.
+    They compute 8 rows at a time. With fewer they are the faster only in narrow layers,
+    over many steps; a single row is shared among no threads, and wins over a few steps too.
     """
     if work.rows < 8:
         widest = 256 if work.gradients or work.rows < 4 else 64
