@@ -224,8 +224,12 @@ class Engine:
     def __init__(self, name, folder):
         self.name, folder = name, Path(folder)
         self.texts = json.loads((folder / "texts.json").read_text())
-        if name == "ours":
+        if name.startswith("ours"):
+            import jax
+
             import rnn_jax
+
+            jax.config.update("jax_cpu_enable_async_dispatch", name == "ours")
 
             model = rnn_jax.load(folder / "model")
             tokenizer = model.tokenizer
@@ -250,7 +254,7 @@ class Engine:
     def prepare(self, case):
         """Returns the probabilities of the texts that a case asks for, and keeps what is to be timed."""
         if "words" in case:
-            call, words = word_by_word(case["words"], self.name == "ours")
+            call, words = word_by_word(case["words"], self.name.startswith("ours"))
             call()
             self.run = lambda: [seconds(call) / words for _ in range(case["calls"])]
             return []

@@ -238,11 +238,13 @@ def test_every_shape_of_the_machine_is_another_and_its_operations_are_counted_on
 
 
 def test_inference_compares_ours_with_the_best_peer_that_ran():
-    stored = {"4 True": {"ours": [0.5, 1.5], "torch": [4.0], "onnx": [2.0], "keras": {"error": "none"}}}
-    assert inference.throughput(stored["4 True"], 4) == {"ours": 4.0, "torch": 1.0, "onnx": 2.0}
-    assert inference.rates_table(stored, True).splitlines()[-1] == "| 4 | 4 | 1 | - | 2 | - | **2.00** |"
-    stored = {"stream, 1": {"ours": [0.1], "torch": [0.3]}}
-    assert inference.steps_table(stored).splitlines()[-1] == "| stream, 1 | 10 | 3 | **3.00** |"
+    ours = {"ours": [0.5, 1.5], "ours, inline": [0.5]}
+    stored = {"4 True": {**ours, "torch": [4.0], "onnx": [2.0], "keras": {"error": "none"}}}
+    rates = {"ours": 4.0, "ours, inline": 8.0, "torch": 1.0, "onnx": 2.0}
+    assert inference.throughput(stored["4 True"], 4) == rates
+    assert inference.rates_table(stored, True).splitlines()[-1] == "| 4 | 4 | 8 | 1 | - | 2 | - | **4.00** |"
+    stored = {"stream, 1": {"ours": [0.1], "ours, inline": [0.2], "torch": [0.3]}}
+    assert inference.steps_table(stored).splitlines()[-1] == "| stream, 1 | 10 | 5 | 3 | **3.00** |"
 
 
 @pytest.mark.slow

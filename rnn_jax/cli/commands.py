@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -313,6 +314,8 @@ def serve(options: argparse.Namespace) -> None:
     """Answers requests over HTTP, and shows a page to try a classifier."""
     from rnn_jax.serving import Limits, serve_model
 
+    # A text alone is answered sooner by the thread that has it than by another, which has to wake up first.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     limits = Limits(**{name: getattr(options, name) for name in SERVE_SETTINGS}).check()
     predictor = load_classifier(options.workdir, options.which, options.fallback)
     serve_model(predictor, options.host, options.port, limits)

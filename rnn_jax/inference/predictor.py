@@ -35,6 +35,7 @@ from rnn_jax.inference.hub import local_folder
 from rnn_jax.inference.model_card import About
 from rnn_jax.inference.model_folder import save_model
 from rnn_jax.inference.parts import bar_of, in_parts
+from rnn_jax.inference.prepared import Prepared
 from rnn_jax.inference.stream import Steps, Stream, make_steps
 from rnn_jax.models.classifier import TextClassifier, build_classifier
 from rnn_jax.models.heads import head_of
@@ -323,7 +324,7 @@ class Predictor:
         # "auto" could take another backend for a text alone than for many, and so give it other bits.
         backend = "native" if skips_padding(self.config.model) else "auto"
         model = _model(self.config, self.tokenizer, self.task, self.evidence, backend=backend)
-        return answer_program(model, self.head, self.config.batch.size)
+        return Prepared(answer_program(model, self.head, self.config.batch.size))
 
     @cached_property
     def _steps(self) -> Steps:

@@ -55,10 +55,13 @@ class Backend(NamedTuple):
 def suits_native(work: Work) -> bool:
     """Returns whether the kernels earn what a call of them costs: each arranges the weights anew.
 
-    They compute 8 rows at a time. With fewer they are the faster only in narrow layers, over many steps.
+    They compute 8 rows at a time. With fewer they are the faster only in narrow layers,
+    over many steps; a single row is shared among no threads, and wins over a few steps too.
     """
     if work.rows < 8:
-        return work.steps >= 64 and work.units <= (192 if work.gradients else 16 * work.rows)
+        widest = 256 if work.gradients or work.rows < 4 else 64
+        alone = work.rows == 1 and work.units <= 32 and not work.gradients
+        return work.steps >= (8 if alone else 64) and work.units <= widest
     least = max(512 if work.gradients else 256, 0.75 * work.units)
     return work.steps > 1 and work.rows * work.steps >= least
 

@@ -93,8 +93,9 @@ def weighed(layer, params, x, carry, lengths):
     return sum((random_like(leaf, seed) * leaf).sum() for seed, leaf in enumerate(leaves)), values
 
 
-def assert_equal_to_the_scan(layer, x, lengths, backends, seed=0):
+def assert_equal_to_the_scan(layer, x, lengths, backends, seed=0, size=1.0):
     params = random_like(jax.eval_shape(layer.init, jax.random.key(0), x)["params"], seed)
+    params = jax.tree.map(lambda leaf: size * leaf, params)  # small: a rounding error does not grow by steps
     carry = random_like(layer.cell.initialize_carry(jax.random.key(0), (len(x), x.shape[-1])), seed + 1)
     (expected_gradients, expected), *others = (
         jax.jit(jax.grad(partial(weighed, layer.clone(backend=backend)), (0, 1, 2), has_aux=True))(
@@ -110,11 +111,11 @@ def assert_equal_to_the_scan(layer, x, lengths, backends, seed=0):
 
 
 def test_values_of_one_backend_and_gradients_of_another_are_those_of_the_scan():
-    x = np.random.default_rng(0).normal(size=(2, 70, 3)).astype(np.float32)
-    layer = RNN(LSTMCell(40))
-    assert fastest(["native", "fused"], Work(2, 70, 40, gradients=True)) == "native"
-    assert fastest(["native", "fused"], Work(2, 70, 40, gradients=False)) == "fused"
-    assert_equal_to_the_scan(layer, x / 4, jnp.array([70, 31]), ["auto"])
+    x = np.random.default_rng(0).normal(size=(4, 70, 3)).astype(np.float32)
+    layer = RNN(LSTMCell(66))
+    assert fastest(["native", "fused"], Work(4, 70, 66, gradients=True)) == "native"
+    assert fastest(["native", "fused"], Work(4, 70, 66, gradients=False)) == "fused"
+    assert_equal_to_the_scan(layer, x, jnp.array([70, 31, 0, 70]), ["auto"], size=0.1)
 
 
 def light_activations(h, z, q, extras):

@@ -167,14 +167,19 @@ def test_nothing_is_compiled_once_the_server_is_ready():
     predictor = make_predictor(hidden=3)
     answers = Answers(predictor)
     answers.compile()
-    compiled = [predictor._program, attribution._attribute_words]
-    before = [function._cache_size() for function in compiled]
+
+    def compiled():
+        parts = predictor._program._parts.values()  # of each shape: a text, and two programs
+        programs = [program for part in parts for program in part[1:]]
+        return len(parts), [each._cache_size() for each in (*programs, attribution._attribute_words)]
+
+    before = compiled()
     assert before[0] == len(answers.shapes) == 4  # one text or a batch of 4, of 6 or 12 words
     for count in (1, 3, 4, 9):
         answers.predict([*TEXTS, "great " * 30, "a b c d e f g"][:count] * 2)
     for text in ("", "great", "great " * 7, "great " * 30):
         answers.explain(text, "negative")
-    assert [function._cache_size() for function in compiled] == before
+    assert compiled() == before
 
 
 def test_the_description_is_of_the_routes_and_resolves(client):
