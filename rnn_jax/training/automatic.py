@@ -1,0 +1,150 @@
+"""`recipe="auto"`: the settings that were best for so many labelled texts, by docs/small_data.md."""
+
+import importlib.util
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from flax.traverse_util import flatten_dict
+from ml_collections import ConfigDict
+
+from rnn_jax.checkpoints.workdir import CLASSIFY
+from rnn_jax.config import changed
+from rnn_jax.data.folders import HELD_OUT
+from rnn_jax.data.reading import Reading
+from rnn_jax.data.sources import Source, read_source
+from rnn_jax.data.splits import load_corpus
+from rnn_jax.data.targets import NUMBER
+from rnn_jax.errors import InputError, require
+from rnn_jax.initialisation import WORD2VEC
+from rnn_jax.settings import CLASSIFIER, recipe
+from rnn_jax.training.initialisation import WORD2VEC
+
+AUTO = "auto"  # the name that stands for a choice
+FEWEST = 20  # labelled texts, below which nothing was measured and a tenth to validate on says nothing
+
+
+class Method(NamedTuple):
+    """A way to train that docs/small_data.md has measured.
+
+    Attributes:
+      recipe: the recipe whose settings are changed.
+      vectors: whether word2vec is trained first, which needs gensim.
+      unlabelled: whether it is trained on texts without labels.
+      evidence: whether n-grams are counted for each class.
+      what: the method in words, for the log.
+    """
+
+    recipe: str
+    vectors: bool
+    unlabelled: bool
+    evidence: bool
+    what: str
+
+
+METHODS = {
+    "plain": Method("bilstm", False, False, False, "a learned embedding"),
+    "plain, evidence": Method("bilstm", False, False, True, "a learned embedding and evidence of n-grams"),
+    "labelled vectors": Method(
+        "imdb_evidence", True, False, False, "word2vec of the labelled texts, frozen"
+    ),
+    "labelled vectors, evidence": Method(
+        "imdb_evidence", True, False, True, "word2vec of the labelled texts, frozen, and evidence of n-grams"
+    ),
+    "word2vec": Method("imdb_evidence", True, True, False, "word2vec of the unlabelled texts, frozen"),
+    "evidence": Method(
+        "imdb_evidence", True, True, True, "word2vec of the unlabelled texts, frozen, and evidence of n-grams"
+    ),
+}
+# The number of labels that were measured: the methods that a run may take, the best first. Where two were
+# equal within the seeds' deviation, the cheaper one is first.
+RANKED: dict[int, tuple[str, ...]] = {
+    100: ("word2vec", "evidence", "labelled vectors, evidence", "plain, evidence", "labelled vectors", "plain"),
+    500: ("evidence", "word2vec", "labelled vectors, evidence", "plain, evidence", "labelled vectors", "plain"),
+    2_000: ("evidence", "word2vec", "labelled vectors, evidence", "plain, evidence", "labelled vectors", "plain"),
+    20_000: ("evidence", "word2vec", "labelled vectors, evidence", "plain, evidence", "labelled vectors", "plain"),
+}
+# Rows of a batch and epochs; of the most labels the recipe's own.
+BATCHES = {100: (16, 60), 500: (16, 30), 2_000: (32, 15)}
+
+
+class Given(NamedTuple):
+    """What a choice depends on.
+
+    Attributes:
+      labels: how many texts are labelled, those to validate on among them.
+      unlabelled: the source of texts without labels, `text.vocabulary_source`; "" where there is none.
+      gensim: whether gensim is installed, which trains word2vec.
+      counts: whether n-grams can be counted for each class: of single texts, whose labels are no numbers.
+    """
+
+    labels: int
+    unlabelled: str
+    gensim: bool
+    counts: bool
+
+    def allows(self, method: Method) -> bool:
+        """Returns whether a method can be used."""
+        return (
+            (self.gensim or not method.vectors)
+            and (bool(self.unlabelled) or not method.unlabelled)
+            and (self.counts or not method.evidence)
+        )
+
+    def describe(self) -> str:
+        """Returns what is there and what is not, in words."""
+        texts = f"texts without labels: {self.unlabelled or 'none (text.vocabulary_source)'}"
+        gensim = "" if self.gensim else "; gensim is not installed (the extra `vectors`)"
+        counts = "" if self.counts else "; numbers and pairs have no n-grams of a class"
+        return f"{self.labels:,} labelled texts; {texts}{gensim}{counts}"
+
+
+def chosen_method(given: Given) -> str:
+    """Returns the name of the best method of METHODS that can be used with what is given.
+
+    >>> chosen_method(Given(150, "", gensim=False, counts=False))
+    'plain'
+    """
+    names = RANKED[measured_size(given.labels)]
+    return next(name for name in names if given.allows(METHODS[name]))
+
+
+def measured_size(labels: int) -> int:
+    """Returns the number of labels that was measured and is nearest by its ratio.
+
+    >>> [measured_size(labels) for labels in (20, 220, 230, 10**6)]
+    [100, 100, 500, 20000]
+    """
+    return min(RANKED, key=lambda size: abs(math.log(labels / size)))
+
+
+def method_settings(name: str, labels: int) -> ConfigDict:
+    """Returns the settings of a method of METHODS for so many labelled texts, its source left open.
+
+    >>> config = method_settings("evidence", 500)
+    >>> config.batch.size, config.embedding.evidence.orders
+    (16, (1, 2, 3))
+    """
+    method, size = METHODS[name], measured_size(labels)
+    config = recipe(method.recipe)
+    config.text.vocabulary_source = ""
+    config.embedding.evidence.orders = (1, 2, 3) if method.evidence else ()
+    if method.vectors and not method.unlabelled:
+        config.embedding.epochs = 15  # as imdb_t1 does with labelled texts alone
+    if size in BATCHES:
+        config.batch.size, config.train.epochs = BATCHES[size]
+        config.batch.buckets = 1
+    return config
+
+
+def automatic_settings(config: ConfigDict, values: Mapping[str, Any], source: "Source | None" = None):
+    """Returns the settings of the best method for the labelled texts, and the line that says why.
+
+    Args:
+      config: settings of a classifier, of which `data` and `text.vocabulary_source` are read.
+      values: settings by dotted key that are set whatever is chosen.
+      source: splits by name, in place of what `config.data.source` names.
+
+    Raises:
+      InputError: the texts cannot be read, or too few have labels.
+    """
