@@ -48,7 +48,7 @@ def _plain(text):
 
 
 def measure(train, test, **settings):
-    """Returns the accuracy on the (texts, labels) `test` after fitting on `train`, the seconds and n-grams."""
+    """Returns the accuracy on `test`, (texts, labels), after fitting on `train`; the seconds and n-grams."""
     began = time.perf_counter()
     model = NaiveBayesSVM(**settings).fit(*train)
     accuracy = float(np.mean(model.predict(test[0]) == np.asarray(test[1])))

@@ -1,4 +1,4 @@
-"""Which recipe for how many labels? Accuracy at 100, 500, 2,000 and 20,000 labelled reviews, and docs/small_data.md.
+"""Which recipe for how many labels? Accuracy at 100 to 20,000 labelled reviews, and docs/small_data.md.
 
 Run `python -m benchmarks.small_data [--source FOLDER]`; needs the extras `reviews` and `vectors`. A source's
 test split is not read: 5,000 rows of its training split are to report, the others are labelled or, for word
@@ -10,7 +10,6 @@ import argparse
 import itertools
 import shutil
 import time
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,12 +19,13 @@ import numpy as np
 
 from benchmarks.naive_bayes import measure as measure_naive_bayes
 from benchmarks.records import Records, recipe, summary
-from benchmarks.small_data_page import write
+from benchmarks.small_data_page import METHODS, NAIVE_BAYES, write
 from rnn_jax.data.sources import IN_MEMORY, MOVIE_REVIEWS, read_source
 from rnn_jax.data.splits import fold
 from rnn_jax.data.tokenizer import Tokenizer
+from rnn_jax.data.vocabularies import SPECIAL_WORDS, UNK
 from rnn_jax.distributed.host import restart
-from rnn_jax.errors import require
+from rnn_jax.errors import choose, require
 from rnn_jax.files import cached
 from rnn_jax.settings import recipe as recipe_of
 from rnn_jax.training.loop import train_and_evaluate
@@ -34,27 +34,16 @@ from rnn_jax.vectors.word2vec import train_vectors
 RUNS, DOCS = Path("runs", "small_data"), Path("docs")
 REPORTED = 5_000  # rows of the training split that no method trains on, and nothing is chosen on
 WORDS, WIDTH = 30_000, 128  # of the vectors of the unlabelled texts
-VECTORS, UNLABELLED = RUNS / "vectors.npz", RUNS / "unlabelled.parquet"
-SIZES, SEEDS, TUNING = (100, 500, 2_000, 20_000), (0, 1, 2), 9  # the seed of the rows that settings are chosen on
-TUNED = (100, 500, 2_000)
-NAIVE_BAYES = "NB-SVM"
-METHODS = {
-    "plain": "a learned embedding (`bilstm`)",
-    "labelled vectors": "frozen word2vec of the labelled texts",
-    "labelled vectors, evidence": "the same, and evidence",
-    "GloVe": "frozen GloVe of 50 numbers",
-    "word2vec": "frozen word2vec of the unlabelled texts",
-    "evidence": "the same, and evidence (`imdb_evidence`)",
-    "strong": "the same, a wider network and an adversary (`imdb_t0` with evidence)",
-    NAIVE_BAYES: "n-grams, scikit-learn",
-}
-# Rows of a batch and epochs, by the number of labels; C of the n-grams' classifier.
-CHOICES = {
-    "short": {100: (16, 20), 500: (16, 10), 2_000: (32, 6)},
-    "long": {100: (16, 60), 500: (16, 30), 2_000: (32, 15)},
-}
-PENALTIES = {"C 0.01": 0.01, "C 0.1": 0.1, "C 1": 1.0}
+VECTORS, VOCABULARY = RUNS / "vectors.npz", RUNS / "words.parquet"
+SIZES, SEEDS = (100, 500, 2_000, 20_000), (0, 1, 2)
+TUNED, TUNING = (500,), 9  # where settings are chosen, and the seed of the rows for it
+RECIPES = {"plain": "bilstm", "plain, evidence": "bilstm", "strong": "imdb_t0"}  # of others imdb_evidence
 NEED_UNLABELLED = ("word2vec", "evidence", "strong")
+# What is tried: pooling of the recipe or the mean, and how many epochs; C of the n-grams' classifier.
+CHOICES = {"own pooling": ("", 1), "mean": ("mean", 1)}
+PENALTIES = {"C 0.01": 0.01, "C 0.1": 0.1, "C 1": 1.0}
+# Rows of a batch and epochs, by the number of labels; with the most labels they are the recipe's.
+BATCHES = {100: (16, 20), 500: (16, 10), 2_000: (32, 6)}
 
 
 class Rows(NamedTuple):
@@ -88,10 +77,9 @@ def drawn(pool, labels, seed):
     return pool.select(chosen), pool.select(order[~np.isin(order, chosen)])
 
 
-def keep_unlabelled(rows):
-    """Writes the texts that vectors are trained on, those of the pool among them, and their vectors."""
+def keep_vectors(rows):
+    """Writes word2vec of the unlabelled texts, those of the pool among them, and its words as one text."""
     texts = [*rows.pool["text"], *rows.unlabelled]
-    datasets.Dataset.from_dict({"text": texts}).to_parquet(UNLABELLED)
 
     def train():
         tokenizer = Tokenizer.train(texts, WORDS, True, True, "words")
@@ -99,28 +87,32 @@ def keep_unlabelled(rows):
         words, vectors = train_vectors(tokenizer.words_of(texts), **settings)
         return {"words": np.array(words), "vectors": vectors}
 
-    cached(VECTORS, train, lambda arrays: arrays, lambda arrays: arrays)
+    found = cached(VECTORS, train, dict, lambda arrays: {name: arrays[name] for name in ("words", "vectors")})
+    words = [word for word in found["words"] if word != SPECIAL_WORDS[UNK]]
+    datasets.Dataset.from_dict({"text": [" ".join(words)]}).to_parquet(VOCABULARY)
 
 
 def settings(method, labels, choice):
     """Returns the config of one run: a recipe, and what the number of labels asks for."""
-    config = recipe_of({"plain": "bilstm", "strong": "imdb_t0"}.get(method, "imdb_evidence"))
+    config = recipe_of(RECIPES.get(method, "imdb_evidence"))
     config.data.source, config.data.test_share, config.devices = IN_MEMORY, 0.0, 1
-    if method != "plain":
-        config.model.embedding_dim = WIDTH
-        config.embedding.evidence.orders = (1, 2, 3) if "evidence" in method or method == "strong" else ()
+    config.embedding.evidence.orders = (1, 2, 3) if "evidence" in method or method == "strong" else ()
     if method in NEED_UNLABELLED:
-        config.embedding.vectors, config.text.vocabulary_source = str(VECTORS), str(UNLABELLED)
-    elif method != "plain":
-        config.text.vocabulary_source, config.embedding.epochs = "", 15
-    if method == "GloVe":
-        config.embedding.vectors, config.model.embedding_dim = "glove-6b-50d", 50
-        config.model.word_dropout, config.train.adversarial = 0.05, 1.0
+        config.embedding.vectors, config.text.vocabulary_source = str(VECTORS), str(VOCABULARY)
+        config.model.embedding_dim = WIDTH
+    elif "vectors" in method:  # of few texts, word2vec needs more epochs and leaves entries near zero
+        config.text.vocabulary_source, config.embedding.epochs = "", 15 if labels > 500 else 50
+        config.embedding.scale = 1.0
+    elif method == "GloVe":  # as imdb_t2, but narrower
+        config.text.vocabulary_source, config.embedding.vectors = "", "glove-6b-50d"
+        config.model.embedding_dim, config.model.word_dropout, config.train.adversarial = 50, 0.05, 1.0
     config.text.fill_vocabulary = True  # so that all seeds have one program
-    if labels < max(SIZES):
-        config.batch.size, config.train.epochs = CHOICES[choice][labels]
-        config.batch.buckets = 1
-    config.train.evaluate_every = config.train.epochs  # the last epoch is used: no row chooses one
+    if labels in BATCHES:
+        pooling, times = CHOICES[choice]
+        config.model.pooling = pooling or config.model.pooling
+        config.batch.size, epochs = BATCHES[labels]
+        config.batch.buckets, config.train.epochs = 1, epochs * times
+    config.train.evaluate_every = float(config.train.epochs)  # the last epoch is used: no row chooses one
     return config
 
 
@@ -137,43 +129,58 @@ def run(config, labelled, measured, seed, name):
 
 def measure(records, rows, method, labels, seed, choice=""):
     """Measures one case, where there is no record of it; a choice is measured on rows of the pool."""
-    name = key(method, labels, seed, choice)
-    labelled, left = drawn(rows.pool, labels, seed)
-    measured = left.select(range(REPORTED)) if seed == TUNING else rows.reported
-    chosen = choice or chosen_of(records, method, labels)
-    if method == NAIVE_BAYES:
-        penalty = {"penalty": PENALTIES[chosen]}
-        pairs = [(list(part["text"]), part["label"]) for part in (labelled, measured)]
-        records.measure(name, penalty, partial(measure_naive_bayes, *pairs, **penalty))
-        return
-    config = settings(method, labels, chosen)
-    records.measure(name, recipe(config), partial(run, config, labelled, measured, seed, name))
+    name, chosen = key(method, labels, seed, choice), choice or chosen_of(records, method, labels)
+    ngrams = method == NAIVE_BAYES
+    config = {"penalty": PENALTIES[chosen]} if ngrams else settings(method, labels, chosen)
+
+    def numbers():
+        labelled, left = drawn(rows.pool, labels, seed)
+        measured = left.select(range(REPORTED)) if seed == TUNING else rows.reported
+        if ngrams:
+            pairs = [(list(part["text"]), part["label"]) for part in (labelled, measured)]
+            return measure_naive_bayes(*pairs, **config)
+        return run(config, labelled, measured, seed, name)
+
+    records.measure(name, config if ngrams else recipe(config), numbers)
 
 
 def key(method, labels, seed, choice=""):
     """Returns the name of a record."""
-    return f"{method} {labels}{choice and ' '}{choice}-{seed}"
+    return f"{method} {labels}{choice and ': '}{choice}-{seed}"
+
+
+def tried(records, method, labels):
+    """Returns the accuracy of each choice that was tried, on rows that are not reported."""
+    lines = {name: records.lines.get(key(method, labels, TUNING, name)) for name in choices_of(method)}
+    return {name: line["accuracy"] for name, line in lines.items() if line}
 
 
 def choices_of(method):
-    """Returns the names of what is tried for a method."""
+    """Returns what is tried for a method."""
     return PENALTIES if method == NAIVE_BAYES else CHOICES
 
 
 def chosen_of(records, method, labels):
-    """Returns the choice of most accuracy on rows that are not reported; the largest size has that before."""
-    labels = min(labels, max(TUNED))
-    found = {name: records.lines.get(key(method, labels, TUNING, name)) for name in choices_of(method)}
-    measured = {name: line["accuracy"] for name, line in found.items() if line}
-    require(bool(measured), f"nothing is chosen for {method} at {labels} labels; run without --methods first")
-    return max(measured, key=measured.get)
+    """Returns the choice of most accuracy; more labels than were tried have that of the most that were."""
+    found = tried(records, method, min(labels, max(TUNED)))
+    require(bool(found), f"nothing was tried for {method} at {labels} labels; give more numbers to --labels")
+    return max(found, key=found.get)
+
+
+def write_page(records):
+    """Writes the page of all that is measured."""
+    cases = list(itertools.product(METHODS, SIZES))
+    found = {
+        case: [line for seed in SEEDS if (line := records.lines.get(key(*case, seed)))] for case in cases
+    }
+    write(found, {case: tried(records, *case) for case in cases}, SIZES, TUNED)
 
 
 def main():
-    """Measures what is missing, small sizes first, and writes the page after each run."""
+    """Measures what is missing, a seed at a time, and writes the page now and then."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--source", default=MOVIE_REVIEWS)
-    parser.add_argument("--methods", default=",".join(METHODS), help="comma-separated")
+    parser.add_argument("--methods", default="; ".join(METHODS), help="with a semicolon between them")
     parser.add_argument("--labels", default=",".join(map(str, SIZES)), help="comma-separated")
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)), help="comma-separated")
     options = parser.parse_args()
@@ -181,19 +188,23 @@ def main():
     RUNS.mkdir(parents=True, exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", str(RUNS / "compiled"))  # runs share programs
     rows, records = read_rows(options.source), Records(DOCS / "small_data.json")
-    methods = [name for name in options.methods.split(",") if rows.unlabelled or name not in NEED_UNLABELLED]
+    methods = [
+        choose("--methods", name.strip(), {name: name for name in METHODS})
+        for name in options.methods.split(";")
+    ]
     if rows.unlabelled:
-        keep_unlabelled(rows)
-    elif left_out := set(options.methods.split(",")) - set(methods):
-        print(f"{options.source} has no unlabelled texts, which {', '.join(sorted(left_out))} need: left out")
-    for labels in map(int, options.labels.split(",")):
-        for method in methods:
-            for choice in choices_of(method) if labels in TUNED else ():
-                measure(records, rows, method, labels, TUNING, choice)
-    for labels, seed in itertools.product(*(map(int, part.split(",")) for part in (options.labels, options.seeds))):
+        keep_vectors(rows)
+    elif left_out := [name for name in methods if name in NEED_UNLABELLED]:
+        print(f"{options.source} has no unlabelled texts, which these need: {'; '.join(left_out)}. Left out")
+        methods = [name for name in methods if name not in left_out]
+    sizes, seeds = ([int(number) for number in part.split(",")] for part in (options.labels, options.seeds))
+    for labels, method in itertools.product([size for size in TUNED if size in sizes], methods):
+        for choice in choices_of(method):
+            measure(records, rows, method, labels, TUNING, choice)
+    for seed, labels in itertools.product(seeds, sizes):
         for method in methods:
             measure(records, rows, method, labels, seed)
-            write(records)
+        write_page(records)
 
 
 if __name__ == "__main__":

@@ -1,26 +1,25 @@
 """`recipe="auto"`: the settings that were best for so many labelled texts, by docs/small_data.md."""
 
-import importlib.util
+from importlib.util import find_spec
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from rnn_jax.checkpoints.workdir import CLASSIFY
-from rnn_jax.config import changed
+from rnn_jax.data.columns import find_column
 from rnn_jax.data.folders import HELD_OUT
 from rnn_jax.data.reading import Reading
 from rnn_jax.data.sources import Source, read_source
 from rnn_jax.data.splits import load_corpus
 from rnn_jax.data.targets import NUMBER
-from rnn_jax.errors import InputError, require
-from rnn_jax.initialisation import WORD2VEC
-from rnn_jax.settings import CLASSIFIER, recipe
-from rnn_jax.training.initialisation import WORD2VEC
+from rnn_jax.errors import require
+from rnn_jax.settings import recipe
 
 AUTO = "auto"  # the name that stands for a choice
+NO_START = (
+    f"recipe is {AUTO!r}, which chooses what training starts from, but a run to start from is given too; give "
+    "one of the two"
+)
 FEWEST = 20  # labelled texts, below which nothing was measured and a tenth to validate on says nothing
 
 
@@ -45,9 +44,7 @@ class Method(NamedTuple):
 METHODS = {
     "plain": Method("bilstm", False, False, False, "a learned embedding"),
     "plain, evidence": Method("bilstm", False, False, True, "a learned embedding and evidence of n-grams"),
-    "labelled vectors": Method(
-        "imdb_evidence", True, False, False, "word2vec of the labelled texts, frozen"
-    ),
+    "labelled vectors": Method("imdb_evidence", True, False, False, "word2vec of the labelled texts, frozen"),
     "labelled vectors, evidence": Method(
         "imdb_evidence", True, False, True, "word2vec of the labelled texts, frozen, and evidence of n-grams"
     ),
@@ -59,10 +56,38 @@ METHODS = {
 # The number of labels that were measured: the methods that a run may take, the best first. Where two were
 # equal within the seeds' deviation, the cheaper one is first.
 RANKED: dict[int, tuple[str, ...]] = {
-    100: ("word2vec", "evidence", "labelled vectors, evidence", "plain, evidence", "labelled vectors", "plain"),
-    500: ("evidence", "word2vec", "labelled vectors, evidence", "plain, evidence", "labelled vectors", "plain"),
-    2_000: ("evidence", "word2vec", "labelled vectors, evidence", "plain, evidence", "labelled vectors", "plain"),
-    20_000: ("evidence", "word2vec", "labelled vectors, evidence", "plain, evidence", "labelled vectors", "plain"),
+    100: (
+        "word2vec",
+        "evidence",
+        "labelled vectors, evidence",
+        "plain, evidence",
+        "labelled vectors",
+        "plain",
+    ),
+    500: (
+        "evidence",
+        "word2vec",
+        "labelled vectors, evidence",
+        "plain, evidence",
+        "labelled vectors",
+        "plain",
+    ),
+    2_000: (
+        "evidence",
+        "word2vec",
+        "labelled vectors, evidence",
+        "plain, evidence",
+        "labelled vectors",
+        "plain",
+    ),
+    20_000: (
+        "evidence",
+        "word2vec",
+        "labelled vectors, evidence",
+        "plain, evidence",
+        "labelled vectors",
+        "plain",
+    ),
 }
 # Rows of a batch and epochs; of the most labels the recipe's own.
 BATCHES = {100: (16, 60), 500: (16, 30), 2_000: (32, 15)}
@@ -137,14 +162,48 @@ def method_settings(name: str, labels: int) -> ConfigDict:
     return config
 
 
-def automatic_settings(config: ConfigDict, values: Mapping[str, Any], source: "Source | None" = None):
-    """Returns the settings of the best method for the labelled texts, and the line that says why.
+def automatic_settings(config: ConfigDict, source: "Source | None" = None) -> tuple[ConfigDict, str]:
+    """Returns the settings of the best method for the labelled texts of a run, and a line that says why.
 
     Args:
-      config: settings of a classifier, of which `data` and `text.vocabulary_source` are read.
-      values: settings by dotted key that are set whatever is chosen.
+      config: settings of a classifier, of which `data` and `text.vocabulary_source` are read and kept.
       source: splits by name, in place of what `config.data.source` names.
 
     Raises:
-      InputError: the texts cannot be read, or too few have labels.
+      InputError: the texts cannot be read, or too few of them have labels.
     """
+    corpus = load_corpus(**dict(config.data, source=source or config.data.source))
+    labels = len(corpus.train.texts) + len(corpus.validation.texts)
+    require(
+        labels >= FEWEST,
+        f"recipe is {AUTO!r}, which chooses by what was measured at {min(RANKED)} labels and more, but "
+        f"{labels} texts have labels; label more, or name a recipe, such as 'bilstm'",
+    )
+    gensim = find_spec("gensim") is not None
+    counts = config.data.target != NUMBER and not config.data.pair_column
+    given = Given(labels, unlabelled_source(config, source), gensim, counts)
+    name = chosen_method(given)
+    chosen = method_settings(name, labels)
+    chosen.data = ConfigDict(config.data.to_dict())
+    chosen.text.vocabulary_source = given.unlabelled
+    size = measured_size(labels)
+    return chosen, (
+        f"recipe {AUTO}: {METHODS[name].what}, the best of what can be used here at {size:,} labels "
+        f"(docs/small_data.md); {given.describe()}"
+    )
+
+
+def unlabelled_source(config: ConfigDict, source: "Source | None") -> str:
+    """Returns `text.vocabulary_source`, or the run's source where it has texts in a split of their own.
+
+    A source without a test split is not taken: some of its training texts are to test on.
+    """
+    data = config.data
+    if config.text.vocabulary_source or source is not None:
+        return config.text.vocabulary_source
+    if data.name or data.revision or data.delimiter or data.encoding:  # the vocabulary's source has none
+        return ""
+    splits = read_source(data.source, Reading(data.text_column))
+    others = [part for name, part in splits.items() if name not in ("train", *HELD_OUT)]
+    found = any(find_column(part, data.text_column) for part in others)
+    return data.source if found and ("test" in splits or not data.test_share) else ""
