@@ -41,6 +41,9 @@ RECIPES = {"plain": "bilstm", "plain, evidence": "bilstm", "strong": "imdb_t0"} 
 NEED_UNLABELLED = ("word2vec", "evidence", "strong")
 # What is tried: pooling of the recipe or the mean, and how many epochs; C of the n-grams' classifier.
 CHOICES = {"own pooling": ("", 1), "mean": ("mean", 1)}
+# Other methods take the choice of one like them: that of vectors that are frozen, or learned.
+TRIED_AS = {"plain, evidence": "plain", "evidence": "word2vec"}
+TRIED_AS |= {"labelled vectors": "GloVe", "labelled vectors, evidence": "GloVe"}
 PENALTIES = {"C 0.01": 0.01, "C 0.1": 0.1, "C 1": 1.0}
 # Rows of a batch and epochs, by the number of labels; with the most labels they are the recipe's.
 BATCHES = {100: (16, 20), 500: (16, 10), 2_000: (32, 6)}
@@ -112,7 +115,7 @@ def settings(method, labels, choice):
         config.model.pooling = pooling or config.model.pooling
         config.batch.size, epochs = BATCHES[labels]
         config.batch.buckets, config.train.epochs = 1, epochs * times
-    config.train.evaluate_every = float(config.train.epochs)  # the last epoch is used: no row chooses one
+        config.train.evaluate_every = float(config.train.epochs)  # the last one is used: no row chooses it
     return config
 
 
@@ -162,8 +165,7 @@ def choices_of(method):
 
 def chosen_of(records, method, labels):
     """Returns the choice of most accuracy; more labels than were tried have that of the most that were."""
-    found = tried(records, method, min(labels, max(TUNED)))
-    require(bool(found), f"nothing was tried for {method} at {labels} labels; give more numbers to --labels")
+    found = tried(records, TRIED_AS.get(method, method), min(labels, max(TUNED)))
     return max(found, key=found.get)
 
 
@@ -198,7 +200,8 @@ def main():
         print(f"{options.source} has no unlabelled texts, which these need: {'; '.join(left_out)}. Left out")
         methods = [name for name in methods if name not in left_out]
     sizes, seeds = ([int(number) for number in part.split(",")] for part in (options.labels, options.seeds))
-    for labels, method in itertools.product([size for size in TUNED if size in sizes], methods):
+    like = dict.fromkeys(TRIED_AS.get(method, method) for method in methods)
+    for labels, method in itertools.product(TUNED, like):
         for choice in choices_of(method):
             measure(records, rows, method, labels, TUNING, choice)
     for seed, labels in itertools.product(seeds, sizes):

@@ -1,7 +1,7 @@
 """`recipe="auto"`: the settings that were best for so many labelled texts, by docs/small_data.md."""
 
-from importlib.util import find_spec
 import math
+from importlib.util import find_spec
 from typing import NamedTuple
 
 from ml_collections import ConfigDict
@@ -17,8 +17,8 @@ from rnn_jax.settings import recipe
 
 AUTO = "auto"  # the name that stands for a choice
 NO_START = (
-    f"recipe is {AUTO!r}, which chooses what training starts from, but a run to start from is given too; give "
-    "one of the two"
+    f"recipe is {AUTO!r}, which chooses what training starts from, but a run to start from is given too; "
+    "give one of the two"
 )
 FEWEST = 20  # labelled texts, below which nothing was measured and a tenth to validate on says nothing
 
