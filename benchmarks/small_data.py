@@ -27,7 +27,7 @@ from rnn_jax.data.vocabularies import SPECIAL_WORDS, UNK
 from rnn_jax.distributed.host import restart
 from rnn_jax.errors import choose, require
 from rnn_jax.files import cached
-from rnn_jax.settings import recipe as recipe_of
+from rnn_jax.training.automatic import method_settings
 from rnn_jax.training.loop import train_and_evaluate
 from rnn_jax.vectors.word2vec import train_vectors
 
@@ -37,16 +37,12 @@ WORDS, WIDTH = 30_000, 128  # of the vectors of the unlabelled texts
 VECTORS, VOCABULARY = RUNS / "vectors.npz", RUNS / "words.parquet"
 SIZES, SEEDS = (100, 500, 2_000, 20_000), (0, 1, 2)
 TUNED, TUNING = (500,), 9  # where settings are chosen, and the seed of the rows for it
-RECIPES = {"plain": "bilstm", "plain, evidence": "bilstm", "strong": "imdb_t0"}  # of others imdb_evidence
 NEED_UNLABELLED = ("word2vec", "evidence", "strong")
-# What is tried: pooling of the recipe or the mean, and how many epochs; C of the n-grams' classifier.
-CHOICES = {"own pooling": ("", 1), "mean": ("mean", 1)}
+CHOICES = ("own pooling", "mean")  # that of the recipe, and the mean over time
 # Other methods take the choice of one like them: that of vectors that are frozen, or learned.
 TRIED_AS = {"plain, evidence": "plain", "evidence": "word2vec"}
 TRIED_AS |= {"labelled vectors": "GloVe", "labelled vectors, evidence": "GloVe"}
 PENALTIES = {"C 0.01": 0.01, "C 0.1": 0.1, "C 1": 1.0}
-# Rows of a batch and epochs, by the number of labels; with the most labels they are the recipe's.
-BATCHES = {100: (16, 20), 500: (16, 10), 2_000: (32, 6)}
 
 
 class Rows(NamedTuple):
@@ -96,26 +92,19 @@ def keep_vectors(rows):
 
 
 def settings(method, labels, choice):
-    """Returns the config of one run: a recipe, and what the number of labels asks for."""
-    config = recipe_of(RECIPES.get(method, "imdb_evidence"))
+    """Returns the config of one run: what `recipe="auto"` takes for a method, with another choice."""
+    config = method_settings("labelled vectors" if method == "GloVe" else method, labels)
     config.data.source, config.data.test_share, config.devices = IN_MEMORY, 0.0, 1
-    config.embedding.evidence.orders = (1, 2, 3) if "evidence" in method or method == "strong" else ()
-    if method in NEED_UNLABELLED:
+    if method in NEED_UNLABELLED:  # the vectors are made once
         config.embedding.vectors, config.text.vocabulary_source = str(VECTORS), str(VOCABULARY)
-        config.model.embedding_dim = WIDTH
-    elif "vectors" in method:  # of few texts, word2vec needs more epochs and leaves entries near zero
-        config.text.vocabulary_source, config.embedding.epochs = "", 15 if labels > 500 else 50
-        config.embedding.scale = 1.0
     elif method == "GloVe":  # as imdb_t2, but narrower
-        config.text.vocabulary_source, config.embedding.vectors = "", "glove-6b-50d"
-        config.model.embedding_dim, config.model.word_dropout, config.train.adversarial = 50, 0.05, 1.0
+        config.embedding.vectors, config.embedding.epochs, config.embedding.scale = "glove-6b-50d", 8, 0.0
+        config.model.embedding_dim = 50
+        config.model.word_dropout, config.train.adversarial = 0.05, 1.0
     config.text.fill_vocabulary = True  # so that all seeds have one program
-    if labels in BATCHES:
-        pooling, times = CHOICES[choice]
-        config.model.pooling = pooling or config.model.pooling
-        config.batch.size, epochs = BATCHES[labels]
-        config.batch.buckets, config.train.epochs = 1, epochs * times
-        config.train.evaluate_every = float(config.train.epochs)  # the last one is used: no row chooses it
+    if labels < max(SIZES):
+        own = "last" if method.startswith("plain") else "concat"
+        config.model.pooling = {"own pooling": own, "mean": "mean"}[choice]
     return config
 
 
