@@ -17,6 +17,7 @@ import datasets
 import jax
 import numpy as np
 
+from benchmarks.naive_bayes import PENALTY
 from benchmarks.naive_bayes import measure as measure_naive_bayes
 from benchmarks.records import Records, recipe, summary
 from benchmarks.small_data_page import METHODS, NAIVE_BAYES, write
@@ -36,12 +37,10 @@ REPORTED = 5_000  # rows of the training split that no method trains on, and not
 WORDS, WIDTH = 30_000, 128  # of the vectors of the unlabelled texts
 VECTORS, VOCABULARY = RUNS / "vectors.npz", RUNS / "words.parquet"
 SIZES, SEEDS = (100, 500, 2_000, 20_000), (0, 1, 2)
-TUNED, TUNING = (500,), 9  # where settings are chosen, and the seed of the rows for it
+TUNED, TUNING = (500,), 9  # where pooling and C are chosen, and the seed of the rows for it
 NEED_UNLABELLED = ("word2vec", "evidence", "strong")
-CHOICES = ("own pooling", "mean")  # that of the recipe, and the mean over time
-# Other methods take the choice of one like them: that of vectors that are frozen, or learned.
-TRIED_AS = {"plain, evidence": "plain", "evidence": "word2vec"}
-TRIED_AS |= {"labelled vectors": "GloVe", "labelled vectors, evidence": "GloVe"}
+TRIED = ("plain", "GloVe", "word2vec", "strong")  # learned vectors, frozen ones, and with an adversary
+POOLINGS = {"plain": "last", "GloVe": "concat", "word2vec": "concat", "strong": "concat"}  # of the recipes
 PENALTIES = {"C 0.01": 0.01, "C 0.1": 0.1, "C 1": 1.0}
 
 
@@ -91,8 +90,8 @@ def keep_vectors(rows):
     datasets.Dataset.from_dict({"text": [" ".join(words)]}).to_parquet(VOCABULARY)
 
 
-def settings(method, labels, choice):
-    """Returns the config of one run: what `recipe="auto"` takes for a method, with another choice."""
+def settings(method, labels, choice=""):
+    """Returns the config of one run: what `recipe="auto"` takes for a method, or with another pooling."""
     config = method_settings("labelled vectors" if method == "GloVe" else method, labels)
     config.data.source, config.data.test_share, config.devices = IN_MEMORY, 0.0, 1
     if method in NEED_UNLABELLED:  # the vectors are made once
@@ -102,9 +101,8 @@ def settings(method, labels, choice):
         config.model.embedding_dim = 50
         config.model.word_dropout, config.train.adversarial = 0.05, 1.0
     config.text.fill_vocabulary = True  # so that all seeds have one program
-    if labels < max(SIZES):
-        own = "last" if method.startswith("plain") else "concat"
-        config.model.pooling = {"own pooling": own, "mean": "mean"}[choice]
+    if choice:
+        config.model.pooling = POOLINGS[method] if choice == "own pooling" else choice
     return config
 
 
@@ -121,13 +119,12 @@ def run(config, labelled, measured, seed, name):
 
 def measure(records, rows, method, labels, seed, choice=""):
     """Measures one case, where there is no record of it; a choice is measured on rows of the pool."""
-    name, chosen = key(method, labels, seed, choice), choice or chosen_of(records, method, labels)
-    ngrams = method == NAIVE_BAYES
-    config = {"penalty": PENALTIES[chosen]} if ngrams else settings(method, labels, chosen)
+    name, ngrams = key(method, labels, seed, choice), method == NAIVE_BAYES
+    config = {"penalty": PENALTIES.get(choice, PENALTY)} if ngrams else settings(method, labels, choice)
 
     def numbers():
         labelled, left = drawn(rows.pool, labels, seed)
-        measured = left.select(range(REPORTED)) if seed == TUNING else rows.reported
+        measured = left.select(range(REPORTED)) if choice else rows.reported
         if ngrams:
             pairs = [(list(part["text"]), part["label"]) for part in (labelled, measured)]
             return measure_naive_bayes(*pairs, **config)
@@ -141,21 +138,15 @@ def key(method, labels, seed, choice=""):
     return f"{method} {labels}{choice and ': '}{choice}-{seed}"
 
 
+def choices_of(method):
+    """Returns what is tried for a method, if anything."""
+    return PENALTIES if method == NAIVE_BAYES else ("own pooling", "mean") if method in TRIED else ()
+
+
 def tried(records, method, labels):
     """Returns the accuracy of each choice that was tried, on rows that are not reported."""
     lines = {name: records.lines.get(key(method, labels, TUNING, name)) for name in choices_of(method)}
     return {name: line["accuracy"] for name, line in lines.items() if line}
-
-
-def choices_of(method):
-    """Returns what is tried for a method."""
-    return PENALTIES if method == NAIVE_BAYES else CHOICES
-
-
-def chosen_of(records, method, labels):
-    """Returns the choice of most accuracy; more labels than were tried have that of the most that were."""
-    found = tried(records, TRIED_AS.get(method, method), min(labels, max(TUNED)))
-    return max(found, key=found.get)
 
 
 def write_page(records):
@@ -189,8 +180,7 @@ def main():
         print(f"{options.source} has no unlabelled texts, which these need: {'; '.join(left_out)}. Left out")
         methods = [name for name in methods if name not in left_out]
     sizes, seeds = ([int(number) for number in part.split(",")] for part in (options.labels, options.seeds))
-    like = dict.fromkeys(TRIED_AS.get(method, method) for method in methods)
-    for labels, method in itertools.product(TUNED, like):
+    for labels, method in itertools.product(TUNED, methods):
         for choice in choices_of(method):
             measure(records, rows, method, labels, TUNING, choice)
     for seed, labels in itertools.product(seeds, sizes):

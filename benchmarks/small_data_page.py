@@ -29,7 +29,7 @@ def cells(lines, sizes, show):
 
 def seconds(runs):
     """Returns the mean of the processor's seconds of runs."""
-    return f"{statistics.mean(run.get('cpu', run['seconds']['train']) for run in runs):,.0f}"
+    return f"{statistics.mean(run['cpu'] for run in runs):,.0f}"
 
 
 def accuracy_of(runs):

@@ -1,17 +1,15 @@
-"""The benchmark of few labels: its rows share no text, its baseline counts right, its page is of its records."""
+"""The benchmark of few labels: rows that share no text, ratios that count right, a page of its records."""
 
 import datasets
 import numpy as np
 import pytest
 
 from benchmarks import small_data, small_data_page
-from benchmarks.naive_bayes import NaiveBayesSVM
-from benchmarks.records import Records, recipe
-from rnn_jax.training.automatic import METHODS, RANKED, method_settings
+from benchmarks.naive_bayes import PENALTY, NaiveBayesSVM
+from benchmarks.records import Records
 from rnn_jax.training.loop import check_config
 
-LEFT_OPEN = ("seed", "data.source", "devices", "text.vocabulary_source", "text.fill_vocabulary")
-OWN = (*LEFT_OPEN, "data.test_share", "embedding.vectors", "embedding.epochs")
+RECORDS = Records(small_data.DOCS / "small_data.json")
 
 
 @pytest.fixture
@@ -54,20 +52,23 @@ def test_the_ratios_are_those_of_naive_bayes():
 
 
 @pytest.mark.parametrize("method", [name for name in small_data_page.METHODS if name != "NB-SVM"])
-@pytest.mark.parametrize("labels", small_data.SIZES)
-def test_every_case_has_settings_that_can_be_used(method, labels, monkeypatch):
-    config = small_data.settings(method, labels, "mean")
-    assert check_config(config)
-    assert config.data.test_share == 0
-    assert (config.model.pooling == "mean") == (labels < 20_000)
+def test_every_case_has_settings_that_can_be_used(method):
+    for labels in small_data.SIZES:
+        config = small_data.settings(method, labels)
+        assert check_config(config)
+        assert config.data.test_share == 0
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("labels", RANKED)
-def test_auto_takes_the_settings_that_were_measured(method, labels):
-    records = Records(small_data.DOCS / "small_data.json")
-    measured = recipe(small_data.settings(method, labels, small_data.chosen_of(records, method, labels)), OWN)
-    assert recipe(method_settings(method, labels), OWN) == measured
+def test_pooling_and_c_are_the_best_of_those_that_were_tried():
+    for method in small_data.TRIED:
+        for labels in small_data.TUNED:
+            found = small_data.tried(RECORDS, method, labels)
+            assert set(found) == set(small_data.choices_of(method))
+            own = small_data.settings(method, labels).model.pooling
+            noise = 0.002  # of a method that is indifferent to it
+            assert found["mean" if own == "mean" else "own pooling"] >= max(found.values()) - noise
+    found = small_data.tried(RECORDS, "NB-SVM", 500)
+    assert small_data.PENALTIES[max(found, key=found.get)] == PENALTY
 
 
 def test_the_page_has_the_mean_of_what_is_finished():
