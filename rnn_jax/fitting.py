@@ -82,7 +82,7 @@ def fit(
         for several labels at once; for numbers give `**{"data.target": "number"}`.
       recipe: the name of a recipe, or settings such as `rnn_jax.recipe("bilstm")`, which are used as they
         are; None is "bilstm", of lists of words the settings of `tagger_settings()`, or those of `start`.
-        "auto" chooses by the number of labelled texts and by what is there: `training.automatic`.
+        "auto" takes what was best for so many labelled texts (docs/small_data.md), and says why.
       validation: the share of the texts to validate on, in (0, 1), or a split of its own: a pair (texts,
         labels) or a table. None is `data.validation_share`, 0.1, unless `texts` has that split.
       workdir: the run's folder; a run in it goes on. None is a temporary folder, removed with the model.

@@ -142,7 +142,9 @@ def test_fit_keeps_what_it_chose_in_its_folder_and_says_why(tmp_path, capsys):
     assert (kept["model"]["hidden"], kept["train"]["epochs"]) == (8, 1)
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("recipe auto"))
     assert "40 labelled texts; texts without labels: none (text.vocabulary_source)" in line
-    assert len(model.predict(["a lovely film"]).labels) == 1
+    assert model.config.to_dict()["batch"] == kept["batch"]
+    rnn_jax.fit(*data, recipe="auto", workdir=tmp_path / "run", **TINY)
+    assert "finished already" in capsys.readouterr().out  # the choice is the same when a run goes on
 
 
 @pytest.mark.parametrize(
