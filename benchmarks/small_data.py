@@ -149,13 +149,18 @@ def tried(records, method, labels):
     return {name: line["accuracy"] for name, line in lines.items() if line}
 
 
+def reported(records):
+    """Returns the records to report, a list for each (method, labels)."""
+    return {
+        case: [line for seed in SEEDS if (line := records.lines.get(key(*case, seed)))]
+        for case in itertools.product(METHODS, SIZES)
+    }
+
+
 def write_page(records):
     """Writes the page of all that is measured."""
-    cases = list(itertools.product(METHODS, SIZES))
-    found = {
-        case: [line for seed in SEEDS if (line := records.lines.get(key(*case, seed)))] for case in cases
-    }
-    write(found, {case: tried(records, *case) for case in cases}, SIZES, TUNED)
+    found = reported(records)
+    write(found, {case: tried(records, *case) for case in found}, SIZES, TUNED)
 
 
 def main():

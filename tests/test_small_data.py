@@ -7,6 +7,7 @@ import pytest
 from benchmarks import small_data, small_data_page
 from benchmarks.naive_bayes import PENALTY, NaiveBayesSVM
 from benchmarks.records import Records
+from rnn_jax.training.automatic import RANKED
 from rnn_jax.training.loop import check_config
 
 RECORDS = Records(small_data.DOCS / "small_data.json")
@@ -78,3 +79,20 @@ def test_the_page_has_the_mean_of_what_is_finished():
     assert lines[2:] == ["| plain | 72.0 ± 2.0 | - |", "| NB-SVM | - | 70.0 (1) |"]
     assert small_data_page.choice_cell({"mean": 0.7, "own": 0.65}) == "**mean 70.0**, own 65.0"
     assert small_data_page.seconds(runs) == "10"
+
+
+def test_the_ranking_puts_the_cheaper_of_two_equal_ones_first():
+    found = {
+        ("evidence", 500): [{"accuracy": value, "cpu": 20} for value in (0.80, 0.82, 0.84)],
+        ("word2vec", 500): [{"accuracy": 0.81, "cpu": 10}],
+        ("plain", 500): [{"accuracy": 0.7, "cpu": 1}],
+    }
+    assert small_data_page.ranking(found, 500)[:3] == ("word2vec", "evidence", "plain")
+    found["word2vec", 500][0]["accuracy"] = 0.79
+    assert small_data_page.ranking(found, 500)[:3] == ("evidence", "word2vec", "plain")
+
+
+@pytest.mark.parametrize("size", small_data.SIZES)
+def test_auto_ranks_as_was_measured(size):
+    found = small_data.reported(RECORDS)
+    assert RANKED[size] == small_data_page.ranking(found, size)

@@ -130,6 +130,7 @@ def test_the_command_line_chooses_too_and_its_settings_win(source):
         chosen_config(argparse.Namespace(recipe="auto", config=None, start="runs/a", overrides=[]))
 
 
+@pytest.mark.slow
 def test_fit_keeps_what_it_chose_in_its_folder_and_says_why(tmp_path, capsys):
     data = reviews(tmp_path / "reviews.jsonl", 40)
     model = rnn_jax.fit(*data, recipe="auto", workdir=tmp_path / "run", **TINY)
