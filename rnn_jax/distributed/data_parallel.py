@@ -130,12 +130,19 @@ def sum_over_batch(function: PartFn, mesh: Mesh) -> PartFn:
     Its `rows`, such as a carry, stay on the device that has those rows of the batch. If the devices cannot
     share a batch equally, rows of zeros are added to it, which have weight 0 and length 0.
 
+    A loop that calls it over several CPU devices without reading the results can hang. Jit the function that
+    you call, and wrap it in `paced`: `step = paced(jax.jit(step), mesh)`. `make_train_step` does so.
+
     Raises:
       InputError: when the result is called, if there are `rows` and the devices cannot share them equally.
 
-    Two calls that do not depend on each other must not run at the same time. XLA's CPU client has one thread
-    for each core, so two reductions can take the threads that the other needs, and both wait for ever. Train
-    steps depend on each other, so they are safe. For independent calls use `measure_parts`.
+    >>> import jax.numpy as jnp
+    >>> from rnn_jax.distributed import batch_mesh, sum_over_batch
+    >>> def loss(w, rows):
+    ...     return (w * rows).sum(), ()  # no results by row
+    >>> total, _ = sum_over_batch(loss, batch_mesh())(jnp.float32(2), jnp.ones(4))
+    >>> float(total)
+    8.0
     """
 
     def on_one_device(whole, batch):

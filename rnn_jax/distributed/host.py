@@ -12,7 +12,9 @@ from rnn_jax.native import cores, why_missing
 
 WIDE = 2048  # bytes of a row of units; from here on one fused CPU device for all cores beats one for each
 DEVICE_COUNT_FLAG = "--xla_force_host_platform_device_count"
-# Kernels may write several results: a step of the recurrence then starts fewer, and is up to 25 % faster.
+# Kernels may write several results: a step of these cells then starts fewer, and is 10 to 20 % faster.
+# `jax.lax.associative_scan` is hundreds of times slower with it, so other cells and tasks do without.
+FUSED_CELLS, FUSED_TASKS = ("simple", "lstm", "gru"), ("classify", "language", "tag")
 FUSION_FLAG = "--xla_backend_extra_options"
 FUSION = f"{FUSION_FLAG}=xla_cpu_use_multi_output_fusion=true"
 # The process keeps freed memory, and gets memory in huge pages: fresh pages cost a quarter of a step. All
@@ -36,14 +38,20 @@ def cpu_devices(hidden: int, dtype: str = "float32", layer_norm: bool = False) -
     return cores() if hidden * (2 if dtype == "bfloat16" else 4) < WIDE else 1
 
 
-def environment(devices: int = 0) -> dict[str, str]:
+def fusion_pays(task: str, cell: str) -> bool:
+    """Returns whether `FUSION` was measured to pay for a config's task and cell: for the library's own."""
+    return task in FUSED_TASKS and cell in FUSED_CELLS
+
+
+def environment(devices: int = 0, fusion: bool = True) -> dict[str, str]:
     """Returns the variables to set before Python starts, for this many CPU devices; 0 is one for each core.
 
-    It leaves out variables that the user has set, and flags that XLA_FLAGS already has.
+    It leaves out variables that the user has set, flags that XLA_FLAGS already has, and `FUSION` on request.
     """
     chosen = {}
     flags = os.environ.get("XLA_FLAGS", "")
-    wanted = {DEVICE_COUNT_FLAG: f"{DEVICE_COUNT_FLAG}={devices or cores()}", FUSION_FLAG: FUSION}
+    wanted = {DEVICE_COUNT_FLAG: f"{DEVICE_COUNT_FLAG}={devices or cores()}"}
+    wanted |= {FUSION_FLAG: FUSION} if fusion else {}
     missing = [setting for flag, setting in wanted.items() if flag not in flags]
     if missing:
         chosen["XLA_FLAGS"] = " ".join([flags, *missing]).strip()
@@ -52,10 +60,12 @@ def environment(devices: int = 0) -> dict[str, str]:
     return chosen
 
 
-def restart(devices: int, hidden: int, dtype: str = "float32", layer_norm: bool = False) -> None:
+def restart(
+    devices: int, hidden: int, dtype: str = "float32", layer_norm: bool = False, fusion: bool = True
+) -> None:
     """Starts the command again with the variables of `environment`, unless they are set already."""
     usable = isinstance(devices, int) and devices >= 0 and isinstance(hidden, int)
-    missing = environment(devices or cpu_devices(hidden, dtype, layer_norm)) if usable else {}
+    missing = environment(devices or cpu_devices(hidden, dtype, layer_norm), fusion) if usable else {}
     if missing:
         sys.stdout.flush()
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | missing)

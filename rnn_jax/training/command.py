@@ -14,7 +14,7 @@ from rnn_jax.checkpoints.restore import settings_of_run
 from rnn_jax.checkpoints.workdir import fresh_workdir
 from rnn_jax.config import starting_from
 from rnn_jax.distributed.broadcast import on_process_zero, say
-from rnn_jax.distributed.host import restart
+from rnn_jax.distributed.host import fusion_pays, restart
 from rnn_jax.distributed.preemption import Interrupted
 from rnn_jax.distributed.processes import joined, membership
 from rnn_jax.errors import InputError, nearest, require
@@ -119,7 +119,8 @@ def run_command(options: argparse.Namespace) -> None:
         logging.set_verbosity(options.verbosity)  # absl's own default is where Orbax tells its every step
         model = config.get("model", {})
         options_of_layers = model.get("dtype", "float32"), model.get("layer_norm", False)
-        restart(config.get("devices", 0), model.get("hidden", 0), *options_of_layers)
+        fusion = fusion_pays(config.get("task", ""), model.get("cell", ""))
+        restart(config.get("devices", 0), model.get("hidden", 0), *options_of_layers, fusion)
         with joined(membership(options.coordinator, options.processes, options.process)):
             workdir = on_process_zero(lambda: str(workdir or fresh_workdir(name)))
             say(f"workdir: {workdir}" + f"\n{why}" * bool(why))

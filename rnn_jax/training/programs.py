@@ -15,7 +15,7 @@ import jax
 from jax.sharding import Mesh
 
 from rnn_jax.distributed.data_parallel import joined_rows
-from rnn_jax.training.steps import Jitted
+from rnn_jax.distributed.pacing import Jitted
 from rnn_jax.trees import Tree
 
 MOST_KEPT = 64  # programs; the one that was not used for the longest time goes first

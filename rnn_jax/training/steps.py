@@ -5,7 +5,7 @@ data.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import flax.linen as nn
 import jax
@@ -18,6 +18,7 @@ from jax.sharding import PartitionSpec as P
 from rnn_jax.data.batches import Batch
 from rnn_jax.distributed.broadcast import added, gathered
 from rnn_jax.distributed.data_parallel import batch_mesh, measure_parts, rows_here, sum_over_batch
+from rnn_jax.distributed.pacing import Jitted, paced
 from rnn_jax.layers.cells import Carry
 from rnn_jax.layers.dropout import BATCH_AXIS
 from rnn_jax.models.classifier import smallest_input
@@ -31,16 +32,6 @@ from rnn_jax.trees import Params, Tree
 
 BatchT = TypeVar("BatchT")
 EvalStep = Callable[[tuple[Params, Carry], BatchT], tuple[Measured, Carry]]
-
-
-class Jitted(Protocol):
-    """A function that `jax.jit` made."""
-
-    def __call__(self, *arguments: Tree) -> Tree:
-        """Runs it, and compiles it where that was not done for these shapes."""
-
-    def lower(self, *arguments: Tree) -> jax.stages.Lowered:
-        """Returns it traced for arguments of these shapes, ready to be compiled."""
 
 
 def init_params(model: nn.Module, key: jax.Array) -> Params:
@@ -93,7 +84,8 @@ def make_train_step(
     """Returns the jitted `state, metrics = train_step(state, batch, key)`; it takes over `state`'s memory.
 
     The step minimises total / count of the loss; step s draws from `fold_in(key, s)`. The batch and the carry
-    are split over the devices of `mesh`; the number of devices changes only the rounding.
+    are split over the devices of `mesh`; the number of devices changes only the rounding. A loop need not
+    read the metrics: over several CPU devices every fourth call waits for its results (`distributed.paced`).
 
     Args:
       loss_fn: `total, (metrics, count, carry) = loss_fn(params, carry, batch, key)`, as `LossFn` describes.
@@ -137,7 +129,7 @@ def make_train_step(
     step = rows.step(train_step) if rows else train_step
     whole, split = NamedSharding(mesh, P()), NamedSharding(mesh, P(BATCH_AXIS))
     places = TrainState(whole, whole, whole, split), whole  # type: ignore[arg-type]  # of all their leaves
-    return jax.jit(step, donate_argnums=0, out_shardings=places)
+    return paced(jax.jit(step, donate_argnums=0, out_shardings=places), mesh)
 
 
 def updated(

@@ -19,6 +19,7 @@ from rnn_jax.data.pipeline import RunData
 from rnn_jax.distributed.broadcast import broadcast_arrays
 from rnn_jax.distributed.data_parallel import batch_mesh, on_every_device, split_rows
 from rnn_jax.distributed.host import describe_environment
+from rnn_jax.distributed.pacing import Jitted
 from rnn_jax.distributed.preemption import Interruption
 from rnn_jax.errors import check_seed
 from rnn_jax.layers.cells import Carry
@@ -32,7 +33,6 @@ from rnn_jax.training.regularisers import Averaged
 from rnn_jax.training.row_sparse import RowAdam
 from rnn_jax.training.state import TrainState
 from rnn_jax.training.steps import (
-    Jitted,
     evaluate,
     init_params,
     init_state,

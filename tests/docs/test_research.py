@@ -22,7 +22,7 @@ def test_the_guide_runs_as_printed(tmp_path, monkeypatch, capsys):
     names: dict = {}
     for block in BLOCKS:
         exec(block, names)
-    assert len(BLOCKS) == 10
+    assert len(BLOCKS) == 11
     assert jax.tree.structure(names["curvature"]) == jax.tree.structure(names["model"].params)
     assert names["halfway"].shape == (1, 1)
     alone = optax.tree.norm(jax.grad(names["log_p"])(names["model"].params, names["texts"][1]))
@@ -46,3 +46,4 @@ def test_the_guide_runs_as_printed(tmp_path, monkeypatch, capsys):
         )
         assert np.array_equal(trained[path], array) == path.startswith("embedding")
     assert names["losses"][-1] < names["losses"][0] / 2
+    np.testing.assert_allclose(names["weights"], 1, rtol=1e-6)
