@@ -7,7 +7,7 @@ import pytest
 from benchmarks import small_data, small_data_page
 from benchmarks.naive_bayes import PENALTY, NaiveBayesSVM
 from benchmarks.records import Records
-from rnn_jax.training.automatic import RANKED
+from rnn_jax.training.automatic import METHODS, RANKED
 from rnn_jax.training.loop import check_config
 
 RECORDS = Records(small_data.DOCS / "small_data.json")
@@ -95,4 +95,6 @@ def test_the_ranking_puts_the_cheaper_of_two_equal_ones_first():
 @pytest.mark.parametrize("size", small_data.SIZES)
 def test_auto_ranks_as_was_measured(size):
     found = small_data.reported(RECORDS)
+    if not all(found[method, size] for method in METHODS):
+        pytest.skip(f"not every method is measured at {size} labels")
     assert RANKED[size] == small_data_page.ranking(found, size)
