@@ -12,16 +12,16 @@ from rnn_jax.training.automatic import RANKED, Given, chosen_method
 
 DOCS, NAIVE_BAYES = Path("docs"), "NB-SVM"
 NOISE = 0.004  # the standard error of an accuracy of 90 % on 5,000 reviews
-METHODS = {  # by name: what it is, and the line of the picture
-    "plain": ("a learned embedding: `bilstm`", "C7-o"),
-    "plain, evidence": ("the same, with evidence", "C7--s"),
-    "labelled vectors": ("frozen word2vec of the labelled texts", "C1-o"),
-    "labelled vectors, evidence": ("the same, with evidence", "C1--s"),
-    "GloVe": ("frozen GloVe of 50 numbers", "C2-o"),
-    "word2vec": ("frozen word2vec of the unlabelled texts", "C0-o"),
-    "evidence": ("the same, with evidence: `imdb_evidence`", "C0--s"),
-    "strong": ("the same, wider, with an adversary: `imdb_t0` with evidence", "C3--s"),
-    NAIVE_BAYES: ("n-grams and a linear classifier of scikit-learn", "k:^"),
+METHODS = {  # by name, the line of the picture; docs/small_data.md says what they are
+    "plain": "C7-o",
+    "plain, evidence": "C7--s",
+    "labelled vectors": "C1-o",
+    "labelled vectors, evidence": "C1--s",
+    "GloVe": "C2-o",
+    "word2vec": "C0-o",
+    "evidence": "C0--s",
+    "strong": "C3--s",
+    NAIVE_BAYES: "k:^",
 }
 
 
@@ -90,7 +90,7 @@ def draw(found, sizes):
     """Draws the accuracy of each method by the number of labels, with the deviation over seeds."""
     figure = Figure(figsize=(8, 4.6), layout="constrained")
     axes = figure.subplots()
-    for method, (what, line) in METHODS.items():
+    for method, line in METHODS.items():
         points = [
             (size, [100 * run["accuracy"] for run in found[method, size]])
             for size in sizes
@@ -100,7 +100,7 @@ def draw(found, sizes):
             means = [statistics.mean(values) for _, values in points]
             bars = [statistics.stdev(values) if len(values) > 1 else 0 for _, values in points]
             where = [size for size, _ in points]
-            axes.errorbar(where, means, bars, fmt=line, label=what.replace("`", ""), capsize=2, markersize=5)
+            axes.errorbar(where, means, bars, fmt=line, label=method, capsize=2, markersize=5)
     axes.set_xscale("log")
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axes.minorticks_off()
