@@ -73,11 +73,11 @@ def ranking(found, size):
 def auto_table():
     """Returns what `recipe="auto"` takes by the number of labels and by what is there."""
     cases = {
-        "with unlabelled texts": ("texts", True, True),
-        "without": ("", True, True),
-        "and without gensim": ("", False, True),
-        "numbers and pairs, with unlabelled texts": ("texts", True, False),
-        "without ": ("", True, False),
+        "unlabelled texts": ("texts", True, True),
+        "none": ("", True, True),
+        "none, no gensim": ("", False, True),
+        "numbers or pairs; unlabelled texts": ("texts", True, False),
+        "numbers or pairs; none": ("", True, False),
     }
     lines = [f"| labels | {' | '.join(cases)} |", "|---|" + "---|" * len(cases)]
     for size in RANKED:
