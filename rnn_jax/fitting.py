@@ -40,6 +40,7 @@ from rnn_jax.inference.tagger import Tagger
 from rnn_jax.inference.writer import load_language_model
 from rnn_jax.progress import quiet, tell
 from rnn_jax.settings import recipe_settings, tagger_settings
+from rnn_jax.training.automatic import AUTO, NO_START, automatic_settings
 from rnn_jax.training.loop import TASKS, check_config, prepare_data, train_and_evaluate
 from rnn_jax.vectors.arrays import kept_vectors, table_of
 
@@ -81,6 +82,7 @@ def fit(
         for several labels at once; for numbers give `**{"data.target": "number"}`.
       recipe: the name of a recipe, or settings such as `rnn_jax.recipe("bilstm")`, which are used as they
         are; None is "bilstm", of lists of words the settings of `tagger_settings()`, or those of `start`.
+        "auto" takes what was best for so many labelled texts (docs/small_data.md), and says why.
       validation: the share of the texts to validate on, in (0, 1), or a split of its own: a pair (texts,
         labels) or a table. None is `data.validation_share`, 0.1, unless `texts` has that split.
       workdir: the run's folder; a run in it goes on. None is a temporary folder, removed with the model.
@@ -112,6 +114,9 @@ def fit(
         whole = start is not None or isinstance(recipe, ConfigDict)  # settings that are used as they are
         with quiet(not progress):
             _fit_data(config, source, whole or "data.test_share" in settings, "data.label_names" in settings)
+    if automatic(recipe):
+        with quiet(not progress):
+            config = _chosen(config, source, settings)
     check_config(config)
     loader = choose("config.task", config.task, LOADERS)
     require(
@@ -134,7 +139,10 @@ def fit(
 def _config(recipe: Any, start: Any, validation: Any, settings: Mapping[str, Any], words: bool) -> ConfigDict:
     """Returns the settings of the run, the source of its data left open."""
     run = None if start is None else _run_of(start)
-    if recipe is not None:
+    if automatic(recipe):
+        require(start is None, NO_START)
+        config = recipe_settings(DEFAULT_RECIPE)  # until the texts are counted
+    elif recipe is not None:
         config = recipe_settings(recipe)
     elif run is not None:
         config = settings_of_run(run)
@@ -152,6 +160,19 @@ def _config(recipe: Any, start: Any, validation: Any, settings: Mapping[str, Any
     if isinstance(validation, int | float):
         config.data.validation_share = float(validation)
     return config
+
+
+def automatic(recipe: Any) -> bool:
+    """Returns whether the recipe is "auto", which is no file."""
+    return isinstance(recipe, str) and recipe == AUTO
+
+
+def _chosen(config: ConfigDict, source: "Splits | None", settings: Mapping[str, Any]) -> ConfigDict:
+    """Returns the settings that "auto" chooses for the texts, with those that were given."""
+    found, why = automatic_settings(config, source)
+    tell(why)
+    given = {key: value for key, value in settings.items() if not key.startswith("data.")}
+    return changed(found, given, TASKS[found.task].settings)
 
 
 def _with_vectors(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -78,7 +78,10 @@ def add_train(command: argparse.ArgumentParser) -> None:
     )
     chosen = command.add_mutually_exclusive_group()
     chosen.add_argument("--config", help="a Python file with get_config(), which returns the settings")
-    chosen.add_argument("--recipe", help="a recipe that comes with the library, such as bilstm")
+    chosen.add_argument(
+        "--recipe",
+        help="a recipe that comes with the library, such as bilstm; auto takes the best for so many labels",
+    )
     command.add_argument(
         "--from",
         dest="start",

@@ -19,7 +19,8 @@ from rnn_jax.distributed.preemption import Interrupted
 from rnn_jax.distributed.processes import joined, membership
 from rnn_jax.errors import InputError, nearest, require
 from rnn_jax.files import path_of
-from rnn_jax.settings import recipe_path
+from rnn_jax.settings import recipe, recipe_path
+from rnn_jax.training.automatic import AUTO, NO_START, automatic_settings
 from rnn_jax.training.logger import NonFiniteLossError
 from rnn_jax.training.loop import TASKS, train_and_evaluate
 
@@ -83,22 +84,28 @@ def _parsed(define: Callable[..., object], arguments: Sequence[str]) -> Any:
     return config
 
 
-def chosen_config(options: argparse.Namespace) -> tuple[str, ConfigDict]:
-    """Returns the settings that the arguments name, and the name of the folder of a new run.
+def chosen_config(options: argparse.Namespace) -> tuple[str, ConfigDict, str]:
+    """Returns the settings that the arguments name, the name of the folder of a new run, and a line or "".
+
+    The line says why `--recipe auto` chose the settings.
 
     Raises:
       InputError: no settings are named, or they cannot be read.
     """
     _check_overrides(options.overrides)
+    if options.recipe == AUTO:
+        require(not options.start, NO_START)
+        config, why = automatic_settings(with_overrides(recipe("bilstm"), options.overrides))
+        return AUTO, with_overrides(config, options.overrides), why
     if options.recipe or options.config:
         path = recipe_path(options.recipe) if options.recipe else Path(options.config)
         if not options.start:
-            return path.stem, read_config_file(path, options.overrides)
+            return path.stem, read_config_file(path, options.overrides), ""
         name, config = path.stem, read_config_file(path, ())
     else:
         require(bool(options.start), "give --config FILE, --recipe NAME or --from RUN")
         name, config = Path(options.start).name, settings_of_run(path_of(options.start))
-    return name, with_overrides(starting_from(config, path_of(options.start)), options.overrides)
+    return name, with_overrides(starting_from(config, path_of(options.start)), options.overrides), ""
 
 
 def run_command(options: argparse.Namespace) -> None:
@@ -108,7 +115,7 @@ def run_command(options: argparse.Namespace) -> None:
     """
     workdir = options.workdir
     try:
-        name, config = chosen_config(options)
+        name, config, why = chosen_config(options)
         logging.set_verbosity(options.verbosity)  # absl's own default is where Orbax tells its every step
         model = config.get("model", {})
         options_of_layers = model.get("dtype", "float32"), model.get("layer_norm", False)
@@ -116,7 +123,7 @@ def run_command(options: argparse.Namespace) -> None:
         restart(config.get("devices", 0), model.get("hidden", 0), *options_of_layers, fusion)
         with joined(membership(options.coordinator, options.processes, options.process)):
             workdir = on_process_zero(lambda: str(workdir or fresh_workdir(name)))
-            say(f"workdir: {workdir}")
+            say(f"workdir: {workdir}" + f"\n{why}" * bool(why))
             results = train_and_evaluate(config, workdir)
             say(f"seconds: {results['seconds']}")
             say(TASKS[config.task].of(config).close(workdir, results))

@@ -9,6 +9,7 @@ import pytest
 
 from rnn_jax import cli
 from rnn_jax.settings import recipe, recipe_path
+from rnn_jax.training.automatic import AUTO
 from rnn_jax.training.command import read_config_file, with_overrides
 from tests.helpers.pages import DOCS, HISTORY, PAGES, ROOT, commands
 
@@ -25,7 +26,7 @@ def check_training(words):
         with_overrides(recipe("lstm"), overrides)
         return
     own = options.config and (Path(options.config).parent == Path() or Path(options.config).stem == "NAME")
-    path = options.config or recipe_path(options.recipe)
+    path = options.config or recipe_path("lstm" if options.recipe == AUTO else options.recipe)
     read_config_file(recipe_path("lstm") if own else ROOT / path, overrides)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import rnn_jax
+from rnn_jax.training.automatic import method_settings
 from tests.helpers.jobs import BAD, GOOD
 from tests.helpers.pages import python_blocks
 from tests.helpers.runs import make_run, make_tagger_run
@@ -99,6 +100,15 @@ def test_own_data(folder):
     results = run_page("docs/own_data.md")["results"]
     assert (results["examples"], results["label_names"]) == (12, ["0", "1"])
     assert results == json.loads((folder / "runs/mine/results.json").read_text())
+
+
+@pytest.mark.slow
+def test_small_data():
+    model = run_page("docs/small_data.md")["model"]
+    assert (model.config.model.hidden, model.config.batch.size) == (
+        8,
+        method_settings("plain", 100).batch.size,
+    )
 
 
 @pytest.mark.slow
