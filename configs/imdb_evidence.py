@@ -19,6 +19,7 @@ def get_config() -> ConfigDict:
     config.model.dropout = 0.2
     config.model.dtype = "bfloat16"
     config.embedding.epochs = 8
+    config.embedding.evidence.orders = (1, 2, 3)
     config.optimizer.schedule = "slanted_triangular"
     config.train.adversarial = 0.0
     return config

