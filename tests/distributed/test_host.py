@@ -61,7 +61,7 @@ def test_a_command_asks_for_the_flag_by_its_cell(monkeypatch, cell, fusion):
     config = smoke.get_config()
     config.model.cell = cell
     monkeypatch.setattr(command, "restart", stop)
-    monkeypatch.setattr(command, "chosen_config", lambda _: ("smoke", config))
+    monkeypatch.setattr(command, "chosen_config", lambda _: ("smoke", config, ""))
     with pytest.raises(SystemExit, match=rf"float32', False, {fusion}\)"):
         command.run_command(SimpleNamespace(workdir=None, verbosity=-1))
 
