@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from rnn_jax.inference import (
+    Ensemble,
     Prediction,
     Predictor,
     Tagger,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = [
     "RNN",
     "Bidirectional",
+    "Ensemble",
     "GRUCell",
     "LRUCell",
     "LSTMCarry",

@@ -30,6 +30,9 @@ CLASSIFIER: dict[str, Any] = {
         # What the label column holds: "class", one of several; "labels", several at once; or "number"
         "target": "class",
         "separator": "",  # between the labels of one string, such as "|"; "" where they are lists
+        # More texts to train on, each with a probability of every class, as `rnn-jax predict --probabilities`
+        # or another model gives them: rnn_jax/data/soft_labels.py; "" is none
+        "soft_labels": "",
         "pair_column": "",  # of the second text, where two are compared; "" reads one text
         "delimiter": "",  # between the fields of a CSV; "" finds it in the header and the rows
         "encoding": "",  # of files of text, such as "cp1252"; "" is UTF-8, or what a byte order mark says
@@ -287,6 +290,7 @@ ADDED: dict[str, dict[str, object]] = {
     "classify": {
         "data.pair_column": "",
         "data.separator": "",
+        "data.soft_labels": "",
         "data.target": "class",
         "embedding.evidence": NO_EVIDENCE,
         "model.weight_drop": 0.0,

@@ -40,6 +40,7 @@ interrupted goes on with it.""",
   rnn-jax predict --workdir runs/a "a moving, brilliant film" "dull from start to end"
   rnn-jax predict --workdir runs/a --input texts.csv --column body
   rnn-jax predict --workdir runs/a --input texts.csv --out labelled.csv
+  rnn-jax predict --workdir runs/a --workdir runs/b --input texts.csv --out soft.csv --probabilities
   cat texts.txt | rnn-jax predict --workdir runs/a --format jsonl > labelled.jsonl
 
 --out keeps the columns of --input and adds `predicted` and `probability`: one row out for each row in. A text
@@ -107,18 +108,23 @@ def add_train(command: argparse.ArgumentParser) -> None:
 
 def add_predict(command: argparse.ArgumentParser) -> None:
     """Adds the arguments of `rnn-jax predict`."""
-    _add_run(command)
+    _add_run(command, several=True)
     _add_format(command)
     command.add_argument("texts", nargs="*", help="texts; without them and --input, lines of stdin")
     command.add_argument("--input", help="a file of texts, such as CSV, JSON lines or Parquet")
     command.add_argument(
         "--out", type=Path, help="a .csv, .tsv, .jsonl or .parquet file to write the rows of --input into"
     )
+    command.add_argument(
+        "--probabilities",
+        action="store_true",
+        help="with --out, add the probability of every class too, for config.data.soft_labels",
+    )
 
 
 def add_evaluate(command: argparse.ArgumentParser) -> None:
     """Adds the arguments of `rnn-jax evaluate`."""
-    _add_run(command)
+    _add_run(command, several=True)
     _add_format(command)
     command.add_argument("--data", required=True, help="a file or folder, or a dataset's name on the hub")
     command.add_argument("--split", help="the split to evaluate on (default: test, else the first)")
@@ -169,10 +175,13 @@ def add_report(command: argparse.ArgumentParser) -> None:
     command.add_argument("--workdir", required=True, help="the folder of a finished run")
 
 
-def _add_run(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--workdir", required=True, help="the folder of a trained run or saved model, or hf://user/name"
-    )
+def _add_run(command: argparse.ArgumentParser, several: bool = False) -> None:
+    place = "the folder of a trained run or saved model, or hf://user/name"
+    if several:
+        again = f"{place}; given again, the mean of all"
+        command.add_argument("--workdir", required=True, action="append", help=again)
+    else:
+        command.add_argument("--workdir", required=True, help=place)
     command.add_argument("--which", default="best", type=_which, help="best, last, or a step (default: best)")
     command.add_argument("--fallback", action="store_true", help="take another checkpoint if it is damaged")
 

@@ -16,9 +16,8 @@ from rnn_jax.checkpoints.restore import settings_of_run
 from rnn_jax.checkpoints.workdir import LANGUAGE
 from rnn_jax.cli.arguments import SAMPLE_SETTINGS, SERVE_SETTINGS, VECTOR_SETTINGS
 from rnn_jax.cli.decisions import (
-    ADDED_COLUMNS,
     SHOWN_COLUMNS,
-    TAGGER_COLUMNS,
+    added_columns,
     cells_of,
     cells_of_rows,
     json_lines,
@@ -38,9 +37,9 @@ from rnn_jax.inference.export import PLATFORMS, export_classifier, export_tagger
 from rnn_jax.inference.hub import local_folder, push_model
 from rnn_jax.inference.loading import load
 from rnn_jax.inference.model_card import About
-from rnn_jax.inference.predictor import Evaluation, Predictor
 from rnn_jax.inference.predictor import load as load_classifier
 from rnn_jax.inference.tagger import Tagger, TagPrediction
+from rnn_jax.inference.text_model import Evaluation, TextModel
 from rnn_jax.inference.writer import load_language_model
 from rnn_jax.models.scores import table
 from rnn_jax.vectors.readers import check_output, write_vectors
@@ -80,8 +79,9 @@ def predict(options: argparse.Namespace) -> None:
     if options.out:
         predict_rows(options)
         return
+    require(not options.probabilities, "--probabilities is given without --out; use --format jsonl, or --out")
     found = _rows(options)
-    predictor = load(options.workdir, options.which, options.fallback)
+    predictor = loaded(options)
     count, lines = 0, list[tuple[str, ...]]()
     rows = rows_of_texts(found, predictor, options)
     for part, prediction in predicted(predictor, rows, progress=not sys.stdout.isatty()):
@@ -95,22 +95,27 @@ def predict(options: argparse.Namespace) -> None:
             continue
         for (_, text), answer in zip(part, answers, strict=True):
             lines.append(tuple(map(one_line, (*shown(answer), *cells_of(text).values()))))
-    if lines and isinstance(predictor, Predictor):
+    if lines and isinstance(predictor, TextModel):
         columns = ("text", "pair") if predictor.pair else ("text",)
         print_table([*SHOWN_COLUMNS[predictor.head.target], *columns], lines)
     if not count:
         print("rnn-jax: there are no texts, so there is nothing to predict", file=sys.stderr)
 
 
+def loaded(options: argparse.Namespace) -> TextModel | Tagger:
+    """Returns the model of --workdir, or the ensemble of several."""
+    given = options.workdir
+    return load(given[0] if len(given) == 1 else given, options.which, options.fallback)
+
+
 def predict_rows(options: argparse.Namespace) -> None:
     """Writes the rows of --input, in their order, with what was predicted of each, into --out."""
     check_out(options.out)
     found = _rows(options)
-    predictor = load(options.workdir, options.which, options.fallback)
-    names, added = [*found.names], TAGGER_COLUMNS
-    if isinstance(predictor, Predictor):
+    predictor = loaded(options)
+    names, added = [*found.names], added_columns(predictor, options.probabilities)
+    if isinstance(predictor, TextModel):
         names += [predictor.config.data.pair_column] if predictor.pair and not options.input else []
-        added = ADDED_COLUMNS[predictor.head.target]
     taken = sorted({*added} & {*found.names})
     require(not taken, f"--input has the columns {taken}, which --out would add; rename them")
     if isinstance(predictor, Tagger):
@@ -123,7 +128,7 @@ def predict_rows(options: argparse.Namespace) -> None:
     with rows_into(options.out, [*names, *added], found.schema) as write:
         rows = rows_of_texts(found, predictor, options)
         for part, prediction in predicted(predictor, rows, progress=True):
-            cells = zip(part, cells_of_rows(predictor, prediction), strict=True)
+            cells = zip(part, cells_of_rows(predictor, prediction, added), strict=True)
             write([{**row, **more} for (row, _), more in cells])
             count += len(part)
     print(f"{options.out}: {count:,} rows")
@@ -143,7 +148,7 @@ def text_of(found: Rows, number: int, row: Row) -> str:
 
 
 def rows_of_texts(
-    found: Rows, predictor: Predictor | Tagger, options: argparse.Namespace
+    found: Rows, predictor: TextModel | Tagger, options: argparse.Namespace
 ) -> Iterator[tuple[Row, Text]]:
     """Returns the rows, each with its text; for a model of pairs, with both texts.
 
@@ -178,7 +183,7 @@ def cut_line(number: int, line: str) -> tuple[str, str]:
 
 
 def predicted(
-    predictor: Predictor | Tagger, rows: Iterator[tuple[Row, Text]], progress: bool
+    predictor: TextModel | Tagger, rows: Iterator[tuple[Row, Text]], progress: bool
 ) -> Iterator[tuple[list[tuple[Row, Text]], Any]]:
     """Yields parts of the rows, each row with its text, and the predictions of these texts."""
     read: list[tuple[Row, Text]] = []
@@ -229,7 +234,7 @@ def evaluate_tags(tagger: Tagger, options: argparse.Namespace) -> None:
 
 def evaluate(options: argparse.Namespace) -> None:
     """Prints accuracy, loss and confusion counts on labelled data."""
-    predictor = load(options.workdir, options.which, options.fallback)
+    predictor = loaded(options)
     if isinstance(predictor, Tagger):
         evaluate_tags(predictor, options)
         return
@@ -249,11 +254,11 @@ def evaluate(options: argparse.Namespace) -> None:
     print_evaluation(predictor, metrics, split, options.format)
 
 
-def _labels(predictor: Predictor, values: Sequence[object]) -> Sequence[object] | np.ndarray:
+def _labels(predictor: TextModel, values: Sequence[object]) -> Sequence[object] | np.ndarray:
     return predictor.label_positions(values) if predictor.head.target == CLASS else values
 
 
-def print_evaluation(predictor: Predictor, found: Evaluation, split: str, kind: str) -> None:
+def print_evaluation(predictor: TextModel, found: Evaluation, split: str, kind: str) -> None:
     """Prints the measures of a split, the confusion counts of a classifier, and the scores."""
     summary, classes = found.summary(), predictor.head.target == CLASS
     confusion = found.confusion.astype(int).tolist() if classes else []

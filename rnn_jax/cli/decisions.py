@@ -6,8 +6,9 @@ from typing import Any
 
 from rnn_jax.data.row_streams import Row
 from rnn_jax.data.targets import CLASS, LABELS, NUMBER, Text
-from rnn_jax.inference.predictor import Predictor
+from rnn_jax.errors import require
 from rnn_jax.inference.tagger import Tagger
+from rnn_jax.inference.text_model import TextModel
 
 # The columns that a file of predictions has more, of a tagger WORDS and PREDICTED.
 WORDS, PREDICTED, PROBABILITY, PROBABILITIES = "words", "predicted", "probability", "probabilities"
@@ -29,11 +30,25 @@ def cells_of(text: Text) -> dict[str, str]:
     return {"text": text} if isinstance(text, str) else dict(zip(("text", "pair"), text, strict=True))
 
 
+def added_columns(model: TextModel | Tagger, every: bool) -> tuple[str, ...]:
+    """Returns the columns that a file of predictions has more, with `every` the probabilities of all classes.
+
+    Raises:
+      InputError: `every` of a model that has no such column.
+    """
+    if isinstance(model, Tagger) or model.head.target == NUMBER:
+        require(not every, "--probabilities is given, but the model gives no probabilities of classes")
+    if isinstance(model, Tagger):
+        return TAGGER_COLUMNS
+    own = ADDED_COLUMNS[model.head.target]
+    return own if PROBABILITIES in own or not every else (*own, PROBABILITIES)
+
+
 def decision(answer: Row, separator: str) -> Row:
-    """Returns what is added to a row of a file: the decision, and its probability where there is one.
+    """Returns what is added to a row of a file: the decision, and how probable it and the others are.
 
     >>> decision({"label": "fine", "probabilities": {"dull": 0.25, "fine": 0.75}}, "")
-    {'predicted': 'fine', 'probability': 0.75}
+    {'predicted': 'fine', 'probability': 0.75, 'probabilities': '{"dull": 0.25, "fine": 0.75}'}
     >>> decision({"labels": ["war", "love"], "probabilities": {"war": 0.75, "love": 0.5625}}, "")
     {'predicted': 'war|love', 'probabilities': '{"war": 0.75, "love": 0.5625}'}
     >>> decision({"value": 3.5}, "")
@@ -41,10 +56,11 @@ def decision(answer: Row, separator: str) -> Row:
     """
     if "value" in answer:
         return {PREDICTED: answer["value"]}
+    probabilities = json.dumps(answer["probabilities"])
     if "labels" in answer:
-        joined = (separator or "|").join(answer["labels"])
-        return {PREDICTED: joined, PROBABILITIES: json.dumps(answer["probabilities"])}
-    return {PREDICTED: answer["label"], PROBABILITY: max(answer["probabilities"].values())}
+        return {PREDICTED: (separator or "|").join(answer["labels"]), PROBABILITIES: probabilities}
+    most = max(answer["probabilities"].values())
+    return {PREDICTED: answer["label"], PROBABILITY: most, PROBABILITIES: probabilities}
 
 
 def shown(answer: Row) -> tuple[str, ...]:
@@ -60,12 +76,12 @@ def shown(answer: Row) -> tuple[str, ...]:
 SHOWN_COLUMNS = {CLASS: ("label", "probability"), LABELS: ("labels",), NUMBER: ("value",)}
 
 
-def cells_of_rows(predictor: Predictor | Tagger, prediction: Any) -> list[Row]:
+def cells_of_rows(model: TextModel | Tagger, prediction: Any, columns: Sequence[str]) -> list[Row]:
     """Returns what the columns hold that a file of predictions has more."""
-    if isinstance(predictor, Predictor):
-        separator = predictor.config.data.separator
-        return [decision(answer, separator) for answer in predictor.head.as_json(prediction)]
-    return [
-        {WORDS: " ".join(words), PREDICTED: " ".join(tags)}
-        for words, tags in zip(prediction.words, prediction.tags, strict=True)
-    ]
+    if isinstance(model, Tagger):
+        return [
+            {WORDS: " ".join(words), PREDICTED: " ".join(tags)}
+            for words, tags in zip(prediction.words, prediction.tags, strict=True)
+        ]
+    decisions = (decision(answer, model.config.data.separator) for answer in model.head.as_json(prediction))
+    return [{name: cells[name] for name in columns} for cells in decisions]

@@ -59,6 +59,15 @@ class RowEvidence(NamedTuple):
                 found[index, : len(part), order * columns : (order + 1) * columns] = part
         return found
 
+    def joined(self, other: "RowEvidence") -> "RowEvidence":
+        """Returns the evidence of these texts and then of others; each text reads the table that it did."""
+        return RowEvidence(
+            tuple(map(np.concatenate, zip(self.places, other.places, strict=True))),
+            np.concatenate([self.starts, self.starts[-1] + other.starts[1:]]),
+            np.concatenate([self.chosen, len(self.tables[0]) + other.chosen]),
+            tuple(map(np.concatenate, zip(self.tables, other.tables, strict=True))),
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Evidence:

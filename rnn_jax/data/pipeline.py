@@ -14,6 +14,7 @@ import numpy as np
 from rnn_jax.data.batches import WHOLE, Batch_co, Batches, BatchSource, bucket_lengths
 from rnn_jax.data.encoding import encode_splits
 from rnn_jax.data.evidence import Evidence, RowEvidence, fit_evidence, ratio_targets
+from rnn_jax.data.folders import HELD_OUT
 from rnn_jax.data.reading import Reading, quiet, reading_of
 from rnn_jax.data.sources import read_texts
 from rnn_jax.data.splits import Corpus, hold_out, load_corpus
@@ -24,6 +25,7 @@ from rnn_jax.hashing import digest_of_arrays, digest_of_json
 
 Settings: TypeAlias = Mapping[str, Any]  # a section of a config, or a dict of its keys
 
+SOFT = "soft"  # the texts with soft labels, which are trained on too
 SPLITS = ("train", "validation", "test")
 MANY_UNKNOWN = 0.2  # of the words, above which a line warns
 LONGER_BUCKETS = 2  # padded lengths for texts that are longer than those to train on
@@ -255,6 +257,8 @@ def load_data(
 
     settings = _tokenizer_settings(text, chosen_from := texts(notes.append), notes)
     splits = {name: single_texts(split.texts) for name, split in loaded.splits.items()}
+    if loaded.soft:
+        splits[SOFT] = single_texts(loaded.soft.texts)
     tokenizer, encoded = encode_splits(splits, chosen_from, **settings, cache=cache)
     tokenizer = tokenizer.filled(text["vocab_size"]) if text["fill_vocabulary"] else tokenizer
     rows, lengths = cut_and_padded(encoded, text, buckets)
@@ -262,6 +266,10 @@ def load_data(
     examples = {name: rows_of_pairs(own) if corpus.get("pair_column") else own for name, own in rows.items()}
     labels = {name: standardised(split.labels, loaded.scale) for name, split in loaded.splits.items()}
     fitted, found = _evidence_of(evidence, encoded["train"], rows, loaded, tokenizer.vocab_size)
+    if loaded.soft:
+        examples["train"] = [*examples["train"], *examples[SOFT]]
+        labels["train"] = loaded.soft_targets(labels["train"])
+        found |= {"train": found["train"].joined(found[SOFT])} if fitted else {}
     batches = {name: make(examples[name], labels[name], evidence=found.get(name)) for name in labels}
     batches.setdefault("test", batches["validation"])
     notes += [fitted.describe()] if fitted else []
@@ -303,7 +311,7 @@ def cut_and_padded(
     """Returns the rows of each split, cut, and the padded lengths: `buckets`, and LONGER_BUCKETS beyond."""
     most, keep = text["max_length"], text["truncate"]
     trained = text["train_length"] or most
-    rows = {name: truncate(encoded[name], trained if name == "train" else most, keep) for name in encoded}
+    rows = {name: truncate(encoded[name], most if name in HELD_OUT else trained, keep) for name in encoded}
     lengths = bucket_lengths([len(row) for row in rows["train"]], trained, buckets)
     if trained < most:
         longer = [len(row) for row in encoded["train"] if len(row) > trained]

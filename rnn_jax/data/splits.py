@@ -9,6 +9,7 @@ from rnn_jax.data.columns import column_of, find_column, require_column, texts_o
 from rnn_jax.data.folders import HELD_OUT
 from rnn_jax.data.labels import label_set, positions, read_labels, say_merged, say_several, withheld
 from rnn_jax.data.reading import Reading, quiet
+from rnn_jax.data.soft_labels import read_soft_labels
 from rnn_jax.data.sources import Source, named, read_source
 from rnn_jax.data.targets import (
     CLASS,
@@ -55,6 +56,7 @@ class Corpus(NamedTuple):
       label_values: what stands for each label in the label column, by position.
       dropped: how many texts were left out because a later split (of train, validation, test) has them too.
       scale: the mean and the standard deviation of the numbers to train on; (0, 1) where there are labels.
+      soft: more texts to train on, with the probability of each label, float32[n, C]; None for none.
 
     >>> import pathlib, tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp(), "reviews.csv")
@@ -72,12 +74,18 @@ class Corpus(NamedTuple):
     label_values: tuple[int | str | bool, ...]
     dropped: int
     scale: tuple[float, float] = (0.0, 1.0)
+    soft: Split | None = None
 
     @property
     def splits(self) -> dict[str, Split]:
         """The splits by name; no "test" where that is the validation split."""
         splits = {"train": self.train, "validation": self.validation}
         return splits if self.test is self.validation else splits | {"test": self.test}
+
+    def soft_targets(self, labels: np.ndarray) -> np.ndarray:
+        """Returns the probabilities of the labels of the texts to train on, and then those of `soft`."""
+        certain = np.eye(len(self.label_names), dtype=np.float32)[labels]
+        return certain if self.soft is None else np.concatenate([certain, self.soft.labels])
 
 
 def load_corpus(
@@ -96,6 +104,7 @@ def load_corpus(
     target: str = CLASS,
     separator: str = "",
     pair_column: str = "",
+    soft_labels: Source = "",
     say: Callable[[str], None] = quiet,
 ) -> Corpus:
     """Reads a source, and cuts the splits that it lacks from its training split, stratified by label.
@@ -113,6 +122,8 @@ def load_corpus(
       target: "class", "labels" (several at once) or "number", as in `read_targets`.
       separator: between the labels of one string, for "labels".
       pair_column: the column of the second texts of pairs; "" for single texts.
+      soft_labels: a source of more texts to train on, as `read_soft_labels` reads it; "" for none. Those that
+        another split has too are left out, counted.
       say: takes a line for the log about each thing that the reader decides or counts.
 
     Raises:
@@ -127,7 +138,24 @@ def load_corpus(
     separate, dropped = _separate(splits, shares, split_seed)
     scale = scale_of(separate["train"].labels) if target == NUMBER else (0.0, 1.0)
     three = separate["train"], separate["validation"], separate["test"]
-    return Corpus(*three, found.names, tuple(found.values), dropped, scale)
+    soft = _soft(soft_labels, found.names, text_column, three, say) if soft_labels else None
+    return Corpus(*three, found.names, tuple(found.values), dropped, scale, soft)
+
+
+def _soft(
+    source: Source,
+    names: Sequence[str],
+    text_column: str,
+    splits: Sequence[Split],
+    say: Callable[[str], None],
+) -> Split:
+    """Returns the texts with soft labels that have words and are in no split."""
+    known = {fold(text) for split in splits for text in split.texts}
+    texts, probabilities = read_soft_labels(source, names, Reading(text_column, say=say))
+    new = [bool(text.strip()) and fold(text) not in known for text in texts]
+    say(f"soft labels: {sum(new):,} texts; {new.count(False):,} that are empty or in a split are left out")
+    require(any(new), f"data.soft_labels is {named(source)}, which has no text that is in no split")
+    return _select(Split(list(texts), probabilities), new)
 
 
 def _parts(source: Source, reading: Reading) -> "dict[str, datasets.Dataset]":

@@ -1,6 +1,7 @@
 """Trained models in use: predict, explain, read word by word, write, export, save and share."""
 
 from rnn_jax.inference.attribution import Attribution, attribute_words
+from rnn_jax.inference.ensemble import Ensemble
 from rnn_jax.inference.export import export_classifier, export_tagger
 from rnn_jax.inference.hub import push_model
 from rnn_jax.inference.loading import load
@@ -14,6 +15,7 @@ from rnn_jax.models.heads import Prediction
 __all__ = [
     "About",
     "Attribution",
+    "Ensemble",
     "Prediction",
     "Predictor",
     "Stream",

@@ -29,6 +29,7 @@ from rnn_jax.models.scores import (
     number_scores,
 )
 
+SMALLEST = float(jnp.finfo(jnp.float32).tiny)  # of a probability, so that its logarithm is finite
 Monitor: TypeAlias = Callable[[Any], float]  # a value of metrics that an evaluation may be chosen by
 
 
@@ -98,6 +99,9 @@ class Head(Protocol):
     def answer(self, logits: jax.Array) -> jax.Array:
         """Returns what the logits [B, ...] say: float32 probabilities [B, C], or standardised numbers [B]."""
 
+    def logits_of(self, answers: jax.Array) -> jax.Array:
+        """Returns float32[n, ...] logits whose answers are these: the inverse of `answer`."""
+
     def exported(self, logits: jax.Array) -> jax.Array:
         """Returns what an exported program gives."""
 
@@ -147,6 +151,9 @@ class ClassHead:
 
     def answer(self, logits: jax.Array) -> jax.Array:
         return jnp.exp(class_log_probabilities(logits))
+
+    def logits_of(self, answers: jax.Array) -> jax.Array:
+        return jnp.log(jnp.maximum(answers, SMALLEST))
 
     def exported(self, logits: jax.Array) -> jax.Array:
         return class_log_probabilities(logits)
@@ -231,6 +238,9 @@ class LabelsHead:
     def answer(self, logits: jax.Array) -> jax.Array:
         return jax.nn.sigmoid(logits)
 
+    def logits_of(self, answers: jax.Array) -> jax.Array:
+        return jnp.log(jnp.maximum(answers, SMALLEST)) - jnp.log(jnp.maximum(1 - answers, SMALLEST))
+
     def exported(self, logits: jax.Array) -> jax.Array:
         return self.answer(logits)
 
@@ -295,6 +305,9 @@ class NumberHead:
 
     def answer(self, logits: jax.Array) -> jax.Array:
         return logits[:, 0]
+
+    def logits_of(self, answers: jax.Array) -> jax.Array:
+        return answers[:, None]
 
     def exported(self, logits: jax.Array) -> jax.Array:
         return self.mean + self.deviation * logits[:, 0]

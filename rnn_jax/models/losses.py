@@ -92,17 +92,22 @@ def batch_metrics(
     >>> batch_metrics(jnp.array([[-2.0], [-1.0]]), batch).confusion.tolist()
     [[1.0, 0.0], [1.0, 0.0]]
     """
-    if class_weights is not None:
-        factors_B = jnp.asarray(class_weights, jnp.float32)[batch.labels]
-        batch = batch._replace(weights=batch.weights * factors_B)
     log_p_BC = class_log_probabilities(logits)
-    losses_B = -jnp.take_along_axis(log_p_BC, batch.labels[:, None], axis=1)[:, 0]
+    classes = log_p_BC.shape[-1]
+    if batch.labels.ndim == 2:
+        labels_B, losses_B = batch.labels.argmax(axis=-1), -(batch.labels * log_p_BC).sum(axis=-1)
+    else:
+        labels_B = batch.labels
+        losses_B = -jnp.take_along_axis(log_p_BC, labels_B[:, None], axis=1)[:, 0]
+    weights_B = batch.weights
+    if class_weights is not None:
+        factors_C = jnp.asarray(class_weights, jnp.float32)
+        weights_B = weights_B * (batch.labels @ factors_C if batch.labels.ndim == 2 else factors_C[labels_B])
     if smoothing:
         losses_B = (1 - smoothing) * losses_B - smoothing * log_p_BC.mean(axis=1)
-    classes = log_p_BC.shape[-1]
-    true_BC = jax.nn.one_hot(batch.labels, classes) * batch.weights[:, None]
+    true_BC = jax.nn.one_hot(labels_B, classes) * weights_B[:, None]
     predicted_BC = jax.nn.one_hot(log_p_BC.argmax(axis=-1), classes)
-    return Metrics((losses_B * batch.weights).sum(), true_BC.T @ predicted_BC)
+    return Metrics((losses_B * weights_B).sum(), true_BC.T @ predicted_BC)
 
 
 def make_classifier_loss(

@@ -1,0 +1,78 @@
+"""Several trained models as one: the mean of their answers."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from rnn_jax.data.batches import Batch
+from rnn_jax.errors import require
+from rnn_jax.inference.parts import in_parts
+from rnn_jax.inference.predictor import Predictor
+from rnn_jax.inference.text_model import TextModel
+from rnn_jax.models.metrics import Measured
+from rnn_jax.progress import Bar
+
+
+class Ensemble(TextModel):
+    """The mean of several models' probabilities, or of their numbers: p = (p_1 + ... + p_m) / m.
+
+    The models may differ in everything but what they decide, so also in vocabulary and network. `load` makes
+    one of several folders. It takes the time of all its models; to get its accuracy at the cost of one, train
+    a network on what it says of unlabelled texts (docs/soft_labels.md).
+
+    Attributes:
+      members: the models.
+      head, pair, label_names, label_values, config, task: those of the first, as `Predictor` has them.
+
+    >>> from rnn_jax import load
+    >>> ensemble = load(["runs/a", "runs/b"])  # doctest: +SKIP
+    >>> ensemble.predict(["what a film", "dull"]).labels  # doctest: +SKIP
+    ['positive', 'negative']
+    """
+
+    def __init__(self, members: Sequence[Predictor]):
+        """Takes the models.
+
+        Raises:
+          InputError: there is none, or they decide different things.
+        """
+        require(len(members) > 0, "an ensemble has no models; give at least one")
+        first, self.members = members[0], tuple(members)
+        for place, member in enumerate(members):
+            same = member.head == first.head and member.pair == first.pair
+            require(
+                same and member.label_values == first.label_values,
+                f"model {place} of the ensemble decides {_decided(member)}, but model 0 {_decided(first)}; "
+                "give models of the same labels",
+            )
+        self.config, self.task, self.head, self.pair = first.config, first.task, first.head, first.pair
+        self.label_names, self.label_values = first.label_names, first.label_values
+
+    def _answer_parts(self, texts: Iterable[Any], progress: bool) -> Iterator[np.ndarray]:
+        for part, bar in in_parts(self._read(texts), texts, progress):
+            yield self._mean(
+                [answers for each in self.members for answers in each._answer_parts(part, False)]
+            )
+            bar.advance(len(part))
+
+    def _measured(self, texts: Sequence[Any], targets: np.ndarray, bar: Bar) -> tuple[Measured, np.ndarray]:
+        found = self._mean(
+            [np.concatenate([*each._answer_parts(texts, progress=False)]) for each in self.members]
+        )
+        bar.advance(len(texts))
+        count = np.arange(len(texts), dtype=np.int32)
+        nothing, ones = np.zeros((len(texts), 1), np.int32), np.ones(len(texts), np.float32)
+        batch = Batch(nothing, nothing[:, 0], targets, ones, count)
+        return self.head.measure(self.head.logits_of(jnp.asarray(found)), batch), found
+
+    @staticmethod
+    def _mean(answers: Sequence[np.ndarray]) -> np.ndarray:
+        return np.stack(answers).mean(axis=0, dtype=np.float64).astype(np.float32)
+
+
+def _decided(member: Predictor) -> str:
+    """Returns what a model decides, for a message."""
+    names = ", ".join(member.label_names) or "numbers"
+    return f"{names}, of pairs" if member.pair else names
