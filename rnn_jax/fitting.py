@@ -29,6 +29,7 @@ from rnn_jax.data.encoding import default_cache
 from rnn_jax.data.in_memory import PAIR, are_words, splits_of
 from rnn_jax.data.labels import read_labels
 from rnn_jax.data.sentences import TAG_COLUMNS, WORD_COLUMNS
+from rnn_jax.data.soft_labels import kept_soft_labels
 from rnn_jax.data.sources import IN_MEMORY, Splits
 from rnn_jax.data.targets import CLASS, LABELS
 from rnn_jax.distributed.preemption import Interrupted
@@ -89,7 +90,8 @@ def fit(
       progress: whether to print; what is not printed goes to the logger "rnn_jax".
       start: a model, or the folder of a run, whose parameters training starts from.
       settings: values by dotted key: `fit(texts, labels, **{"model.hidden": 64}, seed=1)`. What they mean
-        is in rnn_jax/settings.py. `embedding.vectors` may also be {word: vector} or (words, table).
+        is in rnn_jax/settings.py. `embedding.vectors` may also be {word: vector} or (words, table), and
+        `data.soft_labels` (texts, probabilities), with {label: probability} for each text.
 
     Raises:
       InputError: a setting, the data or the workdir cannot be used; raised before any training.
@@ -104,7 +106,7 @@ def fit(
     rnn_jax.errors.InputError: 'model.hiden' is no setting of task 'classify'. Did you mean 'model.hidden'?
     """
     with quiet(not progress):
-        settings = _with_vectors(settings)
+        settings = _with_soft_labels(_with_vectors(settings))
     words, texts, labels = are_words(texts, labels)
     words = words and not {"data.target", "data.pair_column"} & {*settings}  # pairs with several labels
     config = _config(recipe, start, validation, settings, words)
@@ -183,6 +185,16 @@ def _with_vectors(settings: Mapping[str, Any]) -> dict[str, Any]:
     path = kept_vectors(default_cache(), *table_of(given))
     tell(f"embedding.vectors: kept as {path}, which a run that goes on needs; or give the same ones again")
     return {**settings, "embedding.vectors": str(path)}
+
+
+def _with_soft_labels(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings; soft labels in memory go into a file of the cache, which stands in for them."""
+    given = settings.get("data.soft_labels", "")
+    if isinstance(given, str | Path):
+        return {**settings, **({"data.soft_labels": str(given)} if given else {})}
+    path = kept_soft_labels(default_cache(), given)
+    tell(f"data.soft_labels: kept as {path}, which a run that goes on needs; or give the same ones again")
+    return {**settings, "data.soft_labels": str(path)}
 
 
 def _import_datasets() -> None:

@@ -252,7 +252,7 @@ def load_data(
 
     def texts(say: Callable[[str], None] = quiet) -> list[str]:
         if not larger:
-            return single_texts(loaded.train.texts)
+            return single_texts([*loaded.train.texts, *(loaded.soft.texts if loaded.soft else ())])
         return read_texts(larger, corpus["text_column"], Reading(say=say))
 
     settings = _tokenizer_settings(text, chosen_from := texts(notes.append), notes)

@@ -1,9 +1,11 @@
 """Soft labels: texts with a probability of each class, as a trained network or another model gives them."""
 
 import contextlib
+import hashlib
 import json
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from rnn_jax.data.folders import HELD_OUT
 from rnn_jax.data.reading import Reading
 from rnn_jax.data.sources import Source, named, read_source
 from rnn_jax.errors import InputError, require
+from rnn_jax.files import replacing
 
 PROBABILITIES = "probabilities"  # the column
 OFF_ONE = 1e-3  # how far from 1 the probabilities of a text may add up
@@ -83,3 +86,38 @@ def probabilities_of(value: object, label_names: Sequence[str], place: str) -> l
         f"{place} has probabilities {given}; they must be from 0 to 1 and add up to 1",
     )
     return [float(p) for p in found]
+
+
+def kept_soft_labels(folder: Path, given: object) -> Path:
+    """Writes texts and their probabilities into a folder, as `read_soft_labels` reads them.
+
+    The name tells what is in the file, so that a run that goes on finds the same.
+
+    Args:
+      folder: it is made if it is not there.
+      given: a pair (texts, probabilities): n strings, and n objects {label name: probability}.
+
+    Raises:
+      InputError: it is no such pair, or the file cannot be written.
+    """
+    try:
+        texts, probabilities = given  # type: ignore[misc]
+        pairs = list(zip(texts, probabilities, strict=True))
+        rows = [
+            {"text": text, PROBABILITIES: {name: float(p) for name, p in of.items()}} for text, of in pairs
+        ]
+        lines = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            "data.soft_labels is neither a source nor a pair (texts, probabilities) of equal lengths, with "
+            f"{{label: probability}} for each text: {error}"
+        ) from error
+    path = folder / f"soft-labels-{hashlib.sha256(lines).hexdigest()[:32]}.jsonl"
+    try:
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as file:
+                file.write(lines)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error}; set RNN_JAX_CACHE to another folder") from error
+    return path

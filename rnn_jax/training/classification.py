@@ -70,6 +70,11 @@ def check_head(config: ConfigDict) -> None:
     """Raises InputError for a setting that the head of `data.target` does not have."""
     data, train = config.data, config.train
     check_target(data.target, data.separator, data.label_names)
+    require(
+        not data.soft_labels or (data.target == CLASS and not data.pair_column),
+        "data.soft_labels is set, which has a probability of each class of a text, but "
+        f"data.target is {data.target!r} and data.pair_column {data.pair_column!r}; set it to ''",
+    )
     choose("train.monitor", train.monitor, {"": None, "loss": None, **MONITORS[data.target]})
     for name in ("class_weights", "label_smoothing"):
         require(

@@ -7,9 +7,11 @@ import jax.numpy as jnp
 
 from configs import smoke
 from rnn_jax.data.evidence import Evidence
+from rnn_jax.data.targets import CLASS, NUMBER
 from rnn_jax.data.tokenizer import Tokenizer
 from rnn_jax.inference.predictor import Predictor
 from rnn_jax.models.classifier import build_classifier
+from rnn_jax.models.heads import head_of
 from tests.helpers.oracle import random_like
 from tests.helpers.runs import TEXTS
 
@@ -20,6 +22,8 @@ def make_predictor(
     names: Sequence[str] = ("negative", "positive"),
     tokenizer: Tokenizer | None = None,
     evidence: Evidence | None = None,
+    target: str = CLASS,
+    seed: int = 5,
     **model_changes,
 ) -> Predictor:
     """Returns a predictor that reads the last 12 words, in buckets of 6 and 12."""
@@ -31,7 +35,12 @@ def make_predictor(
     if evidence:
         config.embedding.evidence.orders = evidence.orders
     width = evidence.width if evidence else 0
-    model = build_classifier(tokenizer.vocab_size, len(names), evidence=width, **config.model)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.ones((1, 2), jnp.int32))
+    config.data.target, names = target, () if target == NUMBER else names
     task = {"label_names": names, "label_values": list(range(len(names))), "buckets": (6, 12)}
-    return Predictor(config, model, random_like(shapes["params"], 5), tokenizer, task, 1, evidence=evidence)
+    task |= {"mean": 10.0, "deviation": 2.0} if target == NUMBER else {}
+    options = head_of(target, task).model_options
+    model = build_classifier(tokenizer.vocab_size, evidence=width, **options, **config.model)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.ones((1, 2), jnp.int32))
+    return Predictor(
+        config, model, random_like(shapes["params"], seed), tokenizer, task, 1, evidence=evidence
+    )
