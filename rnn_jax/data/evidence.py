@@ -184,6 +184,7 @@ def fit_evidence(
     folds: int,
     smoothing: float,
     min_count: int,
+    labelled: int | None = None,
 ) -> tuple[Evidence, RowEvidence]:
     """Returns the evidence of the training split, and that of its own texts, none of which sees its label.
 
@@ -194,14 +195,17 @@ def fit_evidence(
     Args:
       rows: int32[words] of each training text, whole.
       read: the same, cut as the network reads them.
-      targets: int[n, K] of 0 and 1, as `ratio_targets` makes them.
+      targets: float[n, K] from 0 to 1, as `ratio_targets` makes them.
       vocab_size: V; ids are below.
       orders: the n of the n-grams, rising.
       folds: at least 2.
       smoothing: s, above 0, added to each count.
       min_count: an n-gram that fewer texts of the counted ones have gets the ratio 0; at least 1.
+      labelled: how many texts at the front people labelled; these and the others are cut into folds apart, so
+        that each fold has its share of both. None is all.
     """
-    fold_of = _folds_of(rows, targets, folds)
+    parts = (slice(labelled), slice(len(rows) if labelled is None else labelled, None))
+    fold_of = np.concatenate([_folds_of(rows[part], targets[part], folds) for part in parts])
     ids, position, starts = _laid_out(rows)
     row_of = np.repeat(np.arange(len(rows)), np.diff(starts))
     tables, apart = [], []
@@ -349,7 +353,7 @@ def _folds_of(rows: Sequence[np.ndarray], targets: np.ndarray, folds: int) -> np
     other's labels by its name, as no text does of a thing that is new. Equal texts are in the fold of the
     first.
     """
-    kinds = strata(targets)
+    kinds = strata((targets > 0.5).astype(np.int32))
     order = np.argsort(kinds, kind="stable")
     counts = np.bincount(kinds)
     rank = np.empty(len(rows), np.int64)

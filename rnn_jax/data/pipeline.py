@@ -265,11 +265,10 @@ def load_data(
     make = partial(Batches, buckets=lengths, batch_size=batch_size, share=share)
     examples = {name: rows_of_pairs(own) if corpus.get("pair_column") else own for name, own in rows.items()}
     labels = {name: standardised(split.labels, loaded.scale) for name, split in loaded.splits.items()}
-    fitted, found = _evidence_of(evidence, encoded["train"], rows, loaded, tokenizer.vocab_size)
+    fitted, found = _evidence_of(evidence, encoded, rows, loaded, tokenizer.vocab_size)
     if loaded.soft:
         examples["train"] = [*examples["train"], *examples[SOFT]]
         labels["train"] = loaded.soft_targets(labels["train"])
-        found |= {"train": found["train"].joined(found[SOFT])} if fitted else {}
     batches = {name: make(examples[name], labels[name], evidence=found.get(name)) for name in labels}
     batches.setdefault("test", batches["validation"])
     notes += [fitted.describe()] if fitted else []
@@ -280,7 +279,7 @@ def load_data(
 
 def _evidence_of(
     settings: Settings | None,
-    whole: Sequence[np.ndarray],
+    whole: Mapping[str, Sequence[np.ndarray]],
     read: Mapping[str, list[np.ndarray]],
     corpus: Corpus,
     vocab_size: int,
@@ -288,9 +287,19 @@ def _evidence_of(
     """Returns the evidence of the whole training texts, and for each split that of the words it reads."""
     if not settings or not settings["orders"]:
         return None, {}
-    targets = ratio_targets(corpus.train.labels, len(corpus.label_names))
-    fitted, train = fit_evidence(whole, read["train"], targets, vocab_size, **settings)
-    return fitted, {"train": train, **{name: fitted.of_rows(read[name]) for name in read if name != "train"}}
+    targets, labelled = ratio_targets(corpus.train.labels, len(corpus.label_names)), len(corpus.train.texts)
+    if corpus.soft:
+        targets = np.concatenate([targets, corpus.soft.labels[:, -targets.shape[1] :]])
+    fitted, train = fit_evidence(
+        [*whole["train"], *whole.get(SOFT, ())],
+        [*read["train"], *read.get(SOFT, ())],
+        targets,
+        vocab_size,
+        **settings,
+        labelled=labelled,
+    )
+    others = [name for name in read if name not in ("train", SOFT)]
+    return fitted, {"train": train, **{name: fitted.of_rows(read[name]) for name in others}}
 
 
 def _tokenizer_settings(text: Settings, texts: Sequence[str], notes: list[str]) -> dict[str, Any]:
