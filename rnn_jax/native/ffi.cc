@@ -91,7 +91,7 @@ void share(ffi::ThreadPool& pool, int64_t threads, int64_t count, const std::fun
 ffi::ErrorOr<Layer> layer_of(Checks& checks, int64_t kind, bool reverse, bool bfloat16, Floats x, Floats kernel,
                              Floats recurrent,
                              Floats bias, Floats extra, Floats first_c, Floats first_h, Floats mask, Bools valid) {
-  if (kind < 0 || kind > 2) return ffi::Unexpected(ffi::Error::InvalidArgument("unknown kind of cell"));
+  if (kind < 0 || kind > int64_t(Kind::min_lstm)) return ffi::Unexpected(ffi::Error::InvalidArgument("unknown kind of cell"));
   if (bfloat16 && !has_bfloat16())
     return ffi::Unexpected(ffi::Error::InvalidArgument("this processor does not multiply bfloat16 numbers"));
   if (x.dimensions().size() != 3 || first_h.dimensions().size() != 2)
@@ -99,7 +99,7 @@ ffi::ErrorOr<Layer> layer_of(Checks& checks, int64_t kind, bool reverse, bool bf
   const int64_t B = x.dimensions()[0], T = x.dimensions()[1], E = x.dimensions()[2], H = first_h.dimensions()[1];
   const int64_t G = gates_of(Kind(kind));
   checks.shape("kernel", kernel.dimensions(), {E, G * H});
-  checks.shape("recurrent", recurrent.dimensions(), {H, G * H});
+  if (!is_gated(Kind(kind))) checks.shape("recurrent", recurrent.dimensions(), {H, G * H});
   checks.shape("bias", bias.dimensions(), {G * H});
   checks.shape("h", first_h.dimensions(), {B, H});
   if (Kind(kind) == Kind::lstm) checks.shape("c", first_c.dimensions(), {B, H});
@@ -155,7 +155,8 @@ ffi::Error Backward_(ffi::ThreadPool pool, int64_t kind, bool reverse, int64_t t
   checks.shape("cotangent of h", last_h_ct.dimensions(), {B, H});
   checks.optional("cotangents of h", h_ct.dimensions(), {B, T, H});
   checks.shape("gradient of kernel", kernel_ct->dimensions(), {E, G * H});
-  checks.shape("gradient of recurrent", recurrent_ct->dimensions(), {H, G * H});
+  if (is_gated(layer.kind)) checks.shape("kept", kept.dimensions(), {B, T, kept_of(layer.kind) * H});
+  else checks.shape("gradient of recurrent", recurrent_ct->dimensions(), {H, G * H});
   checks.shape("gradient of bias", bias_ct->dimensions(), {G * H});
   checks.shape("new cotangent of h", first_h_ct->dimensions(), {B, H});
   checks.optional("cotangent of x", x_ct->dimensions(), {B, T, E});
