@@ -23,7 +23,8 @@ from rnn_jax import (
 )
 from rnn_jax.errors import InputError
 from rnn_jax.layers import LinearCarry, LinearCell, Terms
-from rnn_jax.layers.linear_cells import decay, shares
+from rnn_jax.layers.gated import shares
+from rnn_jax.layers.linear_cells import decay
 from rnn_jax.native import why_missing
 from tests.helpers import oracle
 from tests.helpers.cases import LENGTHS, LINEAR, TIME, UNITS, a_batch, padded_with, parameters, rnn, slow_but
