@@ -1,7 +1,7 @@
-"""Cells whose gates read x alone and share what the state is made of: products, gates and state in one kernel.
+"""Linear cells h' = a*h + (1-a)*n: products, gates and state in one kernel, where XLA takes several passes.
 
-The cells are h' = a*h + (1-a)*n, such as MinGRUCell. XLA writes their gates to memory and reads them several
-times. The native kernels of rnn_jax/native/gated.inc have them in registers, from the product to the state.
+Such a cell is MinGRUCell. XLA writes its gates to memory and reads them several times. The native kernels of
+rnn_jax/native/gated.inc have them in registers, from the product to the state.
 The primitives are as those of rnn_jax.layers.kernel_calls, and mean the products and the linear recurrence.
 """
 
@@ -108,7 +108,7 @@ OF_KIND = {each.kind: each for each in GATED.values()}
 
 
 def by_kernel(name: str) -> Callable[[AnyFunction], AnyFunction]:
-    """Decorates `LinearCell.terms` where it is that of a cell in GATED: one that overrides it has no kernel."""
+    """Decorates the `terms` of a cell in GATED: a cell that overrides them has no kernel."""
 
     def mark(terms: AnyFunction) -> AnyFunction:
         setattr(terms, MARK, name)
@@ -143,7 +143,8 @@ def run_gated(
     plan = Plan(gated.kind, reverse, 0, threads_for(x_TBE), bfloat16=rounded)
     valid = jnp.zeros(ABSENT, bool) if valid_TB is None else valid_TB.T
     arrays = weights.kernel, weights.bias, x_TBE.swapaxes(0, 1), state_BH
-    return recurrence(plan, Layer(*(array.astype(jnp.float32) for array in arrays), valid))
+    kernel, bias, x, first = (array.astype(jnp.float32) for array in arrays)
+    return recurrence(plan, Layer(kernel, bias, x, first, valid))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -163,7 +164,9 @@ def recurrence_jvp(plan: Plan, primals: tuple[Layer], tangents: tuple[Layer]) ->
     kernel_dot, bias_dot, first_dot = (
         jnp.zeros_like(primal) if isinstance(change, SymbolicZero) else change
         for change, primal in zip(
-            (changes.kernel, changes.bias, changes.first), (layer.kernel, layer.bias, layer.first), strict=True
+            (changes.kernel, changes.bias, changes.first),
+            (layer.kernel, layer.bias, layer.first),
+            strict=True,
         )
     )
     return (h, last), tuple(bind(tangent_p, (kernel_dot, bias_dot, x_dot, first_dot, *layer, h, kept), plan))
@@ -210,9 +213,9 @@ def backward_meaning(*arrays: jax.Array, plan: Plan) -> tuple[jax.Array, ...]:
 def forward_call(*arrays: jax.Array, plan: Plan) -> Sequence[jax.Array]:
     """Calls the forward kernel, for which recurrent weights and memory are absent."""
     layer, none = Layer(*arrays), or_absent(None)
-    h, last, kept = structs(forward_types(*map(jax.typeof, arrays), plan=plan))
+    h_type, last_type, kept_type = structs(forward_types(*map(jax.typeof, arrays), plan=plan))
     absent = jax.ShapeDtypeStruct(ABSENT, jnp.float32)
-    call = jax.ffi.ffi_call("rnn_jax_forward", [absent, last, h, absent, kept])
+    call = jax.ffi.ffi_call("rnn_jax_forward", [absent, last_type, h_type, absent, kept_type])
     inputs = layer.x, layer.kernel, none, layer.bias, none, none, layer.first, none, layer.valid
     _, last, h, _, kept = call(*inputs, **attributes(plan))
     return h, last, kept
@@ -221,10 +224,11 @@ def forward_call(*arrays: jax.Array, plan: Plan) -> Sequence[jax.Array]:
 def backward_call(*arrays: jax.Array, plan: Plan) -> Sequence[jax.Array]:
     """Calls the backward kernel, likewise."""
     layer, (h, kept, h_ct, last_ct), none = Layer(*arrays[:5]), arrays[5:], or_absent(None)
-    kernel, bias, x, first = structs(backward_types(*map(jax.typeof, arrays), plan=plan))
+    kernel_type, bias_type, x_type, first_type = structs(backward_types(*map(jax.typeof, arrays), plan=plan))
     absent = jax.ShapeDtypeStruct(ABSENT, jnp.float32)
-    call = jax.ffi.ffi_call("rnn_jax_backward", [kernel, absent, bias, absent, x, absent, first])
+    results = [kernel_type, absent, bias_type, absent, x_type, absent, first_type]
     inputs = layer.x, layer.kernel, none, layer.bias, none, none, layer.first, none, layer.valid
+    call = jax.ffi.ffi_call("rnn_jax_backward", results)
     kernel, _, bias, _, x, _, first = call(*inputs, h, none, kept, none, last_ct, h_ct, **attributes(plan))
     return kernel, bias, x, first
 

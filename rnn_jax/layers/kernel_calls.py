@@ -26,6 +26,7 @@ from rnn_jax.native import why_missing
 from rnn_jax.trees import Tree
 
 Function: TypeAlias = Callable[..., Sequence[jax.Array]]
+Arrays: TypeAlias = Sequence[Any]
 ABSENT = (0,)  # the shape of an array that is not there: the kernels take a fixed number of arrays
 
 
@@ -351,9 +352,7 @@ def register_kernel(primitive: Primitive, platform: str, meaning: Function, call
     mlir.register_lowering(primitive, on_platform, platform=platform)
 
 
-def derivative(
-    meaning: Function, arrays: Sequence[Any], tangents: Sequence[Any], *, plan: Plan
-) -> tuple[Any, Any]:
+def derivative(meaning: Function, arrays: Arrays, tangents: Arrays, *, plan: Plan) -> tuple[Any, Any]:
     """Returns the results of a function, and their changes."""
     dense = [ad.instantiate_zeros(tangent) for tangent in tangents]
     moving = [index for index, array in enumerate(arrays) if jnp.issubdtype(array.dtype, jnp.floating)]
@@ -368,13 +367,7 @@ def derivative(
 
 
 def linear_derivative(
-    primitive: Primitive,
-    meaning: Function,
-    count: int,
-    arrays: Sequence[Any],
-    tangents: Sequence[Any],
-    *,
-    plan: Plan,
+    primitive: Primitive, meaning: Function, count: int, arrays: Arrays, tangents: Arrays, *, plan: Plan
 ) -> tuple[Any, Any]:
     """The derivative of a primitive that is linear in its first arrays: where no other changes, itself."""
     if any(type(tangent) is not ad.Zero for tangent in tangents[count:]):

@@ -6,6 +6,10 @@
 #include <mutex>
 #include <string>
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 #include "checks.h"
 #include "processors.h"
 
@@ -112,6 +116,16 @@ ffi::ErrorOr<Layer> layer_of(Checks& checks, int64_t kind, bool reverse, bool bf
                data_or_null(mask), reinterpret_cast<const uint8_t*>(data_or_null(valid))};
 }
 
+// Asks for huge pages where an array is large: a new one has to be mapped, page by page, by who writes it first.
+void in_huge_pages(float* array, int64_t size) {
+#ifdef __linux__
+  constexpr uintptr_t PAGE = 4096, LARGE = 4 << 20;
+  const uintptr_t from = (reinterpret_cast<uintptr_t>(array) + PAGE - 1) / PAGE * PAGE;
+  const uintptr_t end = reinterpret_cast<uintptr_t>(array + size) / PAGE * PAGE;
+  if (array && end > from + LARGE) madvise(reinterpret_cast<void*>(from), end - from, MADV_HUGEPAGE);
+#endif
+}
+
 int64_t parts_of(const Layer& layer, int64_t threads) {
   return std::max<int64_t>(1, std::min(threads, layer.batch));
 }
@@ -126,6 +140,8 @@ ffi::Error Forward_(ffi::ThreadPool pool, int64_t kind, bool reverse, int64_t th
   const Layer layer = *found;
   const Forward out = forward_of(checks, layer.kind, layer.steps, layer.batch, layer.units, last_c, last_h, h, c, kept);
   if (!checks.wrong.empty()) return ffi::Error::InvalidArgument(checks.wrong);
+  in_huge_pages(out.kept, kept->element_count());
+  in_huge_pages(out.h, h->element_count());
   const int64_t parts = parts_of(layer, threads);
   kernels(bfloat16).forward(layer, out, parts, [&](int64_t count, const std::function<void(int64_t)>& task) {
     share(pool, threads, count, task);
