@@ -118,7 +118,7 @@ def by_kernel(name: str) -> Callable[[AnyFunction], AnyFunction]:
 
 
 def gated_of(terms: Any, weights: Tree, x_TBE: jax.Array, state_BH: jax.Array) -> Gated | None:
-    """Returns what the kernels know a cell as, by its `terms`; None where they cannot or should not run it."""
+    """Returns what the kernels know a cell as, by its `terms`; None where they do not run it."""
     gated = GATED.get(getattr(terms, MARK, ""))
     if gated is None or jax.default_backend() != "cpu" or why_missing(dtype=str(weights.kernel.dtype)):
         return None
@@ -126,7 +126,7 @@ def gated_of(terms: Any, weights: Tree, x_TBE: jax.Array, state_BH: jax.Array) -
     rows, columns = x_TBE.shape[1], gated.gates * state_BH.shape[-1]
     fits = weights.bias is not None and weights.kernel.shape[1] == columns and weights.extras is None
     fits = fits and state_BH.dtype == jnp.float32 and types <= {"float32", str(weights.kernel.dtype)}
-    # A thread owns rows for all steps. With fewer rows than threads the products of XLA share the work better.
+    # A thread owns rows for all steps: with fewer rows than threads XLA's products share the work better.
     return gated if fits and isinstance(rows, int) and rows >= threads_for(x_TBE) else None
 
 
