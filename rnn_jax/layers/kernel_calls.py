@@ -26,6 +26,7 @@ from rnn_jax.native import why_missing
 from rnn_jax.trees import Tree
 
 Function: TypeAlias = Callable[..., Sequence[jax.Array]]
+Arrays: TypeAlias = Sequence[Any]
 ABSENT = (0,)  # the shape of an array that is not there: the kernels take a fixed number of arrays
 
 
@@ -351,9 +352,7 @@ def register_kernel(primitive: Primitive, platform: str, meaning: Function, call
     mlir.register_lowering(primitive, on_platform, platform=platform)
 
 
-def derivative(
-    meaning: Function, arrays: Sequence[Any], tangents: Sequence[Any], *, plan: Plan
-) -> tuple[Any, Any]:
+def derivative(meaning: Function, arrays: Arrays, tangents: Arrays, *, plan: Plan) -> tuple[Any, Any]:
     """Returns the results of a function, and their changes."""
     dense = [ad.instantiate_zeros(tangent) for tangent in tangents]
     moving = [index for index, array in enumerate(arrays) if jnp.issubdtype(array.dtype, jnp.floating)]
@@ -367,21 +366,22 @@ def derivative(
     return jax.jvp(of_moving, [arrays[index] for index in moving], [dense[index] for index in moving])
 
 
+def linear_derivative(
+    primitive: Primitive, meaning: Function, count: int, arrays: Arrays, tangents: Arrays, *, plan: Plan
+) -> tuple[Any, Any]:
+    """The derivative of a primitive that is linear in its first arrays: where no other changes, itself."""
+    if any(type(tangent) is not ad.Zero for tangent in tangents[count:]):
+        return derivative(meaning, arrays, tangents, plan=plan)
+    dense = [ad.instantiate_zeros(tangent) for tangent in tangents[:count]]
+    return primitive.bind(*arrays, plan=plan), primitive.bind(*dense, *arrays[count:], plan=plan)
+
+
 forward_p = make_primitive("rnn_forward", forward_meaning, forward_types, forward_call)
 tangent_p = make_primitive("rnn_tangent", tangent_meaning, tangent_types, None)
 backward_p = make_primitive("rnn_backward", backward_meaning, backward_types, backward_call)
 
 ad.primitive_jvps[forward_p] = partial(derivative, forward_meaning)
 ad.primitive_jvps[backward_p] = partial(derivative, backward_meaning)
-
-
-def tangent_jvp(arrays: Sequence[Any], tangents: Sequence[Any], *, plan: Plan) -> tuple[Any, Any]:
-    """The derivative of the linear pass: the pass itself, in what it is linear in alone."""
-    count = len(Tangents._fields)
-    if any(type(tangent) is not ad.Zero for tangent in tangents[count:]):
-        return derivative(tangent_meaning, arrays, tangents, plan=plan)
-    dense = [ad.instantiate_zeros(tangent) for tangent in tangents[:count]]
-    return tangent_p.bind(*arrays, plan=plan), tangent_p.bind(*dense, *arrays[count:], plan=plan)
 
 
 def tangent_transpose(cotangents: Sequence[Any], *arrays: Any, plan: Plan) -> list[Any]:
@@ -396,5 +396,5 @@ def tangent_transpose(cotangents: Sequence[Any], *arrays: Any, plan: Plan) -> li
     return [*wanted, *[None] * len(known)]
 
 
-ad.primitive_jvps[tangent_p] = tangent_jvp
+ad.primitive_jvps[tangent_p] = partial(linear_derivative, tangent_p, tangent_meaning, len(Tangents._fields))
 ad.primitive_transposes[tangent_p] = tangent_transpose

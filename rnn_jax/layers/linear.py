@@ -12,6 +12,7 @@ from flax.typing import Initializer
 from jax import export
 
 from rnn_jax.layers.cells import BareCell
+from rnn_jax.layers.gated import gated_of, run_gated
 from rnn_jax.layers.linear_recurrence import linear_recurrence, multiply
 from rnn_jax.layers.matmul import products
 from rnn_jax.layers.recurrence import Carry, along
@@ -206,10 +207,29 @@ def run_linear(
     reverse: bool,
     remat: None,
 ) -> tuple[Carry, jax.Array]:
-    """Returns the last carry and the outputs [T, B, H], float32 or wider, as `run_fused` does.
+    """Returns the last carry and the outputs [T, B, H], float32 or wider, as `run_fused` does."""
+    state_BTN, last_BN, extras = states(cell, weights, x_TBE, cell.state_of(carry), valid_TB, reverse)
+    outputs_BTH = cell.output(weights, state_BTN, extras)
+    last_BH = last_output(outputs_BTH, carry, valid_TB, reverse) if cell.has_output() else last_BN
+    return cell.carry_like(carry, last_BN, last_BH), outputs_BTH.swapaxes(0, 1)
+
+
+def states(
+    cell: LinearCell,
+    weights: LinearWeights,
+    x_TBE: jax.Array,
+    first_BN: jax.Array,
+    valid_TB: jax.Array | None,
+    reverse: bool,
+) -> tuple[jax.Array, jax.Array, Tree]:
+    """Returns the states [B, T, N], the last of them, and what `output` reads beside them.
 
     At a padded step a is 1 and b is 0, which passes the state on.
     """
+    if type(cell).project is LinearCell.project:
+        gated = gated_of(type(cell).terms, weights, x_TBE, first_BN)
+        if gated is not None:
+            return *run_gated(gated, weights, x_TBE, first_BN, valid_TB, reverse), None
     a, b, extras = cell.terms(weights, x_TBE.swapaxes(0, 1))
     a = jnp.broadcast_to(a, b.shape)
     if valid_TB is not None:
@@ -218,10 +238,7 @@ def run_linear(
         if cell.paired:
             one = one.at[..., a.shape[-1] // 2 :].set(0)
         a, b = jnp.where(valid_BT1, a, one), jnp.where(valid_BT1, b, 0)
-    state_BTN, last_BN = linear_recurrence(a, b, cell.state_of(carry), reverse, cell.paired)
-    outputs_BTH = cell.output(weights, state_BTN, extras)
-    last_BH = last_output(outputs_BTH, carry, valid_TB, reverse) if cell.has_output() else last_BN
-    return cell.carry_like(carry, last_BN, last_BH), outputs_BTH.swapaxes(0, 1)
+    return *linear_recurrence(a, b, first_BN, reverse, cell.paired), extras
 
 
 def last_output(

@@ -10,6 +10,7 @@ from flax.linen.dtypes import promote_dtype
 from flax.typing import Dtype, Initializer
 
 from rnn_jax.errors import require
+from rnn_jax.layers.gated import by_kernel, min_gru, min_lstm
 from rnn_jax.layers.linear import LinearCell, LinearWeights, Terms
 from rnn_jax.layers.matmul import products, wide
 from rnn_jax.layers.recurrence import along
@@ -42,10 +43,10 @@ class MinGRUCell(LinearCell):
         """Returns the arrays of z and n; see `LinearCell.weights`."""
         return self.join_inputs(dict.fromkeys(["iz", "in"], self.bias_init), input_size)
 
+    @by_kernel("min_gru")
     def terms(self, weights: LinearWeights, x: jax.Array) -> Terms:
         """Returns a = 1-z and b = z*n; see `LinearCell.terms`."""
-        z, n = self.project(weights, x)
-        return Terms(jax.nn.sigmoid(-z), jax.nn.sigmoid(z) * n)
+        return Terms(*min_gru(*self.project(weights, x))[:2])
 
 
 class MinLSTMCell(LinearCell):
@@ -71,32 +72,10 @@ class MinLSTMCell(LinearCell):
         """Returns the arrays of f, i and g; see `LinearCell.weights`."""
         return self.join_inputs(dict.fromkeys(["if", "ii", "ig"], self.bias_init), input_size)
 
+    @by_kernel("min_lstm")
     def terms(self, weights: LinearWeights, x: jax.Array) -> Terms:
         """Returns a = f / (f+i) and b = i*g / (f+i); see `LinearCell.terms`."""
-        f, i, g = self.project(weights, x)
-        kept, let_in = shares(f, i)
-        return Terms(kept, let_in * g)
-
-
-@jax.custom_jvp
-def shares(f: jax.Array, i: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns f / (f+i) and i / (f+i) of the sigmoids of two arrays."""
-    # Below -80 a sigmoid comes near the least number of float32, and f / (f+i) would be 0 / 0.
-    f, i = (jax.nn.sigmoid(jnp.maximum(gate, -80)) for gate in (f, i))
-    share = 1 / (f + i)
-    return f * share, i * share
-
-
-@shares.defjvp
-def shares_jvp(
-    primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
-) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
-    """The rule, with two arrays to keep where the derivative of each operation would keep eight."""
-    (f, i), (f_dot, i_dot) = primals, tangents
-    kept, let_in = shares(f, i)
-    slope = kept * let_in
-    change = slope * jax.nn.sigmoid(-f) * f_dot - slope * jax.nn.sigmoid(-i) * i_dot
-    return (kept, let_in), (change, -change)
+        return Terms(*min_lstm(*self.project(weights, x))[:2])
 
 
 class SRUCell(LinearCell):

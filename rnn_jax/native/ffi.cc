@@ -6,6 +6,10 @@
 #include <mutex>
 #include <string>
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 #include "checks.h"
 #include "processors.h"
 
@@ -91,7 +95,7 @@ void share(ffi::ThreadPool& pool, int64_t threads, int64_t count, const std::fun
 ffi::ErrorOr<Layer> layer_of(Checks& checks, int64_t kind, bool reverse, bool bfloat16, Floats x, Floats kernel,
                              Floats recurrent,
                              Floats bias, Floats extra, Floats first_c, Floats first_h, Floats mask, Bools valid) {
-  if (kind < 0 || kind > 2) return ffi::Unexpected(ffi::Error::InvalidArgument("unknown kind of cell"));
+  if (kind < 0 || kind > int64_t(Kind::min_lstm)) return ffi::Unexpected(ffi::Error::InvalidArgument("unknown kind of cell"));
   if (bfloat16 && !has_bfloat16())
     return ffi::Unexpected(ffi::Error::InvalidArgument("this processor does not multiply bfloat16 numbers"));
   if (x.dimensions().size() != 3 || first_h.dimensions().size() != 2)
@@ -99,7 +103,7 @@ ffi::ErrorOr<Layer> layer_of(Checks& checks, int64_t kind, bool reverse, bool bf
   const int64_t B = x.dimensions()[0], T = x.dimensions()[1], E = x.dimensions()[2], H = first_h.dimensions()[1];
   const int64_t G = gates_of(Kind(kind));
   checks.shape("kernel", kernel.dimensions(), {E, G * H});
-  checks.shape("recurrent", recurrent.dimensions(), {H, G * H});
+  if (!is_gated(Kind(kind))) checks.shape("recurrent", recurrent.dimensions(), {H, G * H});
   checks.shape("bias", bias.dimensions(), {G * H});
   checks.shape("h", first_h.dimensions(), {B, H});
   if (Kind(kind) == Kind::lstm) checks.shape("c", first_c.dimensions(), {B, H});
@@ -110,6 +114,16 @@ ffi::ErrorOr<Layer> layer_of(Checks& checks, int64_t kind, bool reverse, bool bf
   return Layer{Kind(kind), T, B, E, H, reverse, x.typed_data(), kernel.typed_data(), recurrent.typed_data(),
                bias.typed_data(), data_or_null(extra), data_or_null(first_c), first_h.typed_data(),
                data_or_null(mask), reinterpret_cast<const uint8_t*>(data_or_null(valid))};
+}
+
+// Asks for huge pages where an array is large: a new one has to be mapped, page by page, by who writes it first.
+void in_huge_pages(float* array, int64_t size) {
+#ifdef __linux__
+  constexpr uintptr_t PAGE = 4096, LARGE = 4 << 20;
+  const uintptr_t from = (reinterpret_cast<uintptr_t>(array) + PAGE - 1) / PAGE * PAGE;
+  const uintptr_t end = reinterpret_cast<uintptr_t>(array + size) / PAGE * PAGE;
+  if (array && end > from + LARGE) madvise(reinterpret_cast<void*>(from), end - from, MADV_HUGEPAGE);
+#endif
 }
 
 int64_t parts_of(const Layer& layer, int64_t threads) {
@@ -126,6 +140,8 @@ ffi::Error Forward_(ffi::ThreadPool pool, int64_t kind, bool reverse, int64_t th
   const Layer layer = *found;
   const Forward out = forward_of(checks, layer.kind, layer.steps, layer.batch, layer.units, last_c, last_h, h, c, kept);
   if (!checks.wrong.empty()) return ffi::Error::InvalidArgument(checks.wrong);
+  in_huge_pages(out.kept, kept->element_count());
+  in_huge_pages(out.h, h->element_count());
   const int64_t parts = parts_of(layer, threads);
   kernels(bfloat16).forward(layer, out, parts, [&](int64_t count, const std::function<void(int64_t)>& task) {
     share(pool, threads, count, task);
@@ -155,7 +171,8 @@ ffi::Error Backward_(ffi::ThreadPool pool, int64_t kind, bool reverse, int64_t t
   checks.shape("cotangent of h", last_h_ct.dimensions(), {B, H});
   checks.optional("cotangents of h", h_ct.dimensions(), {B, T, H});
   checks.shape("gradient of kernel", kernel_ct->dimensions(), {E, G * H});
-  checks.shape("gradient of recurrent", recurrent_ct->dimensions(), {H, G * H});
+  if (is_gated(layer.kind)) checks.shape("kept", kept.dimensions(), {B, T, kept_of(layer.kind) * H});
+  else checks.shape("gradient of recurrent", recurrent_ct->dimensions(), {H, G * H});
   checks.shape("gradient of bias", bias_ct->dimensions(), {G * H});
   checks.shape("new cotangent of h", first_h_ct->dimensions(), {B, H});
   checks.optional("cotangent of x", x_ct->dimensions(), {B, T, E});

@@ -12,11 +12,16 @@
 
 namespace rnn_jax {
 
-enum class Kind : int64_t { simple = 0, lstm = 1, gru = 2 };
+enum class Kind : int64_t { simple = 0, lstm = 1, gru = 2, min_gru = 3, min_lstm = 4 };
 
-constexpr int64_t gates_of(Kind kind) { return kind == Kind::lstm ? 4 : kind == Kind::gru ? 3 : 1; }
-// Arrays [H] that a step keeps for the backward pass: the gates, and (h U + b)_n of a GRU.
-constexpr int64_t kept_of(Kind kind) { return kind == Kind::simple ? 0 : 4; }
+// Cells whose gates read x alone: columns are not scaled, U and extra are not read, and the backward pass needs `kept`.
+constexpr bool is_gated(Kind kind) { return kind == Kind::min_gru || kind == Kind::min_lstm; }
+constexpr int64_t gates_of(Kind kind) {
+  return kind == Kind::lstm ? 4 : kind == Kind::gru || kind == Kind::min_lstm ? 3 : kind == Kind::min_gru ? 2 : 1;
+}
+// Arrays [H] that a step keeps for the backward pass: the gates, and (h U + b)_n of a GRU; z and n of a minGRU, and of
+// a minLSTM f / (f+i), g, 1-f and 1-i.
+constexpr int64_t kept_of(Kind kind) { return kind == Kind::simple ? 0 : kind == Kind::min_gru ? 2 : 4; }
 
 struct Layer {
   Kind kind;

@@ -23,8 +23,9 @@ from rnn_jax import (
 )
 from rnn_jax.errors import InputError
 from rnn_jax.layers import LinearCarry, LinearCell, Terms
-from rnn_jax.layers.linear_cells import decay, shares
-from rnn_jax.native import why_missing
+from rnn_jax.layers.gated import shares
+from rnn_jax.layers.linear_cells import decay
+from rnn_jax.native import cores, why_missing
 from tests.helpers import oracle
 from tests.helpers.cases import LENGTHS, LINEAR, TIME, UNITS, a_batch, padded_with, parameters, rnn, slow_but
 from tests.helpers.oracle import assert_trees_close, random_like
@@ -175,14 +176,37 @@ def test_linear_cells_stack_and_run_both_ways_beside_others():
     np.testing.assert_array_equal(layers[0].final_hidden(found[0]), found[0][-1].h)
 
 
-def test_auto_runs_the_recurrence_and_one_step_by_the_cell():
-    def program(time, **options):
-        layer, x = rnn("min_gru", **options), jnp.ones((2, time, 3))
-        return str(jax.make_jaxpr(layer.apply)(layer.init(jax.random.key(0), x), x))
+def program_of(layer, rows, time):
+    x = jnp.ones((rows, time, 3))
+    return str(jax.make_jaxpr(layer.apply)(layer.init(jax.random.key(0), x), x))
 
-    assert "linear_recurrence[" in program(5)
-    assert "linear_recurrence[" not in program(1)
-    assert "linear_recurrence[" not in program(5, backend="scan")
+
+def test_auto_runs_the_recurrence_and_one_step_by_the_cell():
+    runs = partial(program_of, rnn("rglru"), 2)
+    assert "linear_recurrence[" in runs(5)
+    assert "linear_recurrence[" not in runs(1)
+    assert "linear_recurrence[" not in program_of(rnn("rglru", backend="scan"), 2, 5)
+
+
+@pytest.mark.skipif(bool(why_missing()), reason="the native kernels are not built")
+@pytest.mark.parametrize("name", ["min_gru", "min_lstm"])
+def test_one_kernel_runs_products_gates_and_states_where_each_thread_has_a_row(name):
+    assert "gated_forward[" in program_of(rnn(name), cores(), 5)
+    assert "linear_recurrence[" not in program_of(rnn(name), cores(), 5)
+    if cores() > 1:
+        assert "linear_recurrence[" in program_of(rnn(name), 1, 5)
+
+
+def test_terms_of_ones_own_are_not_run_by_the_kernel_of_the_class():
+    class Halved(MinGRUCell):
+        def terms(self, weights, x):
+            a, b, _ = super().terms(weights, x)
+            return Terms(a, b / 2)
+
+    params, x = parameters(rnn("min_gru")), a_batch()
+    _, plain = rnn("min_gru").apply({"params": params}, x)
+    _, halved = RNN(Halved(UNITS)).apply({"params": params}, x)
+    np.testing.assert_allclose(halved, plain / 2, rtol=1e-5, atol=1e-6)
 
 
 def test_a_subclass_with_its_own_call_is_called():

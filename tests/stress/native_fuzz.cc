@@ -35,7 +35,7 @@ static double loss(const Case& s, const Vector& x, const Vector& kernel, const V
         for (int64_t j = 0; j < s.G * s.H; j++) {
           z[j] = bias[j];
           for (int64_t k = 0; k < s.E; k++) z[j] += double(x[(b * s.T + t) * s.E + k]) * kernel[k * s.G * s.H + j];
-          for (int64_t k = 0; k < s.H; k++)
+          for (int64_t k = 0; k < s.H && !is_gated(s.kind); k++)
             q[j] += h[b * s.H + k] * (s.masked ? s.mask[b * s.H + k] : 1.) * recurrent[k * s.G * s.H + j];
         }
         auto half = [](double y) { return 0.5 * std::tanh(y) + 0.5; };
@@ -52,6 +52,10 @@ static double loss(const Case& s, const Vector& x, const Vector& kernel, const V
             double n = std::tanh(z[2 * s.H + u] + half(sum(0)) * (q[2 * s.H + u] + extra[u]));
             state = n + half(sum(1)) * (state - n);
           }
+          auto open = [&](int g) { return 1 / (1 + std::exp(-z[g * s.H + u])); };
+          if (s.kind == Kind::min_gru) state += open(0) * (z[s.H + u] - state);
+          if (s.kind == Kind::min_lstm)
+            state = (open(0) * state + open(1) * z[2 * s.H + u]) / (open(0) + open(1));
         }
       }
       for (int64_t u = 0; u < s.H; u++) {
@@ -85,7 +89,7 @@ static int run(const Kernels& kernels, double rounding, Case& s, std::mt19937& r
   Layer layer{s.kind, s.T, s.B, s.E, s.H, s.reverse, s.x.data(), s.kernel.data(), s.recurrent.data(), s.bias.data(),
               s.extra.data(), s.c0.data(), s.h0.data(), s.masked ? s.mask.data() : nullptr,
               s.ragged ? s.valid.data() : nullptr};
-  bool memory = s.kind == Kind::lstm, kept = random() % 2 && s.K;
+  bool memory = s.kind == Kind::lstm, kept = is_gated(s.kind) || (random() % 2 && s.K);
   Vector last_c(memory ? s.B * s.H : 0), last_h(s.B * s.H), h(s.T * s.B * s.H), c(memory ? s.T * s.B * s.H : 0),
       gates(kept ? s.T * s.B * s.K * s.H : 0);
   kernels.forward(layer, Forward{last_c.data(), last_h.data(), h.data(), memory ? c.data() : nullptr,
@@ -122,7 +126,7 @@ static int run(const Kernels& kernels, double rounding, Case& s, std::mt19937& r
     }
   };
   differences("kernel", s.kernel, dk);
-  differences("recurrent", s.recurrent, du);
+  if (!is_gated(s.kind)) differences("recurrent", s.recurrent, du);
   differences("bias", s.bias, db);
   if (s.kind == Kind::gru) differences("extra", s.extra, de);
   if (memory) differences("c", s.c0, dc);
@@ -185,15 +189,15 @@ int main(int, char** arguments) {
     std::mt19937 random(number);
     std::normal_distribution<float> normal;
     Case s;
-    s.kind = Kind(number % 3);
+    s.kind = Kind(number % 5);
     s.G = gates_of(s.kind);
     s.K = kept_of(s.kind);
-    s.T = random() % 9;
+    s.T = is_gated(s.kind) && random() % 4 == 0 ? 300 + random() % 100 : random() % 9;  // more than a tile
     s.B = random() % 10;
     s.E = random() % 12;
     s.H = 1 + random() % 40;
     s.reverse = random() % 2;
-    s.masked = random() % 2;
+    s.masked = random() % 2 && !is_gated(s.kind);
     s.ragged = random() % 2;
     auto fill = [&](Vector& of, int64_t size, float scale) {
       of.resize(size);
@@ -201,7 +205,7 @@ int main(int, char** arguments) {
     };
     fill(s.x, s.T * s.B * s.E, 1);
     fill(s.kernel, s.E * s.G * s.H, .3f);
-    fill(s.recurrent, s.H * s.G * s.H, .2f);
+    fill(s.recurrent, is_gated(s.kind) ? 0 : s.H * s.G * s.H, .2f);
     fill(s.bias, s.G * s.H, .3f);
     fill(s.extra, s.kind == Kind::gru ? s.H : 0, .3f);
     fill(s.c0, s.kind == Kind::lstm ? s.B * s.H : 0, .5f);
