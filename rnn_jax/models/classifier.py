@@ -46,6 +46,8 @@ class EncoderSettings(TypedDict):
       layer_norm: see `LSTMCell`; of the lstm only.
       recurrent_dropout: rate in [0, 1) inside the cells; see `RNN`.
       layer_dropout: rate in [0, 1) between layers; it needs at least two layers.
+      stride: steps whose mean is one step of the next layer, at least 1; see `Stacked`. More than 1 needs at
+        least two layers.
       backend: see `RNN`. No key of `config.model`, whose networks take "auto".
     """
 
@@ -60,6 +62,7 @@ class EncoderSettings(TypedDict):
     layer_norm: bool
     recurrent_dropout: float
     layer_dropout: float
+    stride: NotRequired[int]
 
 
 class TextClassifier(nn.Module):
@@ -300,6 +303,7 @@ def build_encoder(
     layer_dropout: float,
     dtype: jnp.dtype,
     merge_at: str = "layer",  # what runs have that were saved before it was a setting
+    stride: int = 1,  # likewise
     backend: str = "auto",
 ) -> Layer:
     """Returns `layers` equal recurrent layers from the keys of `config.model`.
@@ -319,10 +323,15 @@ def build_encoder(
     """
     rnn = rnn_maker(cell, hidden, layer_norm, recurrent_dropout, dtype, backend)
     check_stack(layers, layer_dropout, bidirectional, merge, merge_at)
+    require(
+        stride == 1 or stride > 1 < layers,
+        f"model.stride is {stride} of {layers} layers; give at least 1, and above 1 at least two layers",
+    )
 
     def stack(both: bool) -> Layer:
         stacked: list[Layer] = [Bidirectional(rnn(), rnn(), merge) if both else rnn() for _ in range(layers)]
-        return stacked[0] if layers == 1 and not residual else Stacked(stacked, layer_dropout, residual)
+        alone = layers == 1 and not residual
+        return stacked[0] if alone else Stacked(stacked, layer_dropout, residual, stride)
 
     if bidirectional and merge_at == "top":
         return Bidirectional(stack(both=False), stack(both=False), merge)

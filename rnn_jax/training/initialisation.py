@@ -79,8 +79,8 @@ def check_vocabulary(tokenizer: str, vectors: str) -> None:
     """
     check_tokenizer(tokenizer)
     require(
-        tokenizer not in SUBWORDS or vectors in ("", WORD2VEC),
-        f"text.tokenizer is {tokenizer!r}, whose pieces of words have no vectors in {vectors!r}; set it to "
+        tokenizer not in (*SUBWORDS, "bytes") or vectors in ("", WORD2VEC),
+        f"text.tokenizer is {tokenizer!r}, whose {'bytes' if tokenizer == 'bytes' else 'pieces of words'} have no vectors in {vectors!r}; set it to "
         f"'words', or embedding.vectors to {WORD2VEC!r}",
     )
 
