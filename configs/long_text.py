@@ -27,10 +27,11 @@ def get_config() -> ConfigDict:
     config.model.residual = True
     config.model.stride = 2
     config.model.pooling = "concat"
-    config.model.embedding_dropout = 0.0
+    config.model.embedding_dropout = 0.1
     config.model.layer_dropout = 0.1
     config.model.dropout = 0.3
     config.optimizer.name = "adamw"
-    config.optimizer.weight_decay = 0.01
-    config.train.epochs = 20
+    config.optimizer.learning_rate = 0.002
+    config.optimizer.weight_decay = 0.05
+    config.train.epochs = 16
     return config

@@ -1,7 +1,4 @@
-"""Layers over time: RNN runs one cell, Bidirectional two layers both ways, Stacked layers one on another.
-
-All are called in one way: `carry, outputs = layer(x, lengths, initial_carry, deterministic)`.
-"""
+"""Layers over time: `carry, outputs = layer(x, lengths, initial_carry, deterministic)`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -386,7 +383,8 @@ class Stacked(nn.Module):
 
 def check_stride(stride: int, every_step: bool) -> None:
     """Raises InputError for a stride below 1, or one that leaves layers without a carry at every step."""
-    require(0 < stride < 2 or not every_step and stride > 0, f"stride is {stride}; give at least 1, carries 1")
+    require(stride > 0, f"stride is {stride}; give at least 1")
+    require(stride == 1 or not every_step, f"stride is {stride}: upper layers have no carry at every step")
 
 
 def read_from_the_end(layer: object) -> str:
