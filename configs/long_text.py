@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
     config.text.strip_html = False
     config.text.max_length = 4096
     config.text.truncate = "head_tail"
-    config.batch = ConfigDict({"size": 32, "buckets": 6})
+    config.batch = ConfigDict({"size": 16, "buckets": 6})
     config.model.embedding_dim = 64
     config.model.cell = "min_gru"
     config.model.hidden = 128
