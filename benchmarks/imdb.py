@@ -46,21 +46,23 @@ def settings(name):
 
 def run(name, seed, source):
     """Returns what one run measured, and the seconds that its program took."""
-    workdir = RUNS / f"{name}-{seed}"
-    shutil.rmtree(workdir, ignore_errors=True)  # what an interrupted one left: it would not be timed whole
-    command = [
-        *(sys.executable, "train_loop.py", f"--config=configs/{name}.py", f"--workdir={workdir}"),
-        *(f"--config.seed={seed}", f"--config.data.source={source}"),
-    ]
+    workdir, changes = RUNS / f"{name}-{seed}", {"seed": seed, "data.source": source}
     if name not in ("imdb_t1", "imdb_t2"):
-        command.append(f"--config.text.vocabulary_source={source}")
-    cache = RUNS / f"cache-{name}-{seed}"
-    shutil.rmtree(cache, ignore_errors=True)
+        changes["text.vocabulary_source"] = source
+    return run_program(name, workdir, changes) | {"sentences": on_sentences(workdir)}
+
+
+def run_program(name, workdir, changes):
+    """Returns what training a config with changed settings measured, and the seconds of the whole program."""
+    cache = workdir.with_name(f"cache-{workdir.name}")
+    for left in (workdir, cache):  # by an interrupted one, which would not be timed whole
+        shutil.rmtree(left, ignore_errors=True)
+    command = [sys.executable, "train_loop.py", f"--config=configs/{name}.py", f"--workdir={workdir}"]
+    command += [f"--config.{key}={value}" for key, value in changes.items()]
     began = time.perf_counter()
     subprocess.run(command, check=True, env=os.environ | {"RNN_JAX_CACHE": str(cache)})
     wall = time.perf_counter() - began
-    results = summary(json.loads((workdir / "results.json").read_text()))
-    return results | {"wall": round(wall, 1), "sentences": on_sentences(workdir)}
+    return summary(json.loads((workdir / "results.json").read_text())) | {"wall": round(wall, 1)}
 
 
 def on_sentences(workdir):

@@ -40,8 +40,8 @@ CLASSIFIER: dict[str, Any] = {
         "revision": "",  # its version: a branch, tag or commit; "" is the newest
     },
     "text": {
-        # What a word is: "words", "characters", "bpe" or "unigram" (pieces of words, learned), or "auto":
-        # words, but in scripts without spaces characters
+        # What a word is: "words", "characters", "bytes", "bpe" or "unigram" (pieces of words, learned), or
+        # "auto": words, but in scripts without spaces characters
         "tokenizer": "auto",
         "vocab_size": 10_000,  # padding and the unknown word included
         "vocabulary_source": "",  # a larger corpus to choose the words from; "" is the training split
@@ -68,6 +68,7 @@ CLASSIFIER: dict[str, Any] = {
         "embedding_dropout": 0.3,  # one mask a text, shared by its words
         "recurrent_dropout": 0.0,  # on the hidden state, one mask a text
         "layer_dropout": 0.0,  # between layers, one mask a text
+        "stride": 1,  # steps of a layer whose mean is one step of the layer above; for long texts
         "weight_drop": 0.0,  # of recurrent kernels' entries, one mask a step (AWD-LSTM)
         "dropout": 0.3,  # before the last dense layer
         "dtype": "float32",  # of the computation: "float32" or "bfloat16"
@@ -144,6 +145,7 @@ CLASSIFIER_LEAST = {  # the smallest value of each setting that has one
     "devices": 0,
     "data.validation_share": 1e-6,
     "data.test_share": 0,
+    "model.stride": 1,
 }
 
 LANGUAGE_MODEL: dict[str, Any] = {
@@ -293,6 +295,7 @@ ADDED: dict[str, dict[str, object]] = {
         "data.soft_labels": "",
         "data.target": "class",
         "embedding.evidence": NO_EVIDENCE,
+        "model.stride": 1,
         "model.weight_drop": 0.0,
         "text.fill_vocabulary": False,
         "train.monitor": "",

@@ -9,7 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import gpu, imdb, inference, inference_engines, machine_page, many_devices, tagging, tutorial
+from benchmarks import (
+    gpu,
+    imdb,
+    inference,
+    inference_engines,
+    long_text,
+    machine_page,
+    many_devices,
+    tagging,
+    tutorial,
+)
 from benchmarks.engines import model_of, review_lengths
 from benchmarks.epoch import later_epoch, table, time_to
 from benchmarks.machine import cases as machine_cases
@@ -162,6 +172,19 @@ def test_the_page_of_recipes_has_what_was_measured(tmp_path):
         "| `imdb_t0`: at most 10 minutes | 2 | **92.0 ± 1.4** | 90.0 ± 0.0 | 70.0 ± 0.0 | 1,000 | 100 | 2 |"
     )
     assert imdb.table(records).endswith("|\n" + line)
+
+
+def test_the_page_of_long_texts_has_the_cells_that_were_measured_and_the_published_numbers(tmp_path):
+    records = Records(tmp_path / "long_text.json")
+    numbers = {"accuracy": 0.861, "validation": 0.87, "parameters": 4000, "wall": 3600.0, "cores": 2}
+    records.measure("lru", long_text.settings("lru"), lambda: numbers)
+    records.measure("lstm", {"model.cell": "other settings"}, lambda: numbers)
+    lines = long_text.table(records).splitlines()
+    assert "| `lru` | **86.1** | 87.0 | 4,000 | 60 | 2 |" in lines
+    assert not any(line.startswith("| `lstm`") for line in lines)
+    assert [line for line in lines if "S5" in line] == ["| S5 (Smith et al. 2023) | 89.3 | - | - | - | - |"]
+    assert long_text.settings("lru")["text.max_length"] == 4096
+    assert "data.source" not in long_text.settings("lru")
 
 
 def test_the_model_of_scaling_counts_what_is_reduced_and_how_long_that_takes():

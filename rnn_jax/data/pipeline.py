@@ -311,6 +311,12 @@ def _tokenizer_settings(text: Settings, texts: Sequence[str], notes: list[str]) 
             "most letters are of scripts without spaces between words: each of their characters is a word "
             "(text.tokenizer sets another)"
         )
+    folded = [f"text.{option}" for option in ("lowercase", "strip_html") if text[option]]
+    if kind == "bytes" and folded:
+        notes.append(
+            f"{' and '.join(folded)}: texts are changed before their bytes are read; "
+            "False reads them as they are"
+        )
     return {"kind": kind} | {name: text[name] for name in ("vocab_size", "lowercase", "strip_html")}
 
 

@@ -14,7 +14,9 @@ from tokenizers import Regex, normalizers, pre_tokenizers
 
 from rnn_jax.data.chunks import LINE_BREAK, SEPARATORS, WORD_PATTERN, Chunks
 from rnn_jax.data.vocabularies import (
+    ALL_BYTES,
     BPE_FIELDS,
+    BYTES,
     MARK,
     NOTHING,
     SPECIAL_WORDS,
@@ -44,15 +46,15 @@ UNSPACED = "".join(
 # A character of these scripts, with its marks, or words as above, which stop where such a character begins.
 OTHER = rf"(?:(?![{UNSPACED}])\w)"
 SCRIPT_PATTERN = rf"(?i)[{UNSPACED}]\p{{M}}*|{OTHER}+?(?=n't)|n't|'(?:s|re|ve|ll|m|d)\b|{OTHER}+|[^\w\s]"
-PATTERNS = {"words": WORD_PATTERN, "characters": r"\S", "scripts": SCRIPT_PATTERN}
+PATTERNS = {"words": WORD_PATTERN, "characters": r"\S", "scripts": SCRIPT_PATTERN, "bytes": "."}
 PATTERNS |= dict.fromkeys(SUBWORDS, WORD_PATTERN)  # which are words in pieces
-TOKENIZERS = ("auto", "words", "characters", *SUBWORDS)  # what text.tokenizer may be
+TOKENIZERS = ("auto", "words", "characters", "bytes", *SUBWORDS)  # what text.tokenizer may be
 NO_SPACE = re.compile(rf"[{UNSPACED}\u3000-\u303f\uff00-\uffef]")  # beside these, and their punctuation
 LOOKED_AT = 1000  # texts that tell the script
 
 
 class Tokenizer:
-    """A tokeniser over a fixed vocabulary of V words: whole words, characters, or pieces of words.
+    """A tokeniser over a fixed vocabulary of V words: whole words, characters, bytes, or pieces of words.
 
     Id 0, PAD, occurs in no text; id 1, UNK, stands for any word outside the vocabulary.
 
@@ -85,14 +87,16 @@ class Tokenizer:
         Args:
           texts: the texts to count words in.
           vocab_size: V, the number of ids, PAD and UNK included, at least 3; it is smaller where the texts
-            have fewer words. Equally frequent words are taken in the order of their characters.
+            have fewer words. Equally frequent words are taken in the order of their characters. Bytes have
+            258 ids whatever the texts: byte b has id b + 2.
           lowercase: fold case before splitting.
           strip_html: turn `<br />` into a space.
           kind: what a word is, a key of PATTERNS: "words"; "characters", each alone; "scripts", words, but
-            each character of a script without spaces alone; or "bpe" and "unigram", pieces of "words".
+            each character of a script without spaces alone; "bytes", those of the text in UTF-8, white space
+            too; or "bpe" and "unigram", pieces of "words".
 
         Raises:
-          InputError: a `vocab_size` below 3, or too small for a unigram model; or another `kind`.
+          InputError: a `vocab_size` below 3, or too small for a unigram model or bytes; or another `kind`.
         """
         require(vocab_size > 2, f"vocab_size is {vocab_size}; PAD and UNK take two ids, so give at least 3")
         choose("kind", kind, PATTERNS)
@@ -169,6 +173,10 @@ class Tokenizer:
 
     def _encode(self, texts: list[str]) -> list[np.ndarray]:
         """Returns int32[words] of each text, which UTF-8 can hold."""
+        if self.kind == "bytes":
+            changed = map(self.backend.normalizer.normalize_str, texts)
+            bytes_of = (np.frombuffer(text.encode(), np.uint8) for text in changed)
+            return [found.astype(np.int32) + len(SPECIAL_WORDS) for found in bytes_of]
         spaced = self.kind != "scripts" and not any(mark in text for text in texts for mark in SEPARATORS)
         if spaced:
             return self._chunks.encode(texts)
@@ -185,7 +193,7 @@ class Tokenizer:
     def spell(self, text: str) -> tuple[np.ndarray, list[str]]:
         """Returns the ids of a text, as `encode` does, and each word as the text writes it, known or not.
 
-        A piece that only marks where a word begins is "".
+        A piece that only marks where a word begins is "", and so is a byte that goes on with a character.
 
         Raises:
           TypeError: the text is not a string.
@@ -204,6 +212,9 @@ class Tokenizer:
             (start, start if index == mark else end)
             for index, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
         ]
+        if self.kind == "bytes":  # the library gives each byte of a character the whole of it
+            pairs = itertools.pairwise([None, *written])
+            written = [(now[1], now[1]) if now == before else now for before, now in pairs if now]
         return np.array(encoding.ids, dtype=np.int32), written
 
     def joined(self, words: Sequence[str], after: str = "") -> str:
@@ -214,6 +225,9 @@ class Tokenizer:
         """
         if self.kind == "characters":
             return after + "".join(words)
+        if self.kind == "bytes":
+            known = (BYTES.index(word) for word in words if word in BYTES)
+            return after + bytes(known).decode("utf-8", "replace")
         if self.kind in SUBWORDS:
             text = "".join(words).replace(MARK, " ")
             return after + text if after else text.removeprefix(" ")
@@ -271,6 +285,11 @@ def _backend(
     if lowercase:
         steps.append(normalizers.Lowercase())
     backend.normalizer = normalizers.Sequence(steps)
+    if kind == "bytes":
+        mapped = pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=False, use_regex=False)
+        each = pre_tokenizers.Split(Regex(PATTERNS[kind]), "isolated")
+        backend.pre_tokenizer = pre_tokenizers.Sequence([mapped, each])
+        return backend
     words = pre_tokenizers.Split(Regex(PATTERNS[kind]), "removed", invert=True)
     marked = [words, pre_tokenizers.Metaspace(MARK)] if kind in SUBWORDS else []
     backend.pre_tokenizer = pre_tokenizers.Sequence(marked) if marked else words
@@ -294,6 +313,8 @@ def _read(text: str) -> tuple[Learned, dict[str, Any]]:
         fields = {name for name in BPE_FIELDS if model.pop(name, None) is not None}
         same = all(value.get(key, known.get(key)) == known.get(key) for key in value.keys() | known.keys())
         listed = isinstance(learned["vocab"], list) == (kind == "unigram")
+        if kind == "bytes":
+            same = same and ALL_BYTES["vocab"].items() <= dict(learned["vocab"]).items()
         if same and listed and fields == learned.keys():
             return learned, options
     raise InputError("it is of another kind than the tokenisers that this version of rnn_jax saves")

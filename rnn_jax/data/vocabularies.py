@@ -23,6 +23,12 @@ SUBWORDS = ("bpe", "unigram")  # kinds of tokenisers whose words come in pieces
 MARK = "\u2581"  # a piece that begins a word begins with this sign
 BPE_FIELDS = ("vocab", "merges")
 NOTHING: Learned = {"vocab": {}}
+# Of each byte the character that stands for it in the library's files (Radford et al. 2019, GPT-2): itself
+# where it can be seen, and else one from 256 on.
+SEEN = {*range(33, 127), *range(161, 173), *range(174, 256)}
+UNSEEN = sorted({*range(256)} - SEEN)
+BYTES = "".join(chr(byte if byte in SEEN else 256 + UNSEEN.index(byte)) for byte in range(256))
+ALL_BYTES: Learned = {"vocab": {word: index for index, word in enumerate([*SPECIAL_WORDS, *BYTES])}}
 STEP = 1e-4  # between the scores that the library gives to characters which the training left without one
 
 
@@ -30,14 +36,18 @@ def learn(kind: str, backend: tokenizers.Tokenizer, texts: Iterable[str], vocab_
     """Returns what a tokeniser of a kind learns from texts, the same in every process.
 
     Args:
-      kind: "bpe", "unigram", or anything else for whole words.
+      kind: "bpe", "unigram", "bytes", which takes all bytes whatever the texts, or else whole words.
       backend: splits texts; its model is trained, and not used any more.
       texts: strings that UTF-8 can hold.
       vocab_size: the most ids, PAD and UNK included.
 
     Raises:
-      InputError: a unigram model of fewer pieces than the texts have characters.
+      InputError: a unigram model of fewer pieces than the texts have characters, or fewer ids than bytes.
     """
+    if kind == "bytes":
+        count = len(ALL_BYTES["vocab"])
+        require(vocab_size >= count, f"text.vocab_size is {vocab_size}, but bytes have {count} ids; raise it")
+        return ALL_BYTES
     options: dict[str, Any] = {"special_tokens": list(SPECIAL_WORDS), "show_progress": False}
     if kind == "bpe":
         # The least frequent characters are unknown where there are too many of them.

@@ -138,9 +138,9 @@ def make_steps(model: TextClassifier) -> Steps:
     culprit = read_from_the_end(model.encoder)
     require(
         not culprit,
-        f"a stream reads words as they come, but the encoder has {culprit}, which begins at the last word: "
-        "each new word changes all that was read before. Use predict on whole texts, or a model with "
-        "model.bidirectional=False",
+        f"a stream reads words as they come, but the encoder has {culprit}, which reads words that come "
+        "later: a new word changes what was read before. Use predict on whole texts, or a model with "
+        "model.bidirectional=False and model.stride=1",
     )
     return Steps(*(jax.jit(nn.apply(function, model)) for function in (_begin, _read, _read_all)))
 

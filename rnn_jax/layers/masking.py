@@ -43,6 +43,25 @@ def keep_valid(valid_B: jax.Array | None, new: jax.Array, old: jax.Array) -> jax
     return new if valid_B is None else jnp.where(valid_B[:, None], new, old)
 
 
+def mean_of_groups(x_BTF: jax.Array, lengths: jax.Array | None, size: int) -> tuple[jax.Array, jax.Array]:
+    """Returns the mean of every `size` steps, [B, ceil(T / size), F], and how many groups each row has.
+
+    The last group of a row may have fewer valid steps, and is the mean of those; groups of none are zero.
+
+    >>> import jax.numpy as jnp
+    >>> means, groups = mean_of_groups(jnp.array([[[1.0], [3.0], [7.0], [9.0]]]), jnp.array([3]), size=2)
+    >>> means.ravel().tolist(), groups.tolist()
+    ([2.0, 7.0], [2])
+    """
+    rows, time, width = x_BTF.shape
+    groups = (time + size - 1) // size  # a whole number of them, which T may not be
+    lengths = jnp.full(rows, time) if lengths is None else lengths
+    whole_BTF = jnp.pad(zero_padding(x_BTF, lengths), ((0, 0), (0, size - 1), (0, 0)))[:, : groups * size]
+    total_BGF = whole_BTF.reshape(rows, groups, size, width).sum(axis=2)
+    valid_BG = jnp.clip(lengths[:, None] - size * jnp.arange(groups)[None, :], 1, size)
+    return total_BGF / valid_BG.astype(x_BTF.dtype)[:, :, None], (lengths + size - 1) // size
+
+
 def mean_over_time(x_BTF: jax.Array, lengths: jax.Array) -> jax.Array:
     """Returns [B, F], the mean over the valid steps; zero for a row of length 0."""
     total_BF = zero_padding(x_BTF, lengths).sum(axis=1)

@@ -1,7 +1,4 @@
-"""Layers over time: RNN runs one cell, Bidirectional two layers both ways, Stacked layers one on another.
-
-All are called in one way: `carry, outputs = layer(x, lengths, initial_carry, deterministic)`.
-"""
+"""Layers over time: `carry, outputs = layer(x, lengths, initial_carry, deterministic)`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -16,7 +13,7 @@ from rnn_jax.layers.cells import check_cell, check_masked, check_width
 from rnn_jax.layers.dropout import Dropout, drops
 from rnn_jax.layers.inputs import fit_carry, over_leading_axes, split_carry
 from rnn_jax.layers.linear import is_linear
-from rnn_jax.layers.masking import valid_steps, zero_padding
+from rnn_jax.layers.masking import mean_of_groups, valid_steps, zero_padding
 from rnn_jax.layers.placement import over_rows, place_rows
 from rnn_jax.layers.recurrence import Carry, hidden_state
 from rnn_jax.layers.scanned import PLAIN, Lifting, run_scanned
@@ -300,10 +297,12 @@ class Stacked(nn.Module):
       dropout: rate in [0, 1) of dropout between layers, one mask for the whole sequence, from the rng stream
         "dropout".
       residual: adds a layer's input to its output wherever the two are equally wide (He et al. 2016).
+      stride: steps of a layer whose mean is one step of the layer above, at least 1 (a pyramid, as in Listen,
+        Attend and Spell, Chan et al. 2016). Outputs have all T steps: the top layer's, each repeated.
 
     Raises:
-      InputError: no layers, initial_carry of another length, dropout outside [0, 1), or `residual` where no
-        layer is as wide as its input.
+      InputError: no layers, initial_carry of another length, dropout outside [0, 1), `residual` where no
+        layer is as wide as its input, a stride below 1, or `carries` of a larger one.
 
     >>> import jax, jax.numpy as jnp
     >>> from rnn_jax import RNN, GRUCell, LSTMCell, Stacked
@@ -316,6 +315,7 @@ class Stacked(nn.Module):
     layers: Sequence[Layer]
     dropout: float = 0.0
     residual: bool = False
+    stride: int = 1
 
     def __call__(
         self,
@@ -359,11 +359,13 @@ class Stacked(nn.Module):
         require(len(self.layers) > 0, "layers is empty; a stack needs at least one")
         check_rate("dropout", self.dropout)
         given = split_carry(initial_carry, len(self.layers), "layers")
+        check_stride(self.stride, mode.every_step)
         carries: list[Carry] = []
-        widths = []
+        widths, time, of_all = [], x.shape[1], lengths
         for layer, carry in zip(self.layers, given, strict=True):
             if carries:
                 x = Dropout(self.dropout)(x, mode.deterministic)
+                x, lengths = (x, lengths) if self.stride == 1 else mean_of_groups(x, lengths, self.stride)
             carry, outputs = layer._apply(x, lengths, carry, mode)
             carries.append(carry)
             widths.append((x.shape[-1], outputs.shape[-1]))
@@ -374,12 +376,22 @@ class Stacked(nn.Module):
             not self.residual or any(below == above for below, above in widths),
             f"residual is on, but no layer is as wide as its input: (input, output) widths are {widths}",
         )
-        return tuple(carries), x
+        if self.stride > 1:
+            x = jnp.repeat(x, self.stride ** (len(carries) - 1), axis=1)[:, :time]
+        return tuple(carries), x if self.stride == 1 else zero_padding(x, of_all)
+
+
+def check_stride(stride: int, every_step: bool) -> None:
+    """Raises InputError for a stride below 1, or one that leaves layers without a carry at every step."""
+    require(stride > 0, f"stride is {stride}; give at least 1")
+    require(stride == 1 or not every_step, f"stride is {stride}: upper layers have no carry at every step")
 
 
 def read_from_the_end(layer: object) -> str:
-    """Returns what in a layer reads from the end or may, such as "a Bidirectional", or "" for nothing."""
+    """Returns what in a layer reads later steps or may, such as "a Bidirectional", or "" for nothing."""
     if isinstance(layer, Stacked):
+        if layer.stride > 1:
+            return f"a stride of {layer.stride}"
         return next(filter(None, map(read_from_the_end, layer.layers)), "")
     if not isinstance(layer, RNN):
         return f"a {type(layer).__name__}"

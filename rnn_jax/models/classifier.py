@@ -46,6 +46,8 @@ class EncoderSettings(TypedDict):
       layer_norm: see `LSTMCell`; of the lstm only.
       recurrent_dropout: rate in [0, 1) inside the cells; see `RNN`.
       layer_dropout: rate in [0, 1) between layers; it needs at least two layers.
+      stride: steps whose mean is one step of the next layer, at least 1; see `Stacked`. More than 1 needs at
+        least two layers.
       backend: see `RNN`. No key of `config.model`, whose networks take "auto".
     """
 
@@ -60,6 +62,7 @@ class EncoderSettings(TypedDict):
     layer_norm: bool
     recurrent_dropout: float
     layer_dropout: float
+    stride: NotRequired[int]
 
 
 class TextClassifier(nn.Module):
@@ -300,6 +303,7 @@ def build_encoder(
     layer_dropout: float,
     dtype: jnp.dtype,
     merge_at: str = "layer",  # what runs have that were saved before it was a setting
+    stride: int = 1,  # likewise
     backend: str = "auto",
 ) -> Layer:
     """Returns `layers` equal recurrent layers from the keys of `config.model`.
@@ -309,27 +313,28 @@ def build_encoder(
     Raises:
       InputError: as `build_classifier`.
 
-    >>> import jax.numpy as jnp
     >>> from rnn_jax.models import build_encoder
     >>> options = {"merge": "concat", "residual": False, "layer_norm": False, "dtype": jnp.float32}
     >>> rates = {"recurrent_dropout": 0.0, "layer_dropout": 0.0}
-    >>> encoder = build_encoder(cell="lstm", hidden=8, layers=2, bidirectional=False, **options, **rates)
-    >>> [type(layer.cell).__name__ for layer in encoder.layers]
-    ['LSTMCell', 'LSTMCell']
+    >>> len(build_encoder(cell="lstm", hidden=8, layers=2, bidirectional=False, **options, **rates).layers)
+    2
     """
     rnn = rnn_maker(cell, hidden, layer_norm, recurrent_dropout, dtype, backend)
-    check_stack(layers, layer_dropout, bidirectional, merge, merge_at)
+    options = layer_dropout, residual, stride
+    check_stack(layers, layer_dropout, bidirectional, merge, merge_at, stride)
 
     def stack(both: bool) -> Layer:
         stacked: list[Layer] = [Bidirectional(rnn(), rnn(), merge) if both else rnn() for _ in range(layers)]
-        return stacked[0] if layers == 1 and not residual else Stacked(stacked, layer_dropout, residual)
+        return stacked[0] if layers == 1 and not residual else Stacked(stacked, *options)
 
     if bidirectional and merge_at == "top":
         return Bidirectional(stack(both=False), stack(both=False), merge)
     return stack(bidirectional)
 
 
-def check_stack(layers: int, layer_dropout: float, bidirectional: bool, merge: str, merge_at: str) -> None:
+def check_stack(
+    layers: int, layer_dropout: float, bidirectional: bool, merge: str, merge_at: str, stride: int = 1
+) -> None:
     """Raises InputError unless the settings are known, in range, and of use together."""
     choose("model.merge", merge, MERGES)
     choose("model.merge_at", merge_at, {"layer": None, "top": None})
@@ -339,6 +344,10 @@ def check_stack(layers: int, layer_dropout: float, bidirectional: bool, merge: s
         )
     require(0 < layers <= DEEPEST, f"model.layers is {layers}; give at least 1, and at most {DEEPEST}")
     check_rate("model.layer_dropout", layer_dropout)
+    require(
+        stride == 1 or stride > 1 < layers,
+        f"model.stride is {stride} of {layers} layers; give at least 1, and above 1 at least two layers",
+    )
     require(
         layers > 1 or not layer_dropout, f"model.layer_dropout is {layer_dropout}, but there is one layer"
     )

@@ -78,9 +78,10 @@ def check_vocabulary(tokenizer: str, vectors: str) -> None:
       tokenizer, vectors: `config.text.tokenizer` and `config.embedding.vectors`.
     """
     check_tokenizer(tokenizer)
+    what = "bytes" if tokenizer == "bytes" else "pieces of words"
     require(
-        tokenizer not in SUBWORDS or vectors in ("", WORD2VEC),
-        f"text.tokenizer is {tokenizer!r}, whose pieces of words have no vectors in {vectors!r}; set it to "
+        tokenizer not in (*SUBWORDS, "bytes") or vectors in ("", WORD2VEC),
+        f"text.tokenizer is {tokenizer!r}, whose {what} have no vectors in {vectors!r}; set it to "
         f"'words', or embedding.vectors to {WORD2VEC!r}",
     )
 

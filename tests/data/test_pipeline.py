@@ -69,6 +69,19 @@ def test_a_length_for_training_beyond_that_for_all_is_refused_before_anything_is
         train_loop.train_and_evaluate(config, tmp_path / "run")
 
 
+@pytest.mark.parametrize("folded", [True, False])
+def test_bytes_of_folded_texts_are_said_to_be_folded(tmp_path, folded):
+    rows = [{"text": f"A film {n}<br />", "label": n % 2} for n in range(20)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = tiny_config(tmp_path / "rows.jsonl")
+    config.text.update(tokenizer="bytes", vocab_size=300, lowercase=folded, strip_html=folded)
+    data = load_data(config.data, config.text, 4, 1, tmp_path / "cache")
+    assert ("text.lowercase and text.strip_html: texts are changed" in data.describe()) == folded
+    assert "vocabulary: 258" in data.describe()
+    assert "unknown: 0.00%" in data.describe()
+    assert bytes((data.train.examples[0] - 2).tolist()).startswith(b"a film" if folded else b"A film")
+
+
 HAN = "电影院里看的房间很大早餐太差了演员好"
 
 

@@ -384,7 +384,7 @@ def test_every_character_is_a_word_of_the_tokeniser_of_characters():
     assert Tokenizer.from_json(tokenizer.to_json()).spell("c ba")[1] == ["c", "b", "a"]
 
 
-@pytest.mark.parametrize("kind", ["words", "scripts", "characters", "bpe", "unigram"])
+@pytest.mark.parametrize("kind", ["words", "scripts", "characters", "bytes", "bpe", "unigram"])
 def test_many_unknown_words_are_warned_of(kind):
     line = unknown_share(np.array([1, 2, 3, 4]), "the texts", kind)
     assert "unknown: 25.00% of the words of the texts. WARNING: that is much; raise text.vocab_size" in line

@@ -64,7 +64,8 @@ def make_language_run(
     config.direction = direction
     config.model.embedding_dim, config.model.hidden = 5, 4
     config.model.update(model_changes)
-    tokenizer = Tokenizer.train(texts, vocab_size=50, lowercase=True, strip_html=True, kind=kind)
+    size = 258 if kind == "bytes" else 50
+    tokenizer = Tokenizer.train(texts, vocab_size=size, lowercase=True, strip_html=True, kind=kind)
     init = init_of(build_language_model, (tokenizer.vocab_size,), tuple(config.model.items()))
     with open_workdir(workdir, config.to_dict()):
         save_task(workdir, tokenizer)

@@ -152,7 +152,7 @@ ENCODERS = {
 @pytest.mark.parametrize("culprit", ENCODERS)
 def test_an_encoder_that_begins_at_the_end_is_refused_with_the_reason(culprit):
     model = TextClassifier(vocab_size=5, embedding_dim=3, num_classes=2, encoder=ENCODERS[culprit]())
-    with pytest.raises(InputError, match=f"{culprit}, which begins at the last word"):
+    with pytest.raises(InputError, match=f"{culprit}, which reads words that come later"):
         make_steps(model)
 
 

@@ -109,7 +109,7 @@ def test_a_backward_model_does_not_write(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["scripts", "characters", "bpe", "unigram"])
+@pytest.mark.parametrize("kind", ["scripts", "characters", "bytes", "bpe", "unigram"])
 def test_what_is_written_goes_on_as_the_tokeniser_splits(tmp_path, kind):
     make_language_run(
         tmp_path / "run", losses=(1.0,), texts=["这部电影很好看。", "电影太差了"] * 3, kind=kind
@@ -118,6 +118,6 @@ def test_what_is_written_goes_on_as_the_tokeniser_splits(tmp_path, kind):
     written = writer.write("这部", seed=1, **OPTIONS)
     assert written.startswith("这部")
     assert len(writer.tokenizer.encode([written.replace("[UNK]", "ж")])[0]) >= 3
-    spaced = kind in ("bpe", "unigram")  # whose pieces say where a word begins
+    spaced = kind in ("bytes", "bpe", "unigram")  # which say themselves where a word begins
     assert spaced or " " not in written
     assert "\u2581" not in written
