@@ -59,15 +59,6 @@ class RowEvidence(NamedTuple):
                 found[index, : len(part), order * columns : (order + 1) * columns] = part
         return found
 
-    def joined(self, other: "RowEvidence") -> "RowEvidence":
-        """Returns the evidence of these texts and then of others; each text reads the table that it did."""
-        return RowEvidence(
-            tuple(map(np.concatenate, zip(self.places, other.places, strict=True))),
-            np.concatenate([self.starts, self.starts[-1] + other.starts[1:]]),
-            np.concatenate([self.chosen, len(self.tables[0]) + other.chosen]),
-            tuple(map(np.concatenate, zip(self.tables, other.tables, strict=True))),
-        )
-
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
@@ -204,7 +195,7 @@ def fit_evidence(
       labelled: how many texts at the front people labelled; these and the others are cut into folds apart, so
         that each fold has its share of both. None is all.
     """
-    parts = (slice(labelled), slice(len(rows) if labelled is None else labelled, None))
+    parts = [slice(None)] if labelled is None else [slice(labelled), slice(labelled, None)]
     fold_of = np.concatenate([_folds_of(rows[part], targets[part], folds) for part in parts])
     ids, position, starts = _laid_out(rows)
     row_of = np.repeat(np.arange(len(rows)), np.diff(starts))

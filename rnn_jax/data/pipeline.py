@@ -287,17 +287,12 @@ def _evidence_of(
     """Returns the evidence of the whole training texts, and for each split that of the words it reads."""
     if not settings or not settings["orders"]:
         return None, {}
-    targets, labelled = ratio_targets(corpus.train.labels, len(corpus.label_names)), len(corpus.train.texts)
+    targets, labelled = ratio_targets(corpus.train.labels, len(corpus.label_names)), None
     if corpus.soft:
+        labelled = len(targets)
         targets = np.concatenate([targets, corpus.soft.labels[:, -targets.shape[1] :]])
-    fitted, train = fit_evidence(
-        [*whole["train"], *whole.get(SOFT, ())],
-        [*read["train"], *read.get(SOFT, ())],
-        targets,
-        vocab_size,
-        **settings,
-        labelled=labelled,
-    )
+    rows, cut = ([*of["train"], *of.get(SOFT, ())] for of in (whole, read))
+    fitted, train = fit_evidence(rows, cut, targets, vocab_size, **settings, labelled=labelled)
     others = [name for name in read if name not in ("train", SOFT)]
     return fitted, {"train": train, **{name: fitted.of_rows(read[name]) for name in others}}
 

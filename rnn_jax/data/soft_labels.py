@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -88,7 +89,7 @@ def probabilities_of(value: object, label_names: Sequence[str], place: str) -> l
     return [float(p) for p in found]
 
 
-def kept_soft_labels(folder: Path, given: object) -> Path:
+def kept_soft_labels(folder: Path, given: Any) -> Path:
     """Writes texts and their probabilities into a folder, as `read_soft_labels` reads them.
 
     The name tells what is in the file, so that a run that goes on finds the same.
@@ -101,7 +102,7 @@ def kept_soft_labels(folder: Path, given: object) -> Path:
       InputError: it is no such pair, or the file cannot be written.
     """
     try:
-        texts, probabilities = given  # type: ignore[misc]
+        texts, probabilities = given
         pairs = list(zip(texts, probabilities, strict=True))
         rows = [
             {"text": text, PROBABILITIES: {name: float(p) for name, p in of.items()}} for text, of in pairs

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from rnn_jax.data.batches import Batch
+from rnn_jax.data.evidence import fit_evidence
 from rnn_jax.data.pipeline import load_data
 from rnn_jax.data.reading import Reading
 from rnn_jax.data.soft_labels import kept_soft_labels, probabilities_of, read_soft_labels
@@ -97,20 +98,43 @@ def test_texts_that_are_labelled_held_out_or_empty_are_left_out(folder, tmp_path
         data_of(folder, soft_file(tmp_path / "known.json", known))
 
 
-def test_soft_labels_add_words_but_count_for_no_evidence(folder, tmp_path):
-    soft = soft_file(tmp_path / "soft.json", [(f"novel{n} is good", {"good": 1.0}) for n in range(4)])
-    ours, theirs = data_of(folder, soft, orders=(1, 2)), data_of(folder, "", orders=(1, 2))
-    assert ("novel0" in ours.tokenizer.words, "novel0" in theirs.tokenizer.words) == (True, False)
+def test_the_evidence_counts_soft_labels_by_their_probabilities(folder, tmp_path):
+    said = [("novel word is good", {"good": 0.75, "bad": 0.25}), ("novel", {"good": 0.25, "bad": 0.75})]
+    data = data_of(folder, soft_file(tmp_path / "soft.json", said), orders=(1,))
+    read = [*data.corpus.train.texts, *(text for text, _ in said)]
+    good = [*(data.corpus.train.labels == 1).astype(float), 0.75, 0.25]
+    having = {}
+    for text, p in zip(read, good, strict=True):
+        for word in {*data.tokenizer.words_of([text])[0]}:
+            counts = having.setdefault(word, [1.0, 1.0])
+            counts[0], counts[1] = counts[0] + p, counts[1] + 1 - p
+    totals = np.sum([*having.values()], axis=0)
+    words = ("novel", "good", "bad", "is", "film")
+    ours = data.evidence.features(data.tokenizer.encode([" ".join(words)])[0])[:, 0]
+    plain = [float(np.subtract(*np.log(having[word] / totals))) for word in words]
+    np.testing.assert_allclose(ours / ours[1], np.array(plain) / plain[1], rtol=1e-4)
 
-    def of(data, text):
-        return data.evidence.features(data.tokenizer.encode([text])[0])
 
-    np.testing.assert_array_equal(of(ours, "film is good"), of(theirs, "film is good"))
-    found = batches_by_text(ours)
-    np.testing.assert_array_equal(found["novel0 is good"][1][:3], of(ours, "novel0 is good"))
-    assert found["novel0 is good"][1][0].tolist() == [0.0, 0.0], "no labelled text has the word"
-    for text in theirs.corpus.train.texts:  # labelled texts still read the counts of the other folds
-        np.testing.assert_array_equal(found[text][1], batches_by_text(theirs)[text][1])
+def test_a_soft_label_is_not_seen_by_its_own_text(folder, tmp_path):
+    def evidence(p):
+        said = [(f"novel{n}", {"good": 0.5, "bad": 0.5}) for n in range(6)]
+        said[2] = ("novel2", {"good": p, "bad": 1 - p})
+        data = data_of(folder, soft_file(tmp_path / f"soft-{p}.json", said), orders=(1,))
+        found = batches_by_text(data)
+        return found["novel2"][1], data.evidence.features(data.tokenizer.encode(["novel2"])[0])
+
+    (own_low, whole_low), (own_high, whole_high) = evidence(0.1), evidence(0.4)
+    assert own_low[0, 0] == own_high[0, 0] == 0, "no other text has the word"
+    assert whole_low[0, 0] != whole_high[0, 0], "a new text that has it reads the label"
+
+
+def test_labelled_and_soft_texts_both_have_their_share_of_each_fold():
+    rows = [np.array([n + 2]) for n in range(40)]
+    targets = np.array([n % 2 for n in range(10)] + [0.3, 0.7] * 15)[:, None]
+    settings = {"orders": (1,), "folds": 5, "smoothing": 1.0, "min_count": 1}
+    _, found = fit_evidence(rows, rows, targets, 50, **settings, labelled=10)
+    for part, size in ((found.chosen[:10], 2), (found.chosen[10:], 6)):
+        assert np.bincount(part, minlength=5).tolist() == [size] * 5
 
 
 def test_the_loss_is_the_expected_loss_of_the_labels_drawn():
