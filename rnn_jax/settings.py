@@ -30,9 +30,7 @@ CLASSIFIER: dict[str, Any] = {
         # What the label column holds: "class", one of several; "labels", several at once; or "number"
         "target": "class",
         "separator": "",  # between the labels of one string, such as "|"; "" where they are lists
-        # More texts to train on, each with a probability of every class, as `rnn-jax predict --probabilities`
-        # or another model gives them: rnn_jax/data/soft_labels.py; "" is none
-        "soft_labels": "",
+        "soft_labels": "",  # more texts to train on, with probabilities: rnn_jax/data/soft_labels.py
         "pair_column": "",  # of the second text, where two are compared; "" reads one text
         "delimiter": "",  # between the fields of a CSV; "" finds it in the header and the rows
         "encoding": "",  # of files of text, such as "cp1252"; "" is UTF-8, or what a byte order mark says
@@ -282,10 +280,7 @@ TAGGER_LEAST = {  # the smallest value of each setting that has one
 # Settings that later versions added, by task, each with the value that stands for what runs did before: a
 # config.json that lacks them is read as if it had them, so that its run can be used and resumed.
 READING: dict[str, object] = {
-    "data.delimiter": "",
-    "data.encoding": "",
-    "data.name": "",
-    "data.revision": "",
+    **dict.fromkeys(("data.delimiter", "data.encoding", "data.name", "data.revision"), ""),
     "text.tokenizer": "auto",
 }
 ADDED: dict[str, dict[str, object]] = {
@@ -302,7 +297,7 @@ ADDED: dict[str, dict[str, object]] = {
         "train.class_weights": "",
         **READING,
     },
-    "language": {**READING},
+    "language": READING,
     "tag": {"data.encoding": "", "data.name": "", "data.revision": ""},
 }
 
