@@ -52,6 +52,11 @@ class Records:
         """Returns whether a run of these settings was measured."""
         return name in self.lines and self.lines[name]["settings"] == settings
 
+    def of(self, name, settings):
+        """Returns the records of all seeds of a recipe that were measured with these settings."""
+        keys = [f"{name}-{seed}" for seed in self.seeds()]
+        return [self.lines[key] for key in keys if self.has(key, settings)]
+
     def seeds(self):
         """Returns the seeds of all records, whose names end in them."""
         return sorted({int(name.rpartition("-")[2]) for name in self.lines})
