@@ -306,13 +306,12 @@ def build_encoder(
     stride: int = 1,  # likewise
     backend: str = "auto",
 ) -> Layer:
-    """Returns `layers` equal recurrent layers from the keys of `config.model`.
-
-    The keys are those of `EncoderSettings`; `dtype` is the compute type.
+    """Returns `layers` equal recurrent layers from the keys of `EncoderSettings`; `dtype` is that of compute.
 
     Raises:
       InputError: as `build_classifier`.
 
+    >>> import jax.numpy as jnp
     >>> from rnn_jax.models import build_encoder
     >>> options = {"merge": "concat", "residual": False, "layer_norm": False, "dtype": jnp.float32}
     >>> rates = {"recurrent_dropout": 0.0, "layer_dropout": 0.0}
