@@ -39,7 +39,7 @@ def read_evidence(predictor: Predictor, results: dict[str, Any]) -> Evidence:
     Raises:
       InputError: the source is not there, or no longer gives the test split that results.json counts.
     """
-    settings = predictor.config.data.to_dict()
+    settings = predictor.config.data.to_dict() | {"soft_labels": ""}  # nothing is trained on
     try:
         corpus = load_corpus(**settings)
     except TypeError as error:

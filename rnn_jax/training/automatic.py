@@ -173,7 +173,7 @@ def automatic_settings(config: ConfigDict, source: "Source | None" = None) -> tu
     Raises:
       InputError: the texts cannot be read, or too few of them have labels.
     """
-    corpus = load_corpus(**dict(config.data, source=source or config.data.source))
+    corpus = load_corpus(**dict(config.data, source=source or config.data.source, soft_labels=""))
     labels = len(corpus.train.texts) + len(corpus.validation.texts)
     require(
         labels >= FEWEST,
