@@ -28,7 +28,7 @@ TEXTS = st.lists(st.lists(st.sampled_from(PARTS) | st.text(max_size=3), max_size
 
 def trained(kind, lowercase=True, strip_html=True):
     texts = [part.encode("utf-8", "replace").decode() for part in PARTS]
-    return Tokenizer.train(texts, 200, lowercase, strip_html, kind)
+    return Tokenizer.train(texts, 300 if kind == "bytes" else 200, lowercase, strip_html, kind)
 
 
 def by_library(tokenizer, texts):
