@@ -18,7 +18,6 @@ def get_config() -> ConfigDict:
     config.model.embedding_dropout = 0.1
     config.model.dropout = 0.2
     config.embedding.epochs = 6
-    config.embedding.evidence.orders = (1, 2, 3)
     config.train.adversarial = 3.5
     config.train.epochs = 4
     return config

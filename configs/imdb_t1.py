@@ -22,10 +22,13 @@ def get_config() -> ConfigDict:
     config.model.pooling = "concat"
     config.model.embedding_dropout = 0.3
     config.model.dropout = 0.5
+    config.model.dtype = "bfloat16"
     config.embedding.vectors = "word2vec"
     config.embedding.epochs = 15
+    config.embedding.evidence.orders = (1, 2, 3)
     config.train.freeze = ("embedding",)
     config.train.adversarial = 3.5
     config.train.average = 0.99
-    config.train.epochs = 8
+    config.train.epochs = 5
+    config.optimizer.schedule = "slanted_triangular"
     return config
