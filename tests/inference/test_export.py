@@ -18,7 +18,7 @@ import rnn_jax
 from rnn_jax import export_classifier
 from rnn_jax.cli import main
 from rnn_jax.errors import InputError
-from rnn_jax.layers import backends, linear_recurrence
+from rnn_jax.layers import backends, gated, linear_recurrence
 from rnn_jax.layers.fused import chunk_length, keeps_activations
 from rnn_jax.models.classifier import build_classifier
 from rnn_jax.models.losses import class_log_probabilities
@@ -160,6 +160,7 @@ def test_every_kind_of_network_gives_the_same_bits(tmp_path, monkeypatch, name):
     np.testing.assert_allclose(actual, by_default, rtol=0, atol=1e-6)
     monkeypatch.setattr(backends, "why_not_native", lambda *layer: "no kernels here")
     monkeypatch.setattr(linear_recurrence, "why_missing", lambda: "no kernels here")
+    monkeypatch.setattr(gated, "why_missing", lambda **_: "no kernels here")
     jax.clear_caches()  # an equal network was traced with the kernels
     without_kernels = make_predictor(("bad", "good", "meh"), **MODELS[name])
     np.testing.assert_array_equal(actual, both(without_kernels, tmp_path / "e.zip", 5, 40)[1])
