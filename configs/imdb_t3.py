@@ -17,9 +17,7 @@ def get_config() -> ConfigDict:
     config.model.embedding_dim = 256
     config.model.hidden = 256
     config.model.dropout = 0.4
-    config.model.dtype = "bfloat16"
     config.embedding.epochs = 8
-    config.optimizer.schedule = "slanted_triangular"
     config.train.adversarial = 5.0
     config.train.epochs = 6
     return config
