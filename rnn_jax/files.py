@@ -167,3 +167,19 @@ def cached(
 def _short(source: str | Path) -> str:
     shown = repr(str(source))
     return shown if len(shown) <= 300 else f"{shown[:300]}..."
+
+
+def keep(path: Path, write: Callable[[BinaryIO], object]) -> Path:
+    """Returns the path of a file whose name tells what is in it; `write` makes it where it is not there.
+
+    Raises:
+      InputError: it cannot be written.
+    """
+    try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as file:
+                write(file)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error}; set RNN_JAX_CACHE to another folder") from error
+    return path

@@ -106,7 +106,10 @@ def fit(
     rnn_jax.errors.InputError: 'model.hiden' is no setting of task 'classify'. Did you mean 'model.hidden'?
     """
     with quiet(not progress):
-        settings = _with_soft_labels(_with_vectors(settings))
+        settings = _kept(
+            settings, "embedding.vectors", lambda folder, of: kept_vectors(folder, *table_of(of))
+        )
+        settings = _kept(settings, "data.soft_labels", kept_soft_labels)
     words, texts, labels = are_words(texts, labels)
     words = words and not {"data.target", "data.pair_column"} & {*settings}  # pairs with several labels
     config = _config(recipe, start, validation, settings, words)
@@ -177,24 +180,14 @@ def _chosen(config: ConfigDict, source: "Splits | None", settings: Mapping[str, 
     return changed(found, given, TASKS[found.task].settings)
 
 
-def _with_vectors(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings; word vectors in memory go into a file of the cache, which stands in for them."""
-    given = settings.get("embedding.vectors", "")
+def _kept(settings: Mapping[str, Any], key: str, keep: Callable[[Path, Any], Path]) -> dict[str, Any]:
+    """Returns the settings; what one of them has in memory goes into a file of the cache, which stands in."""
+    given = settings.get(key, "")
     if isinstance(given, str | Path):
-        return {**settings, **({"embedding.vectors": str(given)} if given else {})}
-    path = kept_vectors(default_cache(), *table_of(given))
-    tell(f"embedding.vectors: kept as {path}, which a run that goes on needs; or give the same ones again")
-    return {**settings, "embedding.vectors": str(path)}
-
-
-def _with_soft_labels(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings; soft labels in memory go into a file of the cache, which stands in for them."""
-    given = settings.get("data.soft_labels", "")
-    if isinstance(given, str | Path):
-        return {**settings, **({"data.soft_labels": str(given)} if given else {})}
-    path = kept_soft_labels(default_cache(), given)
-    tell(f"data.soft_labels: kept as {path}, which a run that goes on needs; or give the same ones again")
-    return {**settings, "data.soft_labels": str(path)}
+        return {**settings, **({key: str(given)} if given else {})}
+    path = keep(default_cache(), given)
+    tell(f"{key}: kept as {path}, which a run that goes on needs; or give the same ones again")
+    return {**settings, key: str(path)}
 
 
 def _import_datasets() -> None:

@@ -64,7 +64,8 @@ class Batch(NamedTuple):
       token_ids: int32[B, T], the words of each text, PAD after its length; of pairs int32[B, 2 T], the words
         of the first text in the first T columns.
       lengths: int32[B], words of each text, from 0 to T; of pairs int32[B, 2].
-      labels: int32[B], from 0 to C - 1; int32[B, C] of 0 and 1 for several labels, float32[B] for numbers.
+      labels: int32[B], from 0 to C - 1, or float32[B, C], the probability of each class; int32[B, C] of 0
+        and 1 for several labels; float32[B] for numbers.
       weights: float32[B], 1 for an example and 0 for none.
       rows: int32[B], positions of the examples in their split, -1 for none.
       evidence: float32[B, T, F] of n-grams, zero at padding; () where the network reads none.
@@ -179,7 +180,7 @@ class Batches:
         Args:
           rows: int32[words] of each example, or two such arrays of each pair, none longer than the last
             bucket.
-          labels: int32[n], int32[n, C] or float32[n], as in `Batch`.
+          labels: as in `Batch`, of all n examples.
           buckets: the padded lengths T, rising.
           batch_size: B, the rows of a batch, of all processes together.
           share: the rows of each batch that this process gets.

@@ -186,7 +186,7 @@ def fit_evidence(
     Args:
       rows: int32[words] of each training text, whole.
       read: the same, cut as the network reads them.
-      targets: float[n, K] from 0 to 1, as `ratio_targets` makes them.
+      targets: [n, K] from 0 to 1: those of `ratio_targets`, or probabilities of the same.
       vocab_size: V; ids are below.
       orders: the n of the n-grams, rising.
       folds: at least 2.

@@ -15,7 +15,7 @@ from rnn_jax.data.folders import HELD_OUT
 from rnn_jax.data.reading import Reading
 from rnn_jax.data.sources import Source, named, read_source
 from rnn_jax.errors import InputError, require
-from rnn_jax.files import replacing
+from rnn_jax.files import keep
 
 PROBABILITIES = "probabilities"  # the column
 OFF_ONE = 1e-3  # how far from 1 the probabilities of a text may add up
@@ -114,11 +114,4 @@ def kept_soft_labels(folder: Path, given: Any) -> Path:
             f"{{label: probability}} for each text: {error}"
         ) from error
     path = folder / f"soft-labels-{hashlib.sha256(lines).hexdigest()[:32]}.jsonl"
-    try:
-        if not path.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as file:
-                file.write(lines)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error}; set RNN_JAX_CACHE to another folder") from error
-    return path
+    return keep(path, lambda file: file.write(lines))

@@ -77,10 +77,11 @@ def batch_metrics(
     """Returns the summed cross-entropy and the confusion counts of a batch, weighted by `batch.weights`.
 
     loss = -sum_b w_b sum_c q_bc log p_bc, where q is 1 - s + s / C at the label and s / C at other classes.
+    Where labels are probabilities y, q is (1 - s) y + s / C, and the likeliest class is what is counted.
 
     Args:
       logits: float[B, C], or [B, 1] for two classes.
-      batch: its `labels`, int32[B] in [0, C), and `weights`, float32[B], are read.
+      batch: its `labels`, int32[B] in [0, C) or float32[B, C], and `weights`, float32[B], are read.
       smoothing: s, from 0 to below 1 (Szegedy et al. 2016).
       class_weights: float[C], factors of the weights by label; None is 1 for all.
 

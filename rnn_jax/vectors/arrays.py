@@ -12,7 +12,7 @@ import numpy as np
 
 from rnn_jax.data.reading import Reading, text_of
 from rnn_jax.errors import InputError, require
-from rnn_jax.files import check_expansion, most_bytes, replacing
+from rnn_jax.files import check_expansion, keep, most_bytes
 from rnn_jax.hashing import digest_of_arrays
 
 if TYPE_CHECKING:
@@ -186,11 +186,4 @@ def kept_vectors(folder: Path, words: Sequence[str], table: np.ndarray) -> Path:
     """
     encoded = np.array([word.encode("utf-8", "replace") for word in words])
     path = folder / f"given-vectors-{digest_of_arrays([(encoded, table)])}.npz"
-    try:
-        if not path.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as file:
-                np.savez(file, words=encoded, vectors=table)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error}; set RNN_JAX_CACHE to another folder") from error
-    return path
+    return keep(path, lambda file: np.savez(file, words=encoded, vectors=table))
