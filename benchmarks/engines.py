@@ -9,6 +9,8 @@ import os
 import sys
 import time
 
+from benchmarks import linear_peers
+
 
 def review_lengths(case):
     """Returns the lengths [B] of the rows of a ragged case, or None where all rows have full length.
@@ -143,6 +145,8 @@ def model_of(engine, case):
         return cudnn_model(case)
     if engine == "keras":
         return keras_model(case)
+    if engine in linear_peers.MODELS:
+        return linear_peers.MODELS[engine](case)
     return our_model(engine, case) if engine.startswith("ours") else flax_model(case)
 
 

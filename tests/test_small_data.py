@@ -15,7 +15,7 @@ RECORDS = Records(small_data.DOCS / "small_data.json")
 
 @pytest.fixture
 def source(monkeypatch):
-    """60 labelled texts, one of them twice, and one that is not labelled."""
+    """60 labelled texts, the last one a second time, and one that is not labelled."""
     texts = [f"text {number}" for number in range(59)] + ["Text  3"]
     train = datasets.Dataset.from_dict({"text": texts, "label": [number % 2 for number in range(60)]})
     other = datasets.Dataset.from_dict({"text": ["no label"]})
@@ -25,19 +25,22 @@ def source(monkeypatch):
     return small_data.read_rows("any")
 
 
-def test_no_text_is_both_labelled_and_reported_and_the_test_split_is_left_out(source):
+def test_the_last_rows_of_each_class_are_reported_and_the_test_split_is_left_out(source):
     folded = [{small_data.fold(text) for text in part["text"]} for part in (source.pool, source.reported)]
     assert not folded[0] & folded[1]
-    assert len(source.reported) == 20
+    assert source.pool["text"][:] == [f"text {number}" for number in range(40) if number != 3]
+    assert sorted(source.reported["label"]) == [0] * 10 + [1] * 10
     assert source.unlabelled == ["no label"]
+    pool, chosen_on = small_data.apart(source.pool)
+    assert set(chosen_on["text"]) == {f"text {number}" for number in range(20, 40)}
+    assert not set(pool["text"]) & set(chosen_on["text"])
 
 
 def test_labels_are_drawn_of_each_class_alike_and_others_for_another_seed(source):
-    labelled, left = small_data.drawn(source.pool, 10, seed=0)
+    labelled = small_data.drawn(source.pool, 10, seed=0)
     assert (len(labelled), sum(labelled["label"])) == (10, 5)
-    assert not set(labelled["text"]) & set(left["text"])
-    assert set(small_data.drawn(source.pool, 10, seed=1)[0]["text"]) != set(labelled["text"])
-    assert len(small_data.drawn(source.pool, 1000, seed=0)[0]) == len(source.pool)
+    assert set(small_data.drawn(source.pool, 10, seed=1)["text"]) != set(labelled["text"])
+    assert len(small_data.drawn(source.pool, 1000, seed=0)) == len(source.pool)
 
 
 def test_the_ratios_are_those_of_naive_bayes():

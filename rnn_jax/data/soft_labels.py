@@ -46,7 +46,11 @@ def read_soft_labels(
     """
     texts: list[str] = []
     rows: list[list[float]] = []
-    for part, data in read_source(source, reading).items():
+    try:
+        parts = read_source(source, reading)
+    except InputError as error:
+        raise InputError(f"data.soft_labels: {error}") from error
+    for part, data in parts.items():
         if part not in HELD_OUT:
             values = column_of(data, PROBABILITIES, part, reading.say)
             texts += texts_of(data, reading.text_column, part, reading.say)

@@ -178,6 +178,11 @@ def test_an_error_names_the_row(tmp_path):
         read_soft_labels(path, NAMES, Reading("text"))
 
 
+def test_a_file_that_is_not_there_is_named_with_its_setting(tmp_path):
+    with pytest.raises(InputError, match=r"data\.soft_labels: '.*nowhere\.csv' is not there"):
+        read_soft_labels(str(tmp_path / "nowhere.csv"), NAMES, Reading("text"))
+
+
 def test_soft_labels_of_a_program_are_kept_and_read_again(tmp_path):
     texts, rows = zip(*SOFT, strict=True)
     path = kept_soft_labels(
