@@ -76,12 +76,16 @@ def apart(data):
 
 
 def drawn(pool, labels, seed):
-    """Returns `labels` rows of the pool, as many of each class; all rows, where there are not more."""
-    order = np.random.default_rng(seed).permutation(len(pool))
+    """Returns `labels` rows of the pool, as many of each class; all rows, where there are not more.
+
+    They stay in the pool's order, so that the folds of evidence are of different films.
+    """
     if labels >= len(pool):
-        return pool.select(order)
+        return pool
+    order = np.random.default_rng(seed).permutation(len(pool))
     classes = np.asarray(pool["label"])[order]
-    return pool.select(np.concatenate([order[classes == label][: labels // 2] for label in (0, 1)]))
+    halves = [order[classes == label][: labels // 2] for label in (0, 1)]
+    return pool.select(np.sort(np.concatenate(halves)))
 
 
 def keep_vectors(rows):

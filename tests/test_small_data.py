@@ -41,6 +41,8 @@ def test_labels_are_drawn_of_each_class_alike_and_others_for_another_seed(source
     assert (len(labelled), sum(labelled["label"])) == (10, 5)
     assert set(small_data.drawn(source.pool, 10, seed=1)["text"]) != set(labelled["text"])
     assert len(small_data.drawn(source.pool, 1000, seed=0)) == len(source.pool)
+    numbers = [int(text.split()[1]) for text in labelled["text"]]
+    assert numbers == sorted(numbers)  # neighbours stay in one fold of evidence
 
 
 def test_the_ratios_are_those_of_naive_bayes():
