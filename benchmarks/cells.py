@@ -7,19 +7,16 @@ embedding first. What finished runs measured is kept in docs/cells.json: it can 
 `--seeds 0` runs the first seed.
 """
 
-import argparse
 import itertools
 import statistics
 from pathlib import Path
 
-import jax
 from matplotlib.figure import Figure
 
 from benchmarks import tutorial
 from benchmarks.records import Records, recipe
 from benchmarks.report import machine
-from benchmarks.tutorial import RUNS, choice_row, row, stem
-from rnn_jax.distributed.host import restart
+from benchmarks.tutorial import choice_row, row, stem
 from rnn_jax.models.classifier import CELLS
 
 POOLED = "plain, pooled"  # the last state, the mean and the maximum are the feature, not the last state alone
@@ -113,8 +110,8 @@ def finished(records):
     for cell, embedding, network in itertools.product(CELLS, EMBEDDINGS, NETWORKS):
         if set(attempts(records, cell, embedding)) == set(RATES):
             case = cell, network, embedding, chosen(records, cell, embedding)
-            keys = {key(*case, seed): recipe(settings(*case, seed)) for seed in records.seeds()}
-            runs = [records.lines[key] for key, wanted in keys.items() if records.has(key, wanted)]
+            seeds = {key(*case, seed): recipe(settings(*case, seed)) for seed in records.seeds()}
+            runs = [records.lines[name] for name, wanted in seeds.items() if records.has(name, wanted)]
             results |= {case[:3]: runs} if runs else {}
     return results
 
@@ -156,11 +153,7 @@ def write(records):
 
 def main():
     """Trains what is missing, a seed at a time, and writes the page after each cell."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", default="0,1,2", help="comma-separated")
-    seeds = [int(seed) for seed in parser.parse_args().seeds.split(",")]
-    restart(0, 32)
-    jax.config.update("jax_compilation_cache_dir", str(RUNS / "compiled"))  # runs share programs
+    seeds = tutorial.begin(__doc__)
     records = Records(DOCS / "cells.json")
     for seed, cell in itertools.product(seeds, CELLS):
         for embedding, rate in itertools.product(EMBEDDINGS, RATES):

@@ -190,13 +190,19 @@ def write(records):
     draw(results)
 
 
-def main():
-    """Trains what is missing, a seed at a time, and writes the table and the picture after each run."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def begin(what):
+    """Returns the seeds that the command line names; runs take all cores and share compiled programs."""
+    parser = argparse.ArgumentParser(description=what.splitlines()[0])
     parser.add_argument("--seeds", default="0,1,2", help="comma-separated")
     seeds = [int(seed) for seed in parser.parse_args().seeds.split(",")]
     restart(0, 32)
-    jax.config.update("jax_compilation_cache_dir", str(RUNS / "compiled"))  # runs share programs
+    jax.config.update("jax_compilation_cache_dir", str(RUNS / "compiled"))
+    return seeds
+
+
+def main():
+    """Trains what is missing, a seed at a time, and writes the table and the picture after each run."""
+    seeds = begin(__doc__)
     records = Records(DOCS / "tutorial.json")
     for kind, choice in itertools.product(KINDS, CHOICES):
         case = "plain", kind, choice, 0
