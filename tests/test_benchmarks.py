@@ -204,17 +204,21 @@ def test_the_page_of_recipes_has_what_was_measured(tmp_path):
     assert imdb.table(records).endswith("|\n" + line)
 
 
-def test_the_page_of_long_texts_has_the_cells_that_were_measured_and_the_published_numbers(tmp_path):
+def test_the_page_of_long_texts_has_the_runs_that_were_measured_and_the_published_numbers(tmp_path):
     records = Records(tmp_path / "long_text.json")
     numbers = {"accuracy": 0.861, "validation": 0.87, "parameters": 4000, "wall": 3600.0, "cores": 2}
-    records.measure("lru", long_text.settings("lru"), lambda: numbers)
-    records.measure("lstm", {"model.cell": "other settings"}, lambda: numbers)
+    records.measure("long_text-lru", long_text.settings("long_text", "lru"), lambda: numbers)
+    with_evidence = long_text.settings("long_text_evidence", "lru")
+    records.measure("long_text_evidence-lru", with_evidence, lambda: numbers | {"accuracy": 0.9})
+    records.measure("long_text-lstm", {"model.cell": "other settings"}, lambda: numbers)
     lines = long_text.table(records).splitlines()
-    assert "| `lru` | **86.1** | 87.0 | 4,000 | 60 | 2 |" in lines
+    assert "| `lru` | bytes alone | **86.1** | 87.0 | 4,000 | 60 | 2 |" in lines
+    assert "| `lru` | bytes and evidence | **90.0** | 87.0 | 4,000 | 60 | 2 |" in lines
     assert not any(line.startswith("| `lstm`") for line in lines)
-    assert [line for line in lines if "S5" in line] == ["| S5 (Smith et al. 2023) | 89.3 | - | - | - | - |"]
-    assert long_text.settings("lru")["text.max_length"] == 4096
-    assert "data.source" not in long_text.settings("lru")
+    others = [line for line in lines if "S5" in line]
+    assert others == ["| S5 (Smith et al. 2023) | bytes alone | 89.3 | - | - | - | - |"]
+    assert with_evidence["text.max_length"] == 4096
+    assert "data.source" not in with_evidence
 
 
 def test_the_model_of_scaling_counts_what_is_reduced_and_how_long_that_takes():

@@ -17,6 +17,7 @@ from rnn_jax.data.pipeline import Data, load_data
 from rnn_jax.data.sources import Source
 from rnn_jax.data.targets import CLASS, LABELS, NUMBER, check_target
 from rnn_jax.data.tokenizer import TRUNCATIONS
+from rnn_jax.data.vocabularies import ALL_BYTES
 from rnn_jax.distributed.broadcast import say
 from rnn_jax.distributed.data_parallel import batch_mesh, check_rows, own_rows
 from rnn_jax.errors import choose, require
@@ -85,7 +86,9 @@ def check_head(config: ConfigDict) -> None:
 
 def check_use_of_evidence(config: ConfigDict) -> None:
     """Raises InputError for settings that evidence of n-grams cannot be used with."""
-    check_evidence(config.embedding.evidence.orders, config.text.vocab_size)
+    text = config.text
+    most = len(ALL_BYTES["vocab"]) if text.tokenizer == "bytes" else text.vocab_size
+    check_evidence(config.embedding.evidence.orders, most)
     why = (
         (config.data.target == NUMBER, "data.target is 'number': evidence counts the texts of each class"),
         (config.data.pair_column, "data.pair_column is set: a label of a pair is not that of its n-grams"),

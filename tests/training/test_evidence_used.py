@@ -232,6 +232,16 @@ def test_a_run_saved_before_the_setting_is_one_without_evidence(tmp_path, source
     assert train_loop.train_and_evaluate(config, tmp_path / "run")["steps"] > 0  # the finished run's
 
 
+def test_of_bytes_there_are_258_whatever_the_vocabulary_may_have(source):
+    config = with_evidence(source)
+    config.text.update({"tokenizer": "bytes", "vocab_size": 10_000})
+    config.embedding.evidence.orders = (3, 7)
+    check_config(config)
+    config.embedding.evidence.orders = (3, 8)
+    with pytest.raises(InputError, match=r"has 8, too long for text\.vocab_size 258"):
+        check_config(config)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
