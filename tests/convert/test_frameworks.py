@@ -16,6 +16,7 @@ from rnn_jax import RNN, Bidirectional, GRUCell, LSTMCell, SimpleCell, Stacked
 from rnn_jax.convert import frameworks as convert
 from rnn_jax.convert.cell_layouts import LAYOUTS
 from rnn_jax.errors import InputError
+from rnn_jax.models import classifier as models
 from tests.helpers import oracle
 from tests.helpers.oracle import random_like, sigmoid
 
@@ -534,6 +535,15 @@ REFUSALS = {
 def test_what_cannot_be_converted_is_refused_with_the_reason(message):
     with pytest.raises(InputError, match=message):
         REFUSALS[message]()
+
+
+@pytest.mark.parametrize("cell", sorted(set(models.CELLS) - set(CELLS)))
+def test_a_cell_that_is_ours_alone_is_refused_by_its_name(cell):
+    kind = models.CELLS[cell]
+    for units in (UNITS, SIZE):
+        params = jax.eval_shape(RNN(kind(units)).init, jax.random.key(0), x_BTE)["params"]
+        with pytest.raises(InputError, match=f"cell is a {kind.__name__}'s; only LSTMCell, GRUCell and"):
+            convert.to_torch(random_like(params, 0))
 
 
 def test_modules_of_torch_that_differ_are_refused_by_name():
