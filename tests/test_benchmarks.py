@@ -213,7 +213,7 @@ def test_the_page_of_long_texts_has_the_runs_that_were_measured_and_the_publishe
     records.measure("long_text-lstm", {"model.cell": "other settings"}, lambda: numbers)
     lines = long_text.table(records).splitlines()
     assert "| `lru` | bytes alone | **86.1** | 87.0 | 4,000 | 60 | 2 |" in lines
-    assert "| `lru` | bytes and evidence | **90.0** | 87.0 | 4,000 | 60 | 2 |" in lines
+    assert "| `lru` | bytes and their evidence | **90.0** | 87.0 | 4,000 | 60 | 2 |" in lines
     assert not any(line.startswith("| `lstm`") for line in lines)
     others = [line for line in lines if "S5" in line]
     assert others == ["| S5 (Smith et al. 2023) | bytes alone | 89.3 | - | - | - | - |"]
