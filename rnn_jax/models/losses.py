@@ -164,7 +164,7 @@ def make_classifier_loss(
 
 
 def make_classifier_measure(
-    apply_fn: Callable[..., jax.Array], measure: Callable[..., Measured] = batch_metrics
+    apply_fn: Callable[..., jax.Array], measure: Callable[..., Any] = batch_metrics
 ) -> MeasureFn[Batch]:
     """Returns the measure of a classifier: its loss and confusion counts, without dropout or smoothing.
 

@@ -132,8 +132,8 @@ def classifier_network(config: ConfigDict, data: Data) -> Network:
         regularisers=options,
         row_sparse=config.train.row_sparse,
         scoring=Scoring(
-            lambda params, batch: head.answer(
-                apply_fn({"params": params}, batch.token_ids, batch.lengths, **batch.inputs)
+            make_classifier_measure(
+                apply_fn, lambda logits, batch: (head.measure(logits, batch), head.answer(logits))
             ),
             head.scores,
             table,

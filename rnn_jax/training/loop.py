@@ -84,7 +84,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path, source: "Source 
             best = shared.best()
             with clock("eval"):
                 chosen = shared.restore_params(best, state.params)
-                test, scores = run.evaluate(chosen, data.test), run.score(chosen, data.test, journal.say)
+                test, scores = run.test(chosen, data.test, journal.say)
         measured = measurements(run, state, data, clock, evaluations, best, test.unit) | scores
         measured |= {"resumed_at": start, "seed": config.seed}
         report = partial(task.report, workdir, test, data)

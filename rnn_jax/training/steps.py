@@ -245,33 +245,35 @@ def evaluate(
     return summed(parts)
 
 
-def outputs_in_order(
-    step: Callable[[Params, Batch], jax.Array], params: Params, batches: Iterable[Batch]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the outputs [n, ...] and the labels int32[n] of all real examples, of all processes, in order.
+def evaluate_rows(
+    eval_step: Callable[[tuple[Params, Carry], Batch], tuple[tuple[Measured, jax.Array], Carry]],
+    params: Params,
+    batches: Iterable[Batch],
+    carry: Carry = (),
+) -> tuple[Measured, np.ndarray, np.ndarray]:
+    """Returns what `evaluate` does, and the outputs [n, ...] and labels [n] of all real examples, in order.
 
     Args:
-      step: `outputs = step(params, batch)`, as `make_output_step` makes it.
-      params: the parameters, a nested dict of arrays.
-      batches: the batches in order, of this process's rows.
+      eval_step: as `make_eval_step` makes it of a measure whose metrics are (metrics, outputs [B, ...]).
+      params, batches, carry: as in `evaluate`; the batches are of this process's rows, the results of all.
     """
-    parts = []
+    parts, fields = [], []  # fetched once, at the end
     for batch in batches:
-        found = rows_here(step(params, batch))
-        rows = found.reshape(-1, *found.shape[2:])[: len(batch.rows)]  # devices may have padded the batch
-        parts.append((rows, np.asarray(batch.labels), np.asarray(batch.weights), np.asarray(batch.rows)))
-    outputs, labels, weights, numbers = gathered(
-        tuple(np.concatenate(field) for field in zip(*parts, strict=True))
-    )
+        (metrics, found), carry = eval_step((params, carry), batch)
+        parts.append(metrics)
+        fields.append((found, batch.labels, batch.weights, batch.rows))
+    own = [(own_outputs(found, len(rows)), *rest, rows) for found, *rest, rows in fields]
+    of_all = gathered(tuple(np.concatenate(field) for field in zip(*own, strict=True)))
+    outputs, labels, weights, numbers = of_all
     order = np.argsort(np.where(weights > 0, numbers, np.iinfo(np.int32).max), kind="stable")
     order = order[: int((weights > 0).sum())]
-    return outputs[order], labels[order]
+    return summed(parts), outputs[order], labels[order]
 
 
-def make_output_step(outputs: Callable[[Params, BatchT], jax.Array], mesh: Mesh) -> Jitted:
-    """Returns the jitted `found = step(params, batch)`, [devices, B / devices, ...] of outputs [B, ...]."""
-    parts = measure_parts(lambda params, batch: (outputs(params, batch), ()), mesh)
-    return jax.jit(lambda params, batch: parts(params, batch)[0])
+def own_outputs(found: jax.Array, rows: int) -> np.ndarray:
+    """Returns the outputs [rows, ...] of this process's rows, from an array [devices, B / devices, ...]."""
+    here = rows_here(found)
+    return here.reshape(-1, *here.shape[2:])[:rows]  # devices may have padded the batch
 
 
 def summed(parts: Sequence[Measured]) -> Measured:

@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import flax.linen as nn
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -20,23 +19,23 @@ from rnn_jax.layers.cells import Carry
 from rnn_jax.models.losses import LossFn, MeasureFn
 from rnn_jax.models.metrics import Measured
 from rnn_jax.training.regularisers import PLAIN, Regularisers
-from rnn_jax.trees import Params
 
 Say = Callable[[str], None]  # takes a line for the log
 Results = dict[str, Any]  # JSON values by name, as in results.json
 
 
 class Scoring(NamedTuple):
-    """What is computed of a network's outputs for a whole split, once, at the end of a run.
+    """What is computed of a network's outputs for the whole test split, once, at the end of a run.
 
     Attributes:
-      outputs: `outputs = outputs(params, batch)`, an array [B, ...] of a batch, such as probabilities.
+      measure: `(metrics, outputs), carry = measure(params, carry, batch)`: a `MeasureFn` whose metrics are
+        those of the network's own, beside an array [B, ...] of the batch's outputs, such as probabilities.
       scores: `scores = scores(outputs, labels)` of all n examples of the split, numpy arrays [n, ...] and
         int32[n]; JSON values by name for results.json.
       table: `text = table(scores)` for the log.
     """
 
-    outputs: Callable[[Params, Any], jax.Array]
+    measure: MeasureFn[Any]
     scores: Callable[[np.ndarray, np.ndarray], Results]
     table: Callable[[Results], str]
 

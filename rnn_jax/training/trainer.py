@@ -34,12 +34,11 @@ from rnn_jax.training.row_sparse import RowAdam
 from rnn_jax.training.state import TrainState
 from rnn_jax.training.steps import (
     evaluate,
+    evaluate_rows,
     init_params,
     init_state,
     make_eval_step,
-    make_output_step,
     make_train_step,
-    outputs_in_order,
 )
 from rnn_jax.training.tasks import Network, Results, Say
 from rnn_jax.trees import Params, Tree
@@ -169,15 +168,16 @@ class Run(NamedTuple):
         metrics = self.evaluate(params, split)
         return metrics.summary() | self.network.monitor(metrics)
 
-    def score(self, params: Params, split: BatchSource[Tree], say: Say) -> Results:
-        """Returns the test split's "scores", and says them; {} for a network without scores."""
+    def test(self, params: Params, split: BatchSource[Tree], say: Say) -> tuple[Measured, Results]:
+        """Returns what `evaluate` does, and the split's "scores", which it says; {} for a network without."""
         scoring, mesh = self.network.scoring, self.trainer.mesh
         if scoring is None:
-            return {}
-        step = CompiledByShape(make_output_step(scoring.outputs, mesh), mesh)
-        scores = scoring.scores(*outputs_in_order(step, params, split.in_order()))
+            return self.evaluate(params, split), {}
+        step = CompiledByShape(make_eval_step(scoring.measure, mesh), mesh)
+        metrics, outputs, labels = evaluate_rows(step, params, split.in_order(), self.carry)
+        scores = scoring.scores(outputs, labels)
         say(f"best checkpoint:\n{scoring.table(scores)}")
-        return {"scores": scores}
+        return metrics, {"scores": scores}
 
 
 def results_of(config: ConfigDict, workdir: Path, measures: Sequence[str]) -> Results | None:
@@ -275,7 +275,7 @@ def compile_ahead(run: Run, state: TrainState, data: RunData[Tree]) -> str:
     """Compiles the steps for every shape of the data, and returns lines on the seconds that each took."""
     batches = list(data.train.one_of_each_shape())
     seconds = run.trainer.compile(state, batches, run.plan.total)
-    for split in (data.validation, data.test):
+    for split in (data.validation,) if run.network.scoring else (data.validation, data.test):
         for batch in split.one_of_each_shape():
             run.eval_step.compile((state.params, run.carry), batch)
     shapes = ", ".join(f"{shape} {value:.1f} s" for shape, value in seconds.items())
