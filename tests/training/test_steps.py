@@ -25,6 +25,7 @@ from rnn_jax.training.programs import CompiledByShape
 from rnn_jax.training.state import TrainState
 from rnn_jax.training.steps import (
     evaluate,
+    evaluate_rows,
     init_params,
     init_state,
     make_eval_step,
@@ -107,6 +108,21 @@ def test_evaluation_counts_every_example_once_with_a_ragged_last_batch(classes):
         loss, confusion = loss + one_loss, confusion + one
     assert float(metrics.loss) == pytest.approx(loss, rel=1e-4)
     np.testing.assert_array_equal(metrics.confusion, confusion)
+
+
+@pytest.mark.slow
+def test_one_pass_gives_the_metrics_and_the_outputs_of_each_example_in_order():
+    batches, model = small_batches(count=21, size=5), small_model()
+    both = make_classifier_measure(model.apply, lambda logits, batch: (batch_metrics(logits, batch), logits))
+    metrics, outputs, labels = evaluate_rows(make_eval_step(both), parameters(), batches.in_order())
+    alone = make_eval_step(make_classifier_measure(model.apply))
+    assert_trees_close(metrics, evaluate(alone, parameters(), batches.in_order()))
+    np.testing.assert_array_equal(labels, batches.labels)
+    for row, words in enumerate(batches.examples):
+        ids = np.zeros((1, 8), np.int32)
+        ids[0, : len(words)] = words
+        logits = model.apply({"params": parameters()}, ids, np.array([len(words)]))
+        np.testing.assert_allclose(outputs[row], logits[0], rtol=0, atol=1e-6)
 
 
 @pytest.mark.slow
