@@ -76,9 +76,11 @@ def sums(batches):
 
 def row(name, cell, line):
     """Returns the table's line of a config with a cell."""
-    network = "none: a logistic regression on the sums" if cell == BASELINE else f"`{cell}`"
+    what = f"`{cell}` | {CONFIGS[name]}"
+    if cell == BASELINE:
+        what = "none: a logistic regression | evidence alone"
     return (
-        f"| {network} | {CONFIGS[name]} | **{100 * line['accuracy']:.1f}** | {100 * line['validation']:.1f} "
+        f"| {what} | **{100 * line['accuracy']:.1f}** | {100 * line['validation']:.1f} "
         f"| {line['parameters']:,} | {line['wall'] / 60:,.0f} | {line['cores']} |\n"
     )
 
