@@ -105,10 +105,13 @@ def main():
     parser.add_argument("--configs", default=",".join(CONFIGS), help="comma-separated")
     parser.add_argument("--cells", default=",".join((BASELINE, *CELLS)), help="comma-separated")
     options = parser.parse_args()
+    configs, cells = options.configs.split(","), options.cells.split(",")
+    if unknown := {*configs, *cells} - {*CONFIGS, *CELLS, BASELINE}:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
     RUNS.mkdir(parents=True, exist_ok=True)
     records = Records(RECORDS)
     for name, cell in ROWS:
-        if name in options.configs.split(",") and cell in options.cells.split(","):
+        if name in configs and cell in cells:
             measured = partial(run, name, cell, options.source)
             records.measure(f"{name}-{cell}", settings(name, cell), measured)
             PAGE.write_text(replace_section(PAGE.read_text(), "cells", table(records)))
