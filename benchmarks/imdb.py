@@ -7,7 +7,6 @@ started. No two runs of it at once.
 """
 
 import argparse
-import importlib
 import json
 import os
 import shutil
@@ -18,11 +17,11 @@ import time
 from functools import partial
 from pathlib import Path
 
+import rnn_jax
 from benchmarks import naive_bayes
 from benchmarks.records import Records, cores_of, recipe, summary
 from benchmarks.report import machine, replace_section
 from benchmarks.results import spread
-from rnn_jax import load
 from rnn_jax.data.sources import ROTTEN_TOMATOES, read_source
 
 RECIPES = {
@@ -52,7 +51,7 @@ HEADER = """Make this table again: `python -m benchmarks.imdb`. {machine}.
 
 def settings(name):
     """Returns in what a recipe differs from configs/lstm.py, but for the seed and where its texts lie."""
-    config = importlib.import_module(f"configs.{name}").get_config()
+    config = rnn_jax.recipe(name)
     return recipe(config, ("seed", "data.source", "text.vocabulary_source", "data.soft_labels"))
 
 
@@ -101,7 +100,7 @@ def run_program(name, workdir, changes):
 def on_sentences(workdir):
     """Returns the accuracy on the Rotten Tomatoes sentences, which are of another kind than the reviews."""
     rows = read_source(ROTTEN_TOMATOES)["train"]
-    return load(workdir).evaluate(rows["text"], rows["label"]).summary()["accuracy"]
+    return rnn_jax.load(workdir).evaluate(rows["text"], rows["label"]).summary()["accuracy"]
 
 
 def row(name, runs):

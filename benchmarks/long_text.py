@@ -6,7 +6,6 @@ in docs/long_text.json, so that it can be stopped and started, or run a cell at 
 """
 
 import argparse
-import importlib
 import tempfile
 import time
 from functools import partial
@@ -17,6 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+import rnn_jax
 from benchmarks.imdb import run_program
 from benchmarks.records import Records, recipe
 from benchmarks.report import machine, replace_section
@@ -42,7 +42,7 @@ HEADER = """Make this table again: `python -m benchmarks.long_text`. {machine}.
 
 def settings(name, cell):
     """Returns in what a config with a cell differs from configs/lstm.py, but for where its texts lie."""
-    config = importlib.import_module(f"configs.{name}").get_config()
+    config = rnn_jax.recipe(name)
     config.model.cell = cell
     return recipe(config, ("data.source",))
 
@@ -56,7 +56,7 @@ def run(name, cell, source):
 
 def evidence_alone(source):
     """Returns what a logistic regression measures on a review's evidence, a sum for each order."""
-    began, config = time.perf_counter(), importlib.import_module("configs.long_text_evidence").get_config()
+    began, config = time.perf_counter(), rnn_jax.recipe("long_text_evidence")
     config.data.source = source
     with tempfile.TemporaryDirectory() as cache:
         data = load_classifier_data(config, Path(cache))

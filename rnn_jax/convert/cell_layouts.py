@@ -102,14 +102,6 @@ ABSENT = {
     ("nnx_separate", "gru"): "nnx.GRUCell is of the framework 'nnx'",
     ("nnx_separate", "simple"): "nnx.SimpleCell is of the framework 'nnx'",
 }
-ALONE = {  # kernels of our cells that none of the frameworks has
-    "MinGRUCell": {"iz", "in"},
-    "MinLSTMCell": {"if", "ii", "ig"},
-    "SRUCell": {"ig", "if", "ir"},
-    "LRUCell": {"ir", "ii", "id", "or", "oi"},
-    "RGLRUCell": {"ir", "ii", "ig"},
-    "SLSTMCell": {"ii", "if", "iz", "io", "hi", "hf", "hz", "ho"},
-}
 SHAPES = {  # what a wrong shape of an array means
     ("keras", "gru", "bias"): f": a bias (3H,) is that of reset_after=False, which {_BEFORE}",
 }
@@ -217,7 +209,7 @@ def _kind_of(framework: str, given: Mapping[str, np.ndarray], label: str) -> str
         require(name not in given, f"{label.format(name)}: {reason}")
     kinds = [kind for kind, layout in layouts.items() if layout.keys() == given.keys()]
     if not kinds:
-        raise InputError(_of_our_own(framework, given, label) or _names_differ(framework, given, label))
+        raise InputError(_names_differ(framework, given, label))
     if len(kinds) == 1:
         return kinds[0]
     name, block = _block_of("U", layouts[kinds[0]])
@@ -230,25 +222,16 @@ def _kind_of(framework: str, given: Mapping[str, np.ndarray], label: str) -> str
     return fitting[0]
 
 
-def _of_our_own(framework: str, given: Mapping[str, np.ndarray], label: str) -> str:
-    """Returns that the arrays are those of a cell that is ours alone, or "" if they are not."""
-    kernels = {name.removesuffix("/kernel") for name in given if name.endswith("/kernel")} - {"is"}
-    name = next((name for name, of_cell in ALONE.items() if kernels == of_cell), "")
-    if framework != "linen" or not name:
-        return ""
-    cell = label.format("").rstrip("/") or "the cell"
-    return f"{cell} is a {name}'s; only LSTMCell, GRUCell and SimpleCell have equals in other frameworks"
-
-
 def _names_differ(framework: str, given: Mapping[str, np.ndarray], label: str) -> str:
     layouts = LAYOUTS[framework].values()
     near = max(layouts, key=lambda layout: len(layout.keys() & given.keys()))
     unknown, missing = sorted(given.keys() - near.keys()), sorted(near.keys() - given.keys())
     named = [f"{label.format(name)} is unknown.{nearest(name, missing)}" for name in unknown[:3]]
     named += [f"{label.format(name)} is missing" for name in missing[:3]]
+    ours = "Only LSTMCell, GRUCell and SimpleCell can be converted. " if framework == "linen" else ""
     return (
-        f"{'; '.join(named)}. A cell of {framework} has: {', '.join(near)}; a layer built without biases "
-        "needs zeros for them, and of a larger model only the recurrent part is given"
+        f"{ours}{'; '.join(named)}. A cell of {framework} has: {', '.join(near)}; a layer built without "
+        "biases needs zeros for them, and of a larger model only the recurrent part is given"
     )
 
 
