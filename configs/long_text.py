@@ -33,5 +33,5 @@ def get_config() -> ConfigDict:
     config.optimizer.name = "adamw"
     config.optimizer.learning_rate = 0.002
     config.optimizer.weight_decay = 0.05
-    config.train.epochs = 10
+    config.train.epochs = 20
     return config
