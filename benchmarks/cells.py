@@ -17,7 +17,7 @@ from benchmarks import tutorial
 from benchmarks.records import Records, recipe
 from benchmarks.report import machine
 from benchmarks.tutorial import choice_row, row, stem
-from rnn_jax.models.classifier import CELLS
+from rnn_jax.models.encoder import CELLS
 
 POOLED = "plain, pooled"  # the last state, the mean and the maximum are the feature, not the last state alone
 NETWORKS = ("plain", POOLED, "stacked", "bidirectional")

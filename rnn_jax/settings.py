@@ -61,6 +61,7 @@ CLASSIFIER: dict[str, Any] = {
         "merge_at": "layer",  # or "top": two whole stacks, merged once, as two language models are
         "residual": False,  # add a layer's input to its output where the widths are equal
         "layer_norm": False,  # inside the LSTM
+        "contextual": {"cell": "lstm", "hidden": 0, "layers": 1},  # language models' states; hidden 0: none
         "pooling": "last",  # "last", "mean", "max", "concat" of the three, or "attention"
         "word_dropout": 0.0,  # of whole words
         "embedding_dropout": 0.3,  # one mask a text, shared by its words
@@ -290,6 +291,7 @@ ADDED: dict[str, dict[str, object]] = {
         "data.soft_labels": "",
         "data.target": "class",
         "embedding.evidence": NO_EVIDENCE,
+        "model.contextual": CLASSIFIER["model"]["contextual"],
         "model.stride": 1,
         "model.weight_drop": 0.0,
         "text.fill_vocabulary": False,

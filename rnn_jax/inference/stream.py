@@ -135,12 +135,12 @@ def make_steps(model: TextClassifier) -> Steps:
     Raises:
       InputError: an encoder that does not read left to right; in `begin`, a pooling without a running form.
     """
-    culprit = read_from_the_end(model.encoder)
+    culprit = "layers of contextual vectors" if model.contextual else read_from_the_end(model.encoder)
     require(
         not culprit,
-        f"a stream reads words as they come, but the encoder has {culprit}, which reads words that come "
+        f"a stream reads words as they come, but the network has {culprit}, which reads words that come "
         "later: a new word changes what was read before. Use predict on whole texts, or a model with "
-        "model.bidirectional=False and model.stride=1",
+        "model.bidirectional=False, model.stride=1 and model.contextual.hidden=0",
     )
     return Steps(*(jax.jit(nn.apply(function, model)) for function in (_begin, _read, _read_all)))
 

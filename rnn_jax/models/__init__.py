@@ -1,6 +1,7 @@
 """Networks over layers: a classifier, a language model, and what each is trained for."""
 
-from rnn_jax.models.classifier import TextClassifier, build_classifier, build_encoder
+from rnn_jax.models.classifier import TextClassifier, build_classifier
+from rnn_jax.models.encoder import build_encoder
 from rnn_jax.models.language_model import LanguageModel, build_language_model
 from rnn_jax.models.losses import (
     LossFn,

@@ -1,68 +1,18 @@
 """The text classifier: embedding -> recurrent layers -> pooling -> dropout -> logits, and its builder."""
 
-from collections.abc import Callable
-from functools import partial
-from typing import NotRequired, TypedDict, Unpack
+from collections.abc import Mapping
+from typing import Any, Unpack
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from rnn_jax.errors import check_rate, choose, require
-from rnn_jax.layers.cells import GRUCell, LSTMCell, SimpleCell
 from rnn_jax.layers.dropout import Dropout
 from rnn_jax.layers.inputs import as_token_ids
-from rnn_jax.layers.linear_cells import LRUCell, MinGRUCell, MinLSTMCell, RGLRUCell, SRUCell
 from rnn_jax.layers.pooling import POOLINGS, Pooling
-from rnn_jax.layers.rnn import MERGES, RNN, Bidirectional, Layer, Stacked
-from rnn_jax.layers.slstm import SLSTMCell
-
-CELLS: dict[str, Callable[..., nn.RNNCellBase]] = {
-    "simple": SimpleCell,
-    "lstm": LSTMCell,
-    "gru": GRUCell,
-    "min_gru": MinGRUCell,
-    "min_lstm": MinLSTMCell,
-    "sru": SRUCell,
-    "lru": LRUCell,
-    "rglru": RGLRUCell,
-    "slstm": SLSTMCell,
-}
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-DEEPEST = 256  # layers: each is an object before anything is compiled
-
-
-class EncoderSettings(TypedDict):
-    """The keys of `config.model` that describe the recurrent layers.
-
-    Attributes:
-      cell: "simple", "lstm", "gru", "min_gru", "min_lstm", "sru", "lru", "rglru" or "slstm".
-      hidden: H, the units of each direction, at least 1.
-      layers: how many, 1 to 256.
-      bidirectional: read both ways.
-      merge: joins the two directions: "concat", "sum", "mul" or "ave".
-      merge_at: "layer" merges after each layer, "top" runs a stack each way and merges their outputs.
-      residual: see `Stacked`.
-      layer_norm: see `LSTMCell`; of the lstm only.
-      recurrent_dropout: rate in [0, 1) inside the cells; see `RNN`.
-      layer_dropout: rate in [0, 1) between layers; it needs at least two layers.
-      stride: steps whose mean is one step of the next layer, at least 1; see `Stacked`. More than 1 needs at
-        least two layers.
-      backend: see `RNN`. No key of `config.model`, whose networks take "auto".
-    """
-
-    cell: str
-    hidden: int
-    layers: int
-    bidirectional: bool
-    merge: str
-    merge_at: NotRequired[str]
-    backend: NotRequired[str]
-    residual: bool
-    layer_norm: bool
-    recurrent_dropout: float
-    layer_dropout: float
-    stride: NotRequired[int]
+from rnn_jax.layers.rnn import Layer
+from rnn_jax.models.encoder import DTYPES, EncoderSettings, build_contextual, build_encoder
 
 
 class TextClassifier(nn.Module):
@@ -89,6 +39,9 @@ class TextClassifier(nn.Module):
       evidence: F, the features of n-grams that each word has beside its vector (rnn_jax.data.evidence); 0 for
         none. They are scaled to the standard deviation of the table's entries. Word dropout leaves them out
         with the word, embedding dropout and a perturbation do not touch them.
+      contextual: layers that read the words' vectors alone, H outputs a word; None for none. The encoder
+        reads their outputs beside the vectors and the evidence: contextual vectors, such as the states of two
+        frozen language models (Johnson & Zhang 2016; ELMo, Peters et al. 2018).
 
     Raises:
       InputError: an unknown pooling, evidence that is missing or not wanted, or what the encoder raises.
@@ -114,6 +67,7 @@ class TextClassifier(nn.Module):
     independent: bool = False
     pair: bool = False
     evidence: int = 0
+    contextual: "Layer | None" = None
 
     def setup(self) -> None:
         self.embedding = nn.Embed(self.vocab_size, self.embedding_dim, dtype=self.dtype)
@@ -200,6 +154,10 @@ class TextClassifier(nn.Module):
             x_BTE = x_BTE.reshape(2 * rows, x_BTE.shape[1] // 2, x_BTE.shape[2])
         if lengths is None:
             lengths = jnp.full(x_BTE.shape[:1], x_BTE.shape[1])
+        if self.contextual is not None:
+            words_BTE = x_BTE[..., : self.embedding_dim]
+            _, context_BTH = self.contextual(words_BTE, lengths, deterministic=deterministic)
+            x_BTE = jnp.concatenate([x_BTE, context_BTH], axis=-1)
         carry, outputs_BTH = self.encoder(x_BTE, lengths, deterministic=deterministic)
         pooled_BF = self.pool(self.encoder.final_hidden(carry), outputs_BTH, lengths)
         return compared(pooled_BF) if self.pair else pooled_BF
@@ -224,14 +182,15 @@ def build_classifier(
     independent: bool = False,
     pair: bool = False,
     evidence: int = 0,
+    contextual: Mapping[str, Any] | None = None,
     **encoder: Unpack[EncoderSettings],
 ) -> TextClassifier:
     """Returns a classifier from the keys of `config.model`.
 
     The compute type `dtype` is "float32" or "bfloat16". Up to `dropout` the others are attributes of
     `TextClassifier`; `encoder` are the keys in `EncoderSettings`. `weight_drop` is of `make_classifier_loss`;
-    `num_classes` and `independent` are the head's, `pair` says that pairs of texts are read, and `evidence`
-    is the number of features of n-grams.
+    `num_classes` and `independent` are the head's, `pair` says that pairs of texts are read, `evidence` is
+    the number of features of n-grams, and `contextual` has the cell, hidden and layers of `build_contextual`.
 
     Raises:
       InputError: an unknown name, a size below 1, a rate outside [0, 1), or an option that cannot be used.
@@ -255,8 +214,9 @@ def build_classifier(
     check_rate("model.weight_drop", weight_drop)
     compute_dtype = choose("model.dtype", dtype, DTYPES)
     layers = build_encoder(dtype=compute_dtype, **encoder)
+    below = build_contextual(compute_dtype, **(contextual or {}))
     sizes = vocab_size, embedding_dim, num_classes
-    return TextClassifier(*sizes, layers, pooling, *rates, compute_dtype, independent, pair, evidence)
+    return TextClassifier(*sizes, layers, pooling, *rates, compute_dtype, independent, pair, evidence, below)
 
 
 def check_evidence_shape(width: int, evidence: jax.Array | None) -> None:
@@ -288,83 +248,3 @@ def smallest_input(model: nn.Module) -> tuple[jax.Array, jax.Array]:
     if isinstance(model, TextClassifier) and model.pair:
         return jnp.zeros((1, 2), jnp.int32), jnp.ones((1, 2), jnp.int32)
     return jnp.zeros((1, 1), jnp.int32), jnp.ones((1,), jnp.int32)
-
-
-def build_encoder(
-    *,
-    cell: str,
-    hidden: int,
-    layers: int,
-    bidirectional: bool,
-    merge: str,
-    residual: bool,
-    layer_norm: bool,
-    recurrent_dropout: float,
-    layer_dropout: float,
-    dtype: jnp.dtype,
-    merge_at: str = "layer",  # what runs have that were saved before it was a setting
-    stride: int = 1,  # likewise
-    backend: str = "auto",
-) -> Layer:
-    """Returns `layers` equal recurrent layers from the keys of `EncoderSettings`; `dtype` is that of compute.
-
-    Raises:
-      InputError: as `build_classifier`.
-
-    >>> import jax.numpy as jnp
-    >>> from rnn_jax.models import build_encoder
-    >>> options = {"merge": "concat", "residual": False, "layer_norm": False, "dtype": jnp.float32}
-    >>> rates = {"recurrent_dropout": 0.0, "layer_dropout": 0.0}
-    >>> len(build_encoder(cell="lstm", hidden=8, layers=2, bidirectional=False, **options, **rates).layers)
-    2
-    """
-    rnn = rnn_maker(cell, hidden, layer_norm, recurrent_dropout, dtype, backend)
-    options = layer_dropout, residual, stride
-    check_stack(layers, layer_dropout, bidirectional, merge, merge_at, stride)
-
-    def stack(both: bool) -> Layer:
-        stacked: list[Layer] = [Bidirectional(rnn(), rnn(), merge) if both else rnn() for _ in range(layers)]
-        return stacked[0] if layers == 1 and not residual else Stacked(stacked, *options)
-
-    if bidirectional and merge_at == "top":
-        return Bidirectional(stack(both=False), stack(both=False), merge)
-    return stack(bidirectional)
-
-
-def check_stack(
-    layers: int, layer_dropout: float, bidirectional: bool, merge: str, merge_at: str, stride: int = 1
-) -> None:
-    """Raises InputError unless the settings are known, in range, and of use together."""
-    choose("model.merge", merge, MERGES)
-    choose("model.merge_at", merge_at, {"layer": None, "top": None})
-    for name, value, plain in (("merge", merge, "concat"), ("merge_at", merge_at, "layer")):
-        require(
-            bidirectional or value == plain, f"model.{name} is {value!r}, but model.bidirectional is False"
-        )
-    require(0 < layers <= DEEPEST, f"model.layers is {layers}; give at least 1, and at most {DEEPEST}")
-    check_rate("model.layer_dropout", layer_dropout)
-    require(
-        stride == 1 or stride > 1 < layers,
-        f"model.stride is {stride} of {layers} layers; give at least 1, and above 1 at least two layers",
-    )
-    require(
-        layers > 1 or not layer_dropout, f"model.layer_dropout is {layer_dropout}, but there is one layer"
-    )
-
-
-def rnn_maker(
-    cell: str,
-    hidden: int,
-    layer_norm: bool,
-    recurrent_dropout: float,
-    dtype: jnp.dtype,
-    backend: str = "auto",
-) -> Callable[[], RNN]:
-    """Returns a function that makes one layer in one direction, another each time."""
-    make_cell = partial(choose("model.cell", cell, CELLS), features=hidden, dtype=dtype)
-    require(hidden > 0, f"model.hidden is {hidden}; give at least 1")
-    check_rate("model.recurrent_dropout", recurrent_dropout)
-    if layer_norm:
-        require(cell == "lstm", f"model.layer_norm is an option of the lstm, but model.cell is {cell!r}")
-        make_cell = partial(make_cell, layer_norm=True)
-    return lambda: RNN(make_cell(), recurrent_dropout=recurrent_dropout, backend=backend)

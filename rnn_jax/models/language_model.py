@@ -13,7 +13,7 @@ from rnn_jax.layers.inputs import as_token_ids
 from rnn_jax.layers.matmul import as_rows, contract
 from rnn_jax.layers.recurrence import Carry
 from rnn_jax.layers.rnn import Layer, Stacked, read_from_the_end
-from rnn_jax.models.classifier import DTYPES, build_encoder
+from rnn_jax.models.encoder import DTYPES, build_encoder
 from rnn_jax.models.softmax import logits_of
 
 

@@ -17,7 +17,7 @@ from rnn_jax.layers.dropout import Dropout, drops
 from rnn_jax.layers.inputs import as_array, as_token_ids, row_lengths
 from rnn_jax.layers.masking import valid_steps
 from rnn_jax.layers.rnn import Layer
-from rnn_jax.models.classifier import DTYPES, EncoderSettings, build_encoder
+from rnn_jax.models.encoder import DTYPES, EncoderSettings, build_encoder
 from rnn_jax.models.losses import LossFn, MeasureFn
 from rnn_jax.models.metrics import confusion_means
 from rnn_jax.trees import Params

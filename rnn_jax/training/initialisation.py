@@ -243,26 +243,32 @@ def transferred(
                 continue
             flat, line = _placed(flat, here, found[there], rows)
             lines.append(line)
-    lines += _strangers({folder: run.params for folder, run in runs.items()}, table_of)
+    lines += _strangers(runs, table_of)
     return unflatten_dict(flat, sep="/"), list(dict.fromkeys(lines))
-
-
-def _strangers(runs: dict[Path, dict[str, np.ndarray]], table_of: Path | None) -> list[str]:
-    """Returns a line on each run whose layers learned with another embedding than that of `table_of`."""
-    return [
-        f"note: what is taken of {folder} learned with an embedding of its own, and reads that of {table_of} "
-        "here; train it on that one, frozen, as configs/lm_backward.py does"
-        for folder, found in runs.items()
-        if table_of
-        and TABLE_PATH in found
-        and not np.array_equal(found[TABLE_PATH], runs[table_of][TABLE_PATH])
-    ]
 
 
 class _Earlier(NamedTuple):
     params: dict[str, np.ndarray]  # by path, of the best checkpoint
     words: list[str]
     labels: list[str]
+
+
+def _strangers(runs: dict[Path, _Earlier], table_of: Path | None) -> list[str]:
+    """Returns a line on each run whose layers learned with another embedding than that of `table_of`."""
+    return [
+        f"note: what is taken of {folder} learned with an embedding of its own, and reads that of {table_of} "
+        "here; train it on that one, frozen, as configs/lm_backward.py does"
+        for folder, run in runs.items()
+        if table_of and TABLE_PATH in run.params and not _same_vectors(run, runs[table_of])
+    ]
+
+
+def _same_vectors(run: _Earlier, other: _Earlier) -> bool:
+    """Returns whether two runs have the same vector for each word that both know."""
+    row_of = {word: row for row, word in enumerate(other.words)}
+    rows = [(row, row_of[word]) for row, word in enumerate(run.words) if word in row_of]
+    mine, others = np.array(rows).T
+    return np.array_equal(run.params[TABLE_PATH][mine], other.params[TABLE_PATH][others])
 
 
 def _earlier(workdir: Path) -> _Earlier:

@@ -414,7 +414,7 @@ def test_haikus_forget_gate_adds_one_and_is_read_back_but_for_rounding(**shape):
 
 
 def test_a_classifiers_encoder_goes_to_torch_and_back():
-    from rnn_jax.models.classifier import build_encoder
+    from rnn_jax.models.encoder import build_encoder
 
     encoder = build_encoder(
         cell="gru",

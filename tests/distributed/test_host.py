@@ -9,7 +9,7 @@ import pytest
 from configs import language_model, smoke, tagger
 from rnn_jax.distributed import host
 from rnn_jax.errors import InputError
-from rnn_jax.models.classifier import CELLS
+from rnn_jax.models.encoder import CELLS
 from rnn_jax.training import TASKS, command
 
 

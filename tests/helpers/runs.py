@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import FrozenConfigDict
 
 from configs import language_model, smoke
 from rnn_jax.checkpoints.checkpoints import Checkpoints
@@ -27,8 +28,8 @@ class State(NamedTuple):
 
 @cache
 def init_of(build, sizes, settings):
-    """Returns a compiled `key -> params` of the model that `build` makes of sizes and (key, value) pairs."""
-    model = build(*sizes, **dict(settings))
+    """Returns a compiled `key -> params` of the model that `build` makes of sizes and frozen settings."""
+    model = build(*sizes, **settings)
     return jax.jit(lambda key: model.init(key, jnp.ones((1, 2), jnp.int32), jnp.array([2]))["params"])
 
 
@@ -42,7 +43,7 @@ def make_run(
     config.model.embedding_dim, config.model.hidden = 5, 4
     config.model.update(model_changes)
     tokenizer = Tokenizer.train(TEXTS, vocab_size=50, lowercase=True, strip_html=True)
-    init = init_of(build_classifier, (tokenizer.vocab_size, len(names)), tuple(config.model.items()))
+    init = init_of(build_classifier, (tokenizer.vocab_size, len(names)), FrozenConfigDict(config.model))
     with open_workdir(workdir, config.to_dict()):
         save_task(workdir, tokenizer, label_names=names, label_values=values, buckets=(6, 12))
     params_by_step, evaluations = {}, []
@@ -66,7 +67,7 @@ def make_language_run(
     config.model.update(model_changes)
     size = 258 if kind == "bytes" else 50
     tokenizer = Tokenizer.train(texts, vocab_size=size, lowercase=True, strip_html=True, kind=kind)
-    init = init_of(build_language_model, (tokenizer.vocab_size,), tuple(config.model.items()))
+    init = init_of(build_language_model, (tokenizer.vocab_size,), FrozenConfigDict(config.model))
     with open_workdir(workdir, config.to_dict()):
         save_task(workdir, tokenizer)
     params_by_step, evaluations = {}, []
@@ -89,7 +90,7 @@ def make_tagger_run(workdir, sentences, tag_names, accuracies=(0.5, 0.9), **mode
     config.model.update(model_changes)
     spelling = train_spelling(sentences, 50, config.text.lowercase, config.text.letters)
     sizes = spelling.tokenizer.vocab_size, spelling.letter_count, len(tag_names)
-    init = init_of(build_tagger, sizes, tuple(config.model.items()))
+    init = init_of(build_tagger, sizes, FrozenConfigDict(config.model))
     with open_workdir(workdir, config.to_dict()):
         save_task(workdir, spelling.tokenizer, tag_names=tag_names, letters=spelling.letters, buckets=(4, 8))
     params_by_step, evaluations = {}, []

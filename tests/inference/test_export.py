@@ -145,6 +145,7 @@ MODELS = {
     },
     "linear, both directions": {"cell": "sru", "bidirectional": True},
     "complex, two layers": {"cell": "lru", "layers": 2, "pooling": "max"},
+    "contextual": {"cell": "gru", "contextual": {"cell": "lstm", "hidden": 3, "layers": 2}},
     "pyramid": {"cell": "min_gru", "layers": 3, "stride": 2, "bidirectional": True, "pooling": "mean"},
 }
 

@@ -156,6 +156,11 @@ def test_an_encoder_that_begins_at_the_end_is_refused_with_the_reason(culprit):
         make_steps(model)
 
 
+def test_contextual_vectors_are_refused_because_they_read_later_words():
+    with pytest.raises(InputError, match="layers of contextual vectors, which reads words that come later"):
+        make_predictor(contextual={"hidden": 3}).stream()
+
+
 @pytest.mark.slow
 def test_a_bidirectional_run_refuses_to_stream_but_predicts():
     predictor = make_predictor(bidirectional=True)

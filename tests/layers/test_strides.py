@@ -9,7 +9,7 @@ from jax import export
 from rnn_jax import Stacked, TextClassifier
 from rnn_jax.errors import InputError
 from rnn_jax.inference.stream import make_steps
-from rnn_jax.models.classifier import build_encoder
+from rnn_jax.models.encoder import build_encoder
 from rnn_jax.models.language_model import check_causal
 from tests.helpers.cases import (
     LENGTHS,

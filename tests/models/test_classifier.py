@@ -11,8 +11,8 @@ import pytest
 
 from configs import bilstm, gru, lstm, simple_rnn, smoke, stacked_bilstm, stacked_lstm
 from rnn_jax.errors import InputError
-from rnn_jax.models.classifier import CELLS as NAMES
 from rnn_jax.models.classifier import build_classifier
+from rnn_jax.models.encoder import CELLS as NAMES
 from tests.helpers import oracle
 from tests.helpers.cases import CELLS, slow_but
 from tests.helpers.oracle import random_like
@@ -109,6 +109,23 @@ def test_logits_are_those_of_numpy(options):
     logits = logits_of(classifier)
     assert logits.shape == (4, 3)
     np.testing.assert_allclose(logits, expected_logits(classifier[-1], *options), rtol=1e-4, atol=1e-5)
+
+
+def test_contextual_vectors_stand_beside_the_words_and_do_not_read_their_evidence():
+    contextual = {"cell": "gru", "hidden": 3, "layers": 1}
+    model = build_classifier(20, 3, evidence=2, **(SMALL | {"cell": "simple", "contextual": contextual}))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), IDS, LENGTHS)["params"]
+    params = random_like(shapes)
+    evidence = np.random.default_rng(1).normal(size=(*IDS.shape, 2)) * (IDS > 0)[..., None]
+    table = params["embedding"]["embedding"]
+    read = [table[IDS], evidence * table.std()]
+    for scope, reverse in (("forward_rnn", False), ("backward_rnn", True)):
+        weights, nothing = params["contextual"][scope]["cell"], [np.zeros((4, 3))]
+        read.append(oracle.over_time(oracle.gru, weights, read[0], LENGTHS, nothing, reverse)[1])
+    weights, x_BTE = params["encoder"]["cell"], np.concatenate(read, axis=-1)
+    state, _ = oracle.over_time(oracle.simple, weights, x_BTE, LENGTHS, [np.zeros((4, 4))])
+    logits = model.apply({"params": params}, IDS, LENGTHS, evidence=evidence)
+    np.testing.assert_allclose(logits, oracle.affine(params["head"], state[-1]), rtol=1e-4, atol=1e-5)
 
 
 def test_two_classes_have_one_logit():
@@ -220,6 +237,9 @@ def test_residual_needs_a_layer_as_wide_as_its_input():
         ({"vocab_size": 0}, "vocab_size is 0"),
         ({"num_classes": 1}, "num_classes is 1; classification needs at least 2"),
         ({"cell": "gru", "layer_norm": True}, "model.layer_norm is an option of the lstm"),
+        ({"contextual": {"hidden": -1}}, "model.contextual.hidden is -1"),
+        ({"contextual": {"hidden": 2, "layers": 0}}, "model.contextual.layers is 0"),
+        ({"contextual": {"cell": "grru"}}, "model.contextual.cell is 'grru'.*Did you mean 'gru'"),
         ({"layer_dropout": 0.5}, "model.layer_dropout is 0.5, but there is one layer"),
         *[({rate: 1.0, "layers": 2}, f"model.{rate} is 1.0") for rate in RATES],
         *[({rate: -0.1, "layers": 2}, f"model.{rate} is -0.1") for rate in RATES],

@@ -23,7 +23,7 @@ from rnn_jax.training.initialisation import (
     with_vectors,
 )
 from rnn_jax.training.steps import init_params
-from tests.helpers.runs import TEXTS, make_language_run, make_run
+from tests.helpers.runs import TEXTS, State, make_language_run, make_run
 from tests.training.test_parameter_groups import same
 
 SETTINGS = {
@@ -233,6 +233,23 @@ def test_halves_that_share_an_embedding_are_taken_without_a_note(tmp_path, monke
     monkeypatch.chdir(tmp_path)
     make_language_run(tmp_path / "forward", cell="lstm")
     shutil.copytree(tmp_path / "forward", tmp_path / "backward")
+    tokenizer = tokenizer_of(TEXTS[:2])
+    params = params_of(tokenizer, cell="lstm", bidirectional=True)
+    lines = transferred(params, tokenizer.words, "forward", TWO_HALVES)[1]
+    assert all(line.startswith("taken: ") for line in lines)
+
+
+@pytest.mark.slow
+def test_an_embedding_that_is_shared_in_another_order_is_taken_without_a_note(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    forward = make_language_run(tmp_path / "forward", cell="lstm")[2]
+    backward = make_language_run(tmp_path / "backward", texts=["a new film", *TEXTS[::-1]], cell="lstm")[2]
+    old, new = (Tokenizer.load(tmp_path / name / "tokenizer.json").words for name in ("forward", "backward"))
+    assert old != new[: len(old)]
+    table, _ = remapped(forward["embedding"]["embedding"], old, new)
+    with Checkpoints(tmp_path / "backward", keep=3) as checkpoints:
+        best = {"step": 4, "loss": 0.1, "perplexity": 1.1}
+        checkpoints.save(State(np.int32(4), backward | {"embedding": {"embedding": table}}), [best])
     tokenizer = tokenizer_of(TEXTS[:2])
     params = params_of(tokenizer, cell="lstm", bidirectional=True)
     lines = transferred(params, tokenizer.words, "forward", TWO_HALVES)[1]
