@@ -16,7 +16,7 @@ from rnn_jax import RNN, Bidirectional, GRUCell, LSTMCell, SimpleCell, Stacked
 from rnn_jax.convert import frameworks as convert
 from rnn_jax.convert.cell_layouts import LAYOUTS
 from rnn_jax.errors import InputError
-from rnn_jax.models import classifier as models
+from rnn_jax.models import encoder as models
 from tests.helpers import oracle
 from tests.helpers.oracle import random_like, sigmoid
 
