@@ -135,7 +135,7 @@ def make_steps(model: TextClassifier) -> Steps:
     Raises:
       InputError: an encoder that does not read left to right; in `begin`, a pooling without a running form.
     """
-    culprit = "layers of contextual vectors" if model.contextual else read_from_the_end(model.encoder)
+    culprit = "a Bidirectional in model.contextual" if model.contextual else read_from_the_end(model.encoder)
     require(
         not culprit,
         f"a stream reads words as they come, but the network has {culprit}, which reads words that come "
