@@ -116,7 +116,7 @@ class TextClassifier(nn.Module):
         evidence: jax.Array | None = None,
         spread: jax.Array | None = None,
     ) -> jax.Array:
-        """Returns what the encoder reads, [B, T, E + F], for int token_ids [B, T] and evidence [B, T, F].
+        """Returns what the layers read, [B, T, E + F], for int token_ids [B, T] and evidence [B, T, F].
 
         `spread` is what `self.spread()` returns, where that is known already.
         """

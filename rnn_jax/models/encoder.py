@@ -154,7 +154,9 @@ def build_contextual(
     """
     choose("model.contextual.cell", cell, CELLS)
     require(hidden >= 0, f"model.contextual.hidden is {hidden}; give the units of each direction, or 0")
-    require(layers > 0, f"model.contextual.layers is {layers}; give at least 1")
+    require(
+        0 < layers <= DEEPEST, f"model.contextual.layers is {layers}; give at least 1, and at most {DEEPEST}"
+    )
     if not hidden:
         return None
     return build_encoder(
