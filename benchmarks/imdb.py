@@ -29,9 +29,8 @@ RECIPES = {
     "imdb_t1": "the 25,000 labelled reviews alone",
     "imdb_t2": "frozen GloVe, 50 numbers a word",
     "imdb_t3": "frozen word2vec of the 75,000 texts",
-    "imdb_t4": "like T3, taught by T0 and T3 on the 50,000 unlabelled reviews",
+    "imdb_t4": "two language models, and soft labels of the 50,000 unlabelled reviews",
 }
-TEACHERS = "imdb_t0", "imdb_t3"  # of imdb_t4, with its seed
 BASELINE, N_GRAMS = "nb_svm", {"orders": list(naive_bayes.ORDERS), "penalty": naive_bayes.PENALTY}
 PUBLISHED = {  # what papers say of the 25,000 test reviews, in %
     "NB-SVM of bigrams (Wang and Manning 2012)": 91.2,
@@ -42,6 +41,7 @@ PUBLISHED = {  # what papers say of the 25,000 test reviews, in %
     "ULMFiT: a language model of three LSTMs, in both directions (Howard and Ruder 2018) [1]": 95.4,
 }
 RUNS, PAGE, RECORDS = Path("runs", "imdb"), Path("docs", "imdb.md"), Path("docs", "imdb.json")
+STEPS = RUNS / "steps.json"  # the seconds of each program that ran, beside its folder
 HEADER = """Make this table again: `python -m benchmarks.imdb`. {machine}.
 
 | recipe | seeds | test, % | validation, % | sentences, % | parameters trained | seconds | cores |
@@ -57,44 +57,67 @@ def settings(name):
 
 def run(name, seed, source):
     """Returns what one run measured, and the seconds of its program and of those that must run before."""
-    workdir, changes, before = RUNS / f"{name}-{seed}", {"seed": seed, "data.source": source}, 0.0
-    if name not in ("imdb_t1", "imdb_t2"):
+    key, changes, before = f"{name}-{seed}", {"seed": seed, "data.source": source}, 0.0
+    if name in ("imdb_t0", "imdb_t3"):
         changes["text.vocabulary_source"] = source
     if name == "imdb_t4":
-        changes["data.soft_labels"], before = taught(seed, source)
-    found = run_program(name, workdir, changes)
-    return found | {"wall": round(before + found["wall"], 1), "sentences": on_sentences(workdir)}
+        below, before = prepare(seed, source)
+        changes |= below
+    wall = round(before + run_program(name, key, changes)["wall"], 1)
+    found = summary(json.loads((RUNS / key / "results.json").read_text()))
+    return found | {"wall": wall, "sentences": on_sentences(RUNS / key)}
 
 
-def taught(seed, source):
-    """Writes what the teachers say of the unlabelled reviews; returns the file, and the seconds of it all."""
-    seconds = sum(teacher(name, seed, source) for name in TEACHERS)
+def prepare(seed, source):
+    """Trains what imdb_t4 needs: returns the settings that say where it lies, and the seconds of it all.
+
+    The vectors of imdb_t0, two language models on them, a teacher on these that has no soft labels, and what
+    it says of the unlabelled reviews.
+    """
+    common = {"seed": seed, "data.source": source}
+    vectors, teacher = f"imdb_t0-{seed}", f"imdb_teacher-{seed}"
+    steps = [step("imdb_t0", vectors, common | {"text.vocabulary_source": source})]
+    common["embedding.from_workdir"], take = RUNS / vectors, ["embedding"]
+    for direction in ("forward", "backward"):
+        key = f"imdb_lm_{direction}-{seed}"
+        steps.append(step("imdb_lm", key, common | {"direction": direction}))
+        take.append(("encoder", f"contextual/{direction}_rnn", str(RUNS / key)))
+    common |= {"embedding.take": tuple(take), "text.vocabulary_source": source}
+    steps.append(step("imdb_t4", teacher, common | {"data.soft_labels": ""}))
+    soft_labels, seconds = labelled_by(RUNS / teacher, seed, source)
+    return common | {"data.soft_labels": soft_labels}, seconds + sum(line["wall"] for line in steps)
+
+
+def labelled_by(teacher, seed, source):
+    """Writes what a teacher says of the unlabelled reviews; returns the file, and the seconds."""
     began, out, unlabelled = time.perf_counter(), RUNS / f"soft-{seed}.parquet", RUNS / "unlabelled.parquet"
     read_source(source)["unsupervised"].select_columns(["text"]).to_parquet(unlabelled)
     command = [sys.executable, "-m", "rnn_jax.cli", "predict", "--probabilities", f"--input={unlabelled}"]
-    command += [f"--out={out}", *(f"--workdir={RUNS / f'{name}-{seed}'}" for name in TEACHERS)]
-    subprocess.run(command, check=True)
-    return out, seconds + time.perf_counter() - began
+    subprocess.run([*command, f"--out={out}", f"--workdir={teacher}"], check=True)
+    return out, time.perf_counter() - began
 
 
-def teacher(name, seed, source):
-    """Returns the seconds of a teacher's program, which is run first if there is no folder of it."""
-    key = f"{name}-{seed}"
-    done = (RUNS / key / "results.json").exists()
-    return (Records(RECORDS).lines[key] if done else run(name, seed, source))["wall"]
+def step(name, key, changes):
+    """Returns the seconds of a program that another one needs; it runs if it did not yet."""
+    lines = Records(STEPS)
+    return lines.lines[key] if lines.has(key, settings(name)) else run_program(name, key, changes)
 
 
-def run_program(name, workdir, changes):
-    """Returns what training a config with changed settings measured, and the seconds of the whole program."""
-    cache = workdir.with_name(f"cache-{workdir.name}")
+def run_program(name, key, changes):
+    """Trains a config with changed settings in runs/imdb/KEY; returns the record of its seconds."""
+    workdir, cache, lines = RUNS / key, RUNS / f"cache-{key}", Records(STEPS)
     for left in (workdir, cache):  # by an interrupted one, which would not be timed whole
         shutil.rmtree(left, ignore_errors=True)
     command = [sys.executable, "train_loop.py", f"--config=configs/{name}.py", f"--workdir={workdir}"]
-    command += [f"--config.{key}={value}" for key, value in changes.items()]
-    began = time.perf_counter()
-    subprocess.run(command, check=True, env=os.environ | {"RNN_JAX_CACHE": str(cache)})
-    wall = time.perf_counter() - began
-    return summary(json.loads((workdir / "results.json").read_text())) | {"wall": round(wall, 1)}
+    command += [f"--config.{setting}={value}" for setting, value in changes.items()]
+
+    def seconds():
+        began = time.perf_counter()
+        subprocess.run(command, check=True, env=os.environ | {"RNN_JAX_CACHE": str(cache)})
+        return {"wall": round(time.perf_counter() - began, 1)}
+
+    lines.lines.pop(key, None)
+    return lines.measure(key, settings(name), seconds)
 
 
 def on_sentences(workdir):

@@ -1,9 +1,13 @@
-"""IMDB, official split: a network like T3's, which T0 and T3 teach on the 50,000 unlabelled reviews too.
+"""IMDB, official split: two language models below the network, and soft labels of the 50,000 unlabelled reviews.
 
 Command:  python train_loop.py --config configs/imdb_t4.py [--config.data.source=FOLDER]
 Before:   python train_loop.py --config configs/imdb_t0.py --workdir runs/imdb_t0
-          python train_loop.py --config configs/imdb_t3.py --workdir runs/imdb_t3
-          rnn-jax predict --workdir runs/imdb_t0 --workdir runs/imdb_t3 --probabilities \
+          python train_loop.py --config configs/imdb_lm.py --workdir runs/imdb_lm_forward
+          python train_loop.py --config configs/imdb_lm.py --workdir runs/imdb_lm_backward \
+              --config.direction=backward
+          python train_loop.py --config configs/imdb_t4.py --workdir runs/imdb_teacher \
+              --config.data.soft_labels=""
+          rnn-jax predict --workdir runs/imdb_teacher --probabilities \
               --input FOLDER/unsupervised.parquet --out runs/imdb_soft.parquet
 Cost, result: docs/imdb.md. Settings: rnn_jax/settings.py
 """
@@ -14,7 +18,18 @@ from rnn_jax.settings import recipe
 
 
 def get_config() -> ConfigDict:
-    config = recipe("imdb_t3")
+    config = recipe("imdb_t0")
+    config.text.max_length = 800
+    config.batch.buckets = 8
+    config.model.contextual.hidden = 256
+    config.embedding.vectors = ""
+    config.embedding.from_workdir = "runs/imdb_t0"
+    config.embedding.take = (
+        "embedding",
+        ("encoder", "contextual/forward_rnn", "runs/imdb_lm_forward"),
+        ("encoder", "contextual/backward_rnn", "runs/imdb_lm_backward"),
+    )
+    config.train.freeze = ("embedding", "contextual")
     config.data.soft_labels = "runs/imdb_soft.parquet"
     config.train.epochs = 3
     return config
