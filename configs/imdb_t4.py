@@ -1,4 +1,4 @@
-"""IMDB, official split: two language models below the network, and soft labels of the 50,000 unlabelled reviews.
+"""IMDB, official split: two language models below the network, and soft labels of 50,000 more reviews.
 
 Command:  python train_loop.py --config configs/imdb_t4.py [--config.data.source=FOLDER]
 Before:   python train_loop.py --config configs/imdb_t0.py --workdir runs/imdb_t0

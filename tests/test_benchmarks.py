@@ -2,12 +2,14 @@
 
 import itertools
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from datasets import Dataset
 
 from benchmarks import cells as cells_page
 from benchmarks import (
@@ -183,7 +185,31 @@ def test_a_recipes_seed_and_source_are_not_part_of_it():
     settings = imdb.settings("imdb_t0")
     assert settings["model.cell"] == "gru"
     assert not {"seed", "data.source", "text.vocabulary_source"} & set(settings)
-    assert imdb.settings("imdb_t4") == imdb.settings("imdb_t3") | {"train.epochs": 3}
+    assert "data.soft_labels" not in imdb.settings("imdb_t4")
+
+
+def test_a_recipe_that_needs_other_programs_counts_their_seconds_and_runs_each_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    imdb.RUNS.mkdir(parents=True)
+    commands, clock = [], itertools.count(step=10.0)
+    monkeypatch.setattr(imdb.subprocess, "run", lambda command, **_: commands.append(command))
+    monkeypatch.setattr(imdb.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(imdb, "read_source", lambda _: {"unsupervised": Dataset.from_dict({"text": ["a"]})})
+    settings, seconds = imdb.prepare(7, "folder")
+    assert seconds == 50.0
+    *trained, predicted = commands
+    parts = "imdb_t0-7", "imdb_lm_forward-7", "imdb_lm_backward-7", "imdb_teacher-7"
+    assert [Path(command[3].removeprefix("--workdir=")).name for command in trained] == list(parts)
+    assert "--config.direction=backward" in trained[2]
+    assert "--config.data.soft_labels=" in trained[3]
+    assert "--workdir=runs/imdb/imdb_teacher-7" in predicted
+    config = imdb.rnn_jax.recipe("imdb_t4")
+    assert [entry[:2] for entry in settings["embedding.take"][1:]] == [
+        entry[:2] for entry in config.embedding.take[1:]
+    ]
+    assert settings["data.soft_labels"] == Path("runs/imdb/soft-7.parquet")
+    assert imdb.prepare(7, "folder")[1] == 50.0
+    assert commands[5:] == [predicted]  # the others are read from the record
 
 
 def test_the_page_of_recipes_has_what_was_measured(tmp_path):

@@ -202,7 +202,8 @@ def transferred(
 
     In the embedding, each word gets the row that it had in the earlier run, whatever its id there. A word
     that the earlier run did not know gets the mean of its rows. Other arrays are taken if their shape is the
-    same; if it is not, the parameters stay and a line says so. So do those of a head for other labels.
+    same; if it is not, the parameters stay and a line says so. So do those of a head for other labels. What a
+    pair or a triple moves has to fit.
 
     Args:
       params: the parameters to replace, a nested dict of arrays.
@@ -216,7 +217,7 @@ def transferred(
 
     Raises:
       InputError: no such run, an entry of another form, an entry that matches nothing in the run or has no
-        place here, or an embedding of another width.
+        place here, one that moves what does not fit, or an embedding of another width.
 
     >>> import numpy as np
     >>> from rnn_jax.training import transferred
@@ -242,6 +243,11 @@ def transferred(
                 lines.append(f"not taken, its labels there are {', '.join(old_labels) or 'none'}: {here}")
                 continue
             flat, line = _placed(flat, here, found[there], rows)
+            require(
+                not entry.moves or line.startswith("taken"),
+                f"{ARGUMENT} moves {entry.there!r} of {entry.workdir} to {entry.here!r}, where it does not "
+                f"fit: {line}; give both networks the same cell, units and layers",
+            )
             lines.append(line)
     lines += _strangers(runs, table_of)
     return unflatten_dict(flat, sep="/"), list(dict.fromkeys(lines))

@@ -294,11 +294,16 @@ def test_what_cannot_go_elsewhere_is_refused(tmp_path, language_model, entry, me
 
 
 @pytest.mark.slow
-def test_a_half_of_another_width_is_told(tmp_path):
-    make_language_run(tmp_path / "forward", cell="gru")
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"hidden": 6}, r"does not fit: not taken, \(4,.*forward_rnn/cell/.*give both networks"),
+        ({"cell": "lstm"}, r"moves 'encoder' of .*forward to 'encoder/forward_rnn', where it does not fit"),
+        ({"layers": 2, "merge_at": "top"}, r"not taken, no such parameter here: encoder/forward_rnn/cell/"),
+    ],
+)
+def test_a_half_that_does_not_fit_is_refused(language_model, other, message):
     tokenizer = tokenizer_of(TEXTS)
-    params = params_of(tokenizer, bidirectional=True, hidden=6)
-    _, lines = transferred(
-        params, tokenizer.words, tmp_path / "forward", [("encoder", "encoder/forward_rnn")]
-    )
-    assert all(line.startswith("not taken, (") and "forward_rnn" in line for line in lines)
+    params = params_of(tokenizer, bidirectional=True, **other)
+    with pytest.raises(InputError, match=message):
+        transferred(params, tokenizer.words, language_model, [("encoder", "encoder/forward_rnn")])
