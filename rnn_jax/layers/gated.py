@@ -158,7 +158,8 @@ def recurrence(plan: Plan, layer: Layer) -> tuple[jax.Array, jax.Array]:
 def recurrence_jvp(plan: Plan, primals: tuple[Layer], tangents: tuple[Layer]) -> tuple[Tree, Tree]:
     """The rule: a forward pass that keeps what the backward pass reads, and the pass over the changes."""
     (layer,), (changes,) = primals, tangents
-    plan = plan._replace(keep=2, moves=not isinstance(changes.x, SymbolicZero))
+    kernel, bias, moves = (not isinstance(change, SymbolicZero) for change in changes[:3])
+    plan = plan._replace(keep=2, moves=moves, learns=kernel or bias)
     h, last, kept = bind(forward_p, layer, plan)
     x_dot = changes.x if plan.moves else or_absent(None)
     kernel_dot, bias_dot, first_dot = (
@@ -169,7 +170,8 @@ def recurrence_jvp(plan: Plan, primals: tuple[Layer], tangents: tuple[Layer]) ->
             strict=True,
         )
     )
-    return (h, last), tuple(bind(tangent_p, (kernel_dot, bias_dot, x_dot, first_dot, *layer, h, kept), plan))
+    weights_dot = (kernel_dot, bias_dot) if plan.learns else (or_absent(None),) * 2
+    return (h, last), tuple(bind(tangent_p, (*weights_dot, x_dot, first_dot, *layer, h, kept), plan))
 
 
 def forward_meaning(*arrays: jax.Array, plan: Plan) -> tuple[jax.Array, ...]:
@@ -190,6 +192,8 @@ def tangent_meaning(*arrays: jax.Array, plan: Plan) -> tuple[jax.Array, ...]:
     """Returns the changes of the states and of the last. Linear in those of kernel, bias, x and first."""
     (kernel_dot, bias_dot, x_dot, first_dot), layer = arrays[:4], Layer(*arrays[4:9])
     x_dot = x_dot if plan.moves else jnp.zeros_like(layer.x)
+    if not plan.learns:
+        kernel_dot, bias_dot = jnp.zeros_like(layer.kernel), jnp.zeros_like(layer.bias)
 
     def values(*moving: jax.Array) -> tuple[jax.Array, ...]:
         return forward_meaning(*moving, layer.valid, plan=plan._replace(keep=0))[:2]
@@ -207,7 +211,9 @@ def backward_meaning(*arrays: jax.Array, plan: Plan) -> tuple[jax.Array, ...]:
 
     (h, _), pullback = jax.vjp(values, *layer[:4])
     kernel, bias, x, first = pullback((jnp.zeros_like(h) if is_absent(h_ct) else h_ct, last_ct))
-    return kernel, bias, x if plan.moves else or_absent(None), first
+    none = or_absent(None)
+    kernel, bias = (kernel, bias) if plan.learns else (none, none)
+    return kernel, bias, x if plan.moves else none, first
 
 
 def forward_call(*arrays: jax.Array, plan: Plan) -> Sequence[jax.Array]:
@@ -253,8 +259,10 @@ def tangent_types(*types: ShapedArray, plan: Plan) -> list[ShapedArray]:
 
 def backward_types(*types: ShapedArray, plan: Plan) -> list[ShapedArray]:
     """Returns the types of the cotangents of kernel, bias, x and first."""
-    x = types[2] if plan.moves else typed(types[2], *ABSENT)
-    return [typed(types[2], *kind.shape) for kind in (types[0], types[1], x, types[3])]
+    kernel, bias, x, first = types[:4]
+    none = typed(x, *ABSENT)
+    weights = (kernel, bias) if plan.learns else (none, none)
+    return [typed(x, *kind.shape) for kind in (*weights, x if plan.moves else none, first)]
 
 
 forward_p = make_primitive("gated_forward", forward_meaning, forward_types, forward_call)

@@ -39,6 +39,7 @@ class Plan(NamedTuple):
       keep: what the forward pass keeps: 0 nothing, 1 the carries, 2 also the activations.
       threads: that share the rows.
       moves: whether x has a tangent.
+      learns: whether a weight has one. Frozen layers have none, and the kernels leave their gradients out.
       bfloat16: whether the operands of products are rounded to bfloat16.
       platform: whose kernels: "cpu" or "cuda".
     """
@@ -48,6 +49,7 @@ class Plan(NamedTuple):
     keep: int
     threads: int
     moves: bool = False
+    learns: bool = True
     bfloat16: bool = False
     platform: str = "cpu"
 
@@ -157,6 +159,8 @@ def tangent_meaning(*arrays: jax.Array, plan: Plan) -> tuple[jax.Array, ...]:
     )
     extras = None if is_absent(changes.extra) else changes.extra
     operands_dot = Operands(changes.kernel, changes.recurrent, changes.bias, extras)
+    if not plan.learns:
+        operands_dot = jax.tree.map(jnp.zeros_like, operands_in(inputs))
     carry_dot = carry_like(first, changes.first_c, changes.first_h)
     carry_dot, h_dot = fused.steps_tangent(
         fused_plan(plan), operands_in(inputs), operands_dot, carry_dot, mask, chunk
@@ -168,10 +172,7 @@ def backward_meaning(*arrays: jax.Array, plan: Plan) -> tuple[jax.Array, ...]:
     """Returns the cotangents of the fields of `Tangents`, from those of the last c, the last h and h."""
     known, cotangents = arrays[:-3], arrays[-3:]
     inputs = Inputs(*known[:-3])
-    like = Tangents(
-        inputs.kernel, inputs.recurrent, inputs.bias, inputs.extra, x_or_absent(plan, inputs),
-        inputs.first_c, inputs.first_h,
-    )  # fmt: skip
+    like = moved(plan, inputs)
     outputs = jax.eval_shape(partial(tangent_meaning, plan=plan), *like, *known)
     given = [jnp.zeros(out.shape, out.dtype) if is_absent(ct) and not is_absent(out) else ct
              for ct, out in zip(cotangents, outputs, strict=True)]  # fmt: skip
@@ -179,9 +180,13 @@ def backward_meaning(*arrays: jax.Array, plan: Plan) -> tuple[jax.Array, ...]:
     return tuple(transpose(tuple(vary_with(tuple(given), *known))))
 
 
-def x_or_absent(plan: Plan, inputs: Inputs) -> jax.Array:
-    """Returns x where it has a tangent."""
-    return inputs.x if plan.moves else or_absent(None)
+def moved(plan: Plan, inputs: Inputs) -> Tangents:
+    """Returns what has a tangent, and the type of an array that stands for none where the others would be."""
+    none: Any = jax.ShapeDtypeStruct(ABSENT, jnp.float32)
+    rest: tuple[Any, Any, Any] = inputs.x if plan.moves else none, inputs.first_c, inputs.first_h
+    if not plan.learns:
+        return Tangents(none, none, none, none, *rest)
+    return Tangents(inputs.kernel, inputs.recurrent, inputs.bias, inputs.extra, *rest)
 
 
 def chunked(x_BTE: jax.Array, valid_BT: jax.Array | None) -> tuple[tuple[int, int], jax.Array, Any]:
@@ -305,13 +310,7 @@ def tangent_types(*types: ShapedArray, plan: Plan) -> list[ShapedArray]:
 def backward_types(*types: ShapedArray, plan: Plan) -> list[ShapedArray]:
     """Returns the types of the fields of `Tangents`."""
     inputs = Inputs(*types[: len(Inputs._fields)])
-    like = (*inputs[1:5], x_or_absent_type(plan, inputs.x), inputs.first_c, inputs.first_h)
-    return [typed(inputs.x, *kind.shape) for kind in like]
-
-
-def x_or_absent_type(plan: Plan, x: ShapedArray) -> ShapedArray:
-    """Returns the type of x where it has a tangent."""
-    return x if plan.moves else typed(x, *ABSENT)
+    return [typed(inputs.x, *kind.shape) for kind in moved(plan, inputs)]
 
 
 # The primitives.

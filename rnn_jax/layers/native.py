@@ -104,7 +104,8 @@ def native_recurrence_jvp(plan: Plan, primals: Tree, tangents: Tree) -> tuple[Tr
     """The rule: a forward pass that keeps what the linear pass over the tangents reads."""
     operands, x_BTE, first, masks = primals
     operands_dot, x_dot, carry_dot, _ = tangents
-    plan = plan._replace(moves=not isinstance(x_dot, SymbolicZero))
+    learns = any(not isinstance(change, SymbolicZero) for change in jax.tree.leaves(operands_dot))
+    plan = plan._replace(moves=not isinstance(x_dot, SymbolicZero), learns=learns)
     inputs = inputs_of(operands, x_BTE, first, masks)
     steps = Steps(*bind(forward_p, inputs, plan))
     operands_dot, carry_dot = jax.tree.map(
@@ -114,12 +115,14 @@ def native_recurrence_jvp(plan: Plan, primals: Tree, tangents: Tree) -> tuple[Tr
         is_leaf=lambda leaf: isinstance(leaf, SymbolicZero),
     )
     c_dot, h_dot = memory_and_hidden(carry_dot)
+    none = or_absent(None)
+    weights_dot = operands_dot if learns else Operands(none, none, none, None)
     changes = Tangents(
-        operands_dot.kernel,
-        operands_dot.recurrent,
-        operands_dot.bias,
-        or_absent(operands_dot.extras),
-        x_dot if plan.moves else or_absent(None),
+        weights_dot.kernel,
+        weights_dot.recurrent,
+        weights_dot.bias,
+        or_absent(weights_dot.extras),
+        x_dot if plan.moves else none,
         c_dot,
         h_dot,
     )

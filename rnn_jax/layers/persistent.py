@@ -133,12 +133,11 @@ def backward_call(*arrays: jax.Array, plan: Plan) -> Sequence[jax.Array]:
         z_ct = slopes[..., : 3 * units]
         q_ct = jnp.concatenate([slopes[..., : 2 * units], slopes[..., 3 * units :]], -1)
         extra_ct = slopes[..., 3 * units :].sum((0, 1))
+    none = jnp.zeros(ABSENT, jnp.float32)
+    weights_ct = over_steps(inputs.x, z_ct), over_steps(read, q_ct), z_ct.sum((0, 1)), extra_ct
     return (
-        over_steps(inputs.x, z_ct),
-        over_steps(read, q_ct),
-        z_ct.sum((0, 1)),
-        extra_ct,
-        z_ct @ inputs.kernel.T if plan.moves else jnp.zeros(ABSENT, jnp.float32),
+        *(weights_ct if plan.learns else (none,) * 4),
+        z_ct @ inputs.kernel.T if plan.moves else none,
         first_c_ct,
         first_h_ct,
     )

@@ -165,21 +165,23 @@ ffi::Error Backward_(ffi::ThreadPool pool, int64_t kind, bool reverse, int64_t t
     checks.shape("cotangent of c", last_c_ct.dimensions(), {B, H});
     checks.shape("new cotangent of c", first_c_ct->dimensions(), {B, H});
   }
-  if (layer.kind == Kind::gru) checks.shape("gradient of extra", extra_ct->dimensions(), {H});
   checks.shape("h of every step", h.dimensions(), {B, T, H});
   checks.optional("kept", kept.dimensions(), {B, T, kept_of(layer.kind) * H});
   checks.shape("cotangent of h", last_h_ct.dimensions(), {B, H});
   checks.optional("cotangents of h", h_ct.dimensions(), {B, T, H});
-  checks.shape("gradient of kernel", kernel_ct->dimensions(), {E, G * H});
   if (is_gated(layer.kind)) checks.shape("kept", kept.dimensions(), {B, T, kept_of(layer.kind) * H});
-  else checks.shape("gradient of recurrent", recurrent_ct->dimensions(), {H, G * H});
-  checks.shape("gradient of bias", bias_ct->dimensions(), {G * H});
+  checks.optional("gradient of bias", bias_ct->dimensions(), {G * H});
+  if (bias_ct->element_count()) {  // else no weight has a gradient
+    checks.shape("gradient of kernel", kernel_ct->dimensions(), {E, G * H});
+    if (!is_gated(layer.kind)) checks.shape("gradient of recurrent", recurrent_ct->dimensions(), {H, G * H});
+    if (layer.kind == Kind::gru) checks.shape("gradient of extra", extra_ct->dimensions(), {H});
+  }
   checks.shape("new cotangent of h", first_h_ct->dimensions(), {B, H});
   checks.optional("cotangent of x", x_ct->dimensions(), {B, T, E});
   if (!checks.wrong.empty()) return ffi::Error::InvalidArgument(checks.wrong);
   const Backward out{h.typed_data(), data_or_null(c), data_or_null(kept), data_or_null(last_c_ct),
                      last_h_ct.typed_data(), data_or_null(h_ct), kernel_ct->typed_data(),
-                     recurrent_ct->typed_data(), bias_ct->typed_data(), data_or_null(*extra_ct),
+                     recurrent_ct->typed_data(), data_or_null(*bias_ct), data_or_null(*extra_ct),
                      data_or_null(*first_c_ct), first_h_ct->typed_data(), data_or_null(*x_ct)};
   const int64_t parts = parts_of(layer, threads);
   kernels(bfloat16).backward(layer, out, parts, [&](int64_t count, const std::function<void(int64_t)>& task) {

@@ -55,7 +55,7 @@ struct Backward {
   const float* h_ct;       // [B, T, H]; null: zero
   float* kernel_ct;        // [E, G*H]
   float* recurrent_ct;     // [H, G*H]
-  float* bias_ct;          // [G*H]
+  float* bias_ct;          // [G*H]; null: no gradient of the weights is wanted
   float* extra_ct;         // [H]
   float* first_c_ct;       // [B, H]
   float* first_h_ct;

@@ -22,6 +22,8 @@ from tests.helpers.oracle import random_like
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(bool(why_missing()), reason=why_missing())
 NAMES = ["simple", "gru", "lstm"]
+BY_KERNELS = [(name, {"backend": "native", "remat": remat}) for name in NAMES for remat in (False, True)]
+BY_KERNELS += [("min_gru", {"backend": "linear"}), ("min_lstm", {"backend": "linear"})]
 # Units that fill no vector, one, and several with a rest; rows that fill no tile, and tiles with a rest.
 SHAPES = {"one": (1, 1, 1, 1), "odd": (5, 7, 3, 4), "rest": (9, 11, 2, 37), "wide": (13, 4, 17, 64)}
 
@@ -49,6 +51,16 @@ def arguments(name, batch, time, size, units, seed=0):
     # Weights so small that a rounding error does not grow from step to step.
     params = jax.tree.map(lambda leaf: leaf / np.sqrt(2 * units), random_like(shapes["params"], seed + 2))
     return params, x, carry, lengths
+
+
+def frozen_arguments(name):
+    """Returns what `arguments` does, of more rows than threads, for cells that it does not know too."""
+    batch, time, size, units = SHAPES["rest"]
+    layer, x = rnn(name, units), np.random.default_rng(0).normal(size=(batch, time, size)).astype(np.float32)
+    params = random_like(jax.eval_shape(layer.init, jax.random.key(0), x)["params"], 2)
+    carry = random_like(layer.cell.initialize_carry(jax.random.key(0), (batch, size)), 1)
+    lengths = np.random.default_rng(0).integers(-1, time + 2, batch)
+    return jax.tree.map(lambda leaf: leaf / np.sqrt(2 * units), params), x, carry, lengths
 
 
 def assert_close(found, expected, relative):
@@ -126,6 +138,39 @@ def test_nan_in_padding_reaches_nothing(name):
     clean = values_and_gradients(layer, params, np.where(padding, np.float32(0), x), carry, lengths)
     dirty = values_and_gradients(layer, params, np.where(padding, np.float32(np.nan), x), carry, lengths)
     jax.tree.map(np.testing.assert_array_equal, dirty, clean)
+
+
+@pytest.mark.parametrize(("name", "options"), BY_KERNELS)
+def test_frozen_weights_change_no_other_gradient_and_have_none(name, options):
+    params, x, carry, lengths = frozen_arguments(name)
+    layer = rnn(name, 37, **options)
+    frozen = partial(weighed, layer, params, lengths=lengths)
+    gradient = jax.grad(lambda x, carry: frozen(x, carry), (0, 1))
+    found = jax.jit(gradient)(x, carry)
+    *_, expected = values_and_gradients(layer, params, x, carry, lengths)
+    jax.tree.map(np.testing.assert_array_equal, found, expected[1:])
+    program = str(jax.make_jaxpr(gradient)(x, carry))
+    assert "backward[" in program
+    assert "learns=False" in program  # the kernel is asked for no gradient of a weight
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "options"), BY_KERNELS)
+def test_frozen_weights_in_forward_mode_twice_and_under_vmap_are_those_of_the_scan(name, options):
+    params, x, carry, lengths = frozen_arguments(name)
+
+    def of(**options):
+        run = partial(weighed, rnn(name, 37, **options), params, carry=carry, lengths=lengths)
+
+        def everything(x):
+            gradient, change = jax.grad(run), jnp.ones_like(x)
+            forward, over = (jax.jvp(function, (x,), (change,))[1] for function in (run, gradient))
+            twice = jax.grad(lambda x: jnp.sum(jnp.sin(gradient(x))))(x)
+            return forward, over, twice, jax.vmap(gradient)(jnp.stack([x, 2 * x]))
+
+        return jax.jit(everything)(x)
+
+    assert_close(of(**options), of(backend="scan"), 1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -204,6 +204,16 @@ def test_without_cotangents_of_the_steps_and_of_x_nothing_else_changes():
         np.testing.assert_array_equal(short[index], whole[index])
 
 
+def test_without_gradients_of_weights_nothing_else_changes():
+    inputs, cotangents = arguments(1, *SHAPES["rest"])
+    plan = Plan(1, False, 2, 1, moves=True, platform="cuda")
+    whole = found(plan, inputs, cotangents)[1]
+    frozen = found(plan._replace(learns=False), inputs, cotangents)[1]
+    assert [part.shape for part in frozen[:4]] == [ABSENT] * 4
+    for index in (4, 5, 6):
+        np.testing.assert_array_equal(frozen[index], whole[index])
+
+
 def test_sizes_that_do_not_fit_are_refused_before_a_kernel_runs():
     inputs, _ = arguments(1, 2, 3, 4, 5)
     call = jax.jit(partial(persistent.forward_call, plan=Plan(1, False, 2, 1, platform="cuda")))
