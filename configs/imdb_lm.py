@@ -4,7 +4,8 @@ Command:  python train_loop.py --config configs/imdb_lm.py --workdir runs/imdb_l
           python train_loop.py --config configs/imdb_lm.py --workdir runs/imdb_lm_backward \
               --config.direction=backward
 Before:   python train_loop.py --config configs/imdb_t0.py --workdir runs/imdb_t0
-Cost:     12 minutes on two cores. Settings: rnn_jax/settings.py
+Cost:     17 minutes on two cores
+Result:   perplexity 113 forward, 115 backward. Settings: rnn_jax/settings.py
 """
 
 from ml_collections import ConfigDict
