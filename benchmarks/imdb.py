@@ -41,7 +41,7 @@ PUBLISHED = {  # what papers say of the 25,000 test reviews, in %
     "ULMFiT: a language model of three LSTMs, in both directions (Howard and Ruder 2018) [1]": 95.4,
 }
 RUNS, PAGE, RECORDS = Path("runs", "imdb"), Path("docs", "imdb.md"), Path("docs", "imdb.json")
-STEPS = RUNS / "steps.json"  # the seconds of each program that ran, beside its folder
+SECONDS = "seconds.json"  # in the folder of a run, when its program has ended
 HEADER = """Make this table again: `python -m benchmarks.imdb`. {machine}.
 
 | recipe | seeds | test, % | validation, % | sentences, % | parameters trained | seconds | cores |
@@ -99,13 +99,13 @@ def labelled_by(teacher, seed, source):
 
 def step(name, key, changes):
     """Returns the seconds of a program that another one needs; it runs if it did not yet."""
-    lines = Records(STEPS)
-    return lines.lines[key] if lines.has(key, settings(name)) else run_program(name, key, changes)
+    ended = Records(RUNS / key / SECONDS)
+    return ended.lines[key] if ended.has(key, settings(name)) else run_program(name, key, changes)
 
 
 def run_program(name, key, changes):
     """Trains a config with changed settings in runs/imdb/KEY; returns the record of its seconds."""
-    workdir, cache, lines = RUNS / key, RUNS / f"cache-{key}", Records(STEPS)
+    workdir, cache = RUNS / key, RUNS / f"cache-{key}"
     for left in (workdir, cache):  # by an interrupted one, which would not be timed whole
         shutil.rmtree(left, ignore_errors=True)
     command = [sys.executable, "train_loop.py", f"--config=configs/{name}.py", f"--workdir={workdir}"]
@@ -116,8 +116,7 @@ def run_program(name, key, changes):
         subprocess.run(command, check=True, env=os.environ | {"RNN_JAX_CACHE": str(cache)})
         return {"wall": round(time.perf_counter() - began, 1)}
 
-    lines.lines.pop(key, None)
-    return lines.measure(key, settings(name), seconds)
+    return Records(workdir / SECONDS).measure(key, settings(name), seconds)
 
 
 def on_sentences(workdir):

@@ -192,7 +192,13 @@ def test_a_recipe_that_needs_other_programs_counts_their_seconds_and_runs_each_o
     monkeypatch.chdir(tmp_path)
     imdb.RUNS.mkdir(parents=True)
     commands, clock = [], itertools.count(step=10.0)
-    monkeypatch.setattr(imdb.subprocess, "run", lambda command, **_: commands.append(command))
+
+    def finish(command, **_):
+        commands.append(command)
+        if "train_loop.py" in command:
+            Path(command[3].removeprefix("--workdir=")).mkdir(exist_ok=True)
+
+    monkeypatch.setattr(imdb.subprocess, "run", finish)
     monkeypatch.setattr(imdb.time, "perf_counter", lambda: next(clock))
     monkeypatch.setattr(imdb, "read_source", lambda _: {"unsupervised": Dataset.from_dict({"text": ["a"]})})
     settings, seconds = imdb.prepare(7, "folder")
@@ -210,6 +216,9 @@ def test_a_recipe_that_needs_other_programs_counts_their_seconds_and_runs_each_o
     assert settings["data.soft_labels"] == Path("runs/imdb/soft-7.parquet")
     assert imdb.prepare(7, "folder")[1] == 50.0
     assert commands[5:] == [predicted]  # the others are read from the record
+    (imdb.RUNS / "imdb_t0-7" / imdb.SECONDS).unlink()  # as when it runs again and does not end
+    imdb.prepare(7, "folder")
+    assert commands[6:] == [trained[0], predicted]
 
 
 def test_the_page_of_recipes_has_what_was_measured(tmp_path):

@@ -15,8 +15,8 @@ from jax.sharding import PartitionSpec
 
 from rnn_jax import RNN, Bidirectional, GRUCell, LSTMCell, SimpleCell, Stacked
 from rnn_jax.errors import InputError
-from rnn_jax.native import SWITCH, why_missing
-from tests.helpers.cases import CELLS, rnn
+from rnn_jax.native import SWITCH, cores, why_missing
+from tests.helpers.cases import EVERY_CELL, rnn
 from tests.helpers.oracle import random_like
 
 ROOT = Path(__file__).parents[2]
@@ -26,6 +26,7 @@ BY_KERNELS = [(name, {"backend": "native", "remat": remat}) for name in NAMES fo
 BY_KERNELS += [("min_gru", {"backend": "linear"}), ("min_lstm", {"backend": "linear"})]
 # Units that fill no vector, one, and several with a rest; rows that fill no tile, and tiles with a rest.
 SHAPES = {"one": (1, 1, 1, 1), "odd": (5, 7, 3, 4), "rest": (9, 11, 2, 37), "wide": (13, 4, 17, 64)}
+FROZEN = (max(9, cores()), 11, 2, 37)  # each thread of a minGRU's kernel has to have a row
 
 
 def weighed(layer, params, x, carry, lengths, **options):
@@ -43,7 +44,7 @@ def values_and_gradients(layer, params, x, carry, lengths, **options):
 
 
 def arguments(name, batch, time, size, units, seed=0):
-    cell = CELLS[name][0](units)
+    cell = EVERY_CELL[name][0](units)
     x = np.random.default_rng(seed).normal(size=(batch, time, size)).astype(np.float32)
     shapes = jax.eval_shape(RNN(cell).init, jax.random.key(0), x)
     carry = random_like(cell.initialize_carry(jax.random.key(0), (batch, size)), seed + 1)
@@ -51,16 +52,6 @@ def arguments(name, batch, time, size, units, seed=0):
     # Weights so small that a rounding error does not grow from step to step.
     params = jax.tree.map(lambda leaf: leaf / np.sqrt(2 * units), random_like(shapes["params"], seed + 2))
     return params, x, carry, lengths
-
-
-def frozen_arguments(name):
-    """Returns what `arguments` does, of more rows than threads, for cells that it does not know too."""
-    batch, time, size, units = SHAPES["rest"]
-    layer, x = rnn(name, units), np.random.default_rng(0).normal(size=(batch, time, size)).astype(np.float32)
-    params = random_like(jax.eval_shape(layer.init, jax.random.key(0), x)["params"], 2)
-    carry = random_like(layer.cell.initialize_carry(jax.random.key(0), (batch, size)), 1)
-    lengths = np.random.default_rng(0).integers(-1, time + 2, batch)
-    return jax.tree.map(lambda leaf: leaf / np.sqrt(2 * units), params), x, carry, lengths
 
 
 def assert_close(found, expected, relative):
@@ -93,7 +84,7 @@ def test_bfloat16_products_are_those_of_the_fused_backend(name, time):
     options = {"deterministic": False, "rngs": {"dropout": jax.random.key(5)}}
     found, expected, exact = (
         values_and_gradients(
-            RNN(CELLS[name][0](units, dtype=dtype), backend=backend, recurrent_dropout=0.5),
+            RNN(EVERY_CELL[name][0](units, dtype=dtype), backend=backend, recurrent_dropout=0.5),
             params, x, carry, lengths, **options,
         )
         for backend, dtype in (("native", jnp.bfloat16), ("fused", jnp.bfloat16), ("fused", None))
@@ -142,7 +133,7 @@ def test_nan_in_padding_reaches_nothing(name):
 
 @pytest.mark.parametrize(("name", "options"), BY_KERNELS)
 def test_frozen_weights_change_no_other_gradient_and_have_none(name, options):
-    params, x, carry, lengths = frozen_arguments(name)
+    params, x, carry, lengths = arguments(name, *FROZEN)
     layer = rnn(name, 37, **options)
     frozen = partial(weighed, layer, params, lengths=lengths)
     gradient = jax.grad(lambda x, carry: frozen(x, carry), (0, 1))
@@ -157,7 +148,7 @@ def test_frozen_weights_change_no_other_gradient_and_have_none(name, options):
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "options"), BY_KERNELS)
 def test_frozen_weights_in_forward_mode_twice_and_under_vmap_are_those_of_the_scan(name, options):
-    params, x, carry, lengths = frozen_arguments(name)
+    params, x, carry, lengths = arguments(name, *FROZEN)
 
     def of(**options):
         run = partial(weighed, rnn(name, 37, **options), params, carry=carry, lengths=lengths)
