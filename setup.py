@@ -6,6 +6,7 @@ PATH; without them the package is installed all the same. RNN_JAX_NATIVE=0 build
 """
 
 import os
+import runpy
 import shutil
 from glob import glob
 from importlib.util import find_spec
@@ -17,11 +18,13 @@ from setuptools.errors import CompileError
 
 jaxlib = find_spec("jaxlib")
 HEADERS = [str(Path(jaxlib.origin).with_name("include"))] if jaxlib and jaxlib.origin else []
+digest = runpy.run_path("rnn_jax/native/sources.py")["digest"]
 FLAGS = ["-std=c++17", "-O3", "-DNDEBUG", "-ffp-contract=fast", "-fno-math-errno", "-fvisibility=hidden"]
 kernels = Extension(
     "rnn_jax.native._kernels",
     sorted(glob("rnn_jax/native/*.cc")),
     include_dirs=HEADERS,
+    define_macros=[("RNN_JAX_SOURCES", f"{digest('_kernels')}u")],
     depends=sorted(glob("rnn_jax/native/*.h") + glob("rnn_jax/native/*.inc")),
     extra_compile_args=[*FLAGS, "-g0", "-w"],
     optional=True,
@@ -37,6 +40,7 @@ persistent = Extension(
     extra_compile_args=[
         *("-std=c++17", "-O3", "-DNDEBUG", "--expt-relaxed-constexpr", "-shared", "-cudart", "static"),
         *("-Xcompiler", "-fPIC,-fvisibility=hidden,-w"),
+        f"-DRNN_JAX_SOURCES={digest('_persistent')}u",
         *(f"-gencode=arch={arch},code={code}" for arch, code in GPUS),
     ],
     optional=True,

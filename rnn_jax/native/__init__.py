@@ -8,6 +8,8 @@ from pathlib import Path
 
 import jax
 
+from rnn_jax.native.sources import digest
+
 __all__ = ["cores", "describe", "library", "processor", "why_missing"]
 
 SWITCH = "RNN_JAX_NATIVE"  # 0: no kernels; avx2 or portable: those of lesser processors
@@ -31,7 +33,7 @@ def why_missing(platform: str = "cpu", dtype: str = "float32") -> str:
     >>> why_missing(dtype="float64")
     'native kernels do not multiply float64 numbers'
     """
-    _, targets, compiler = LIBRARIES[platform]
+    name, targets, compiler = LIBRARIES[platform]
     kernels = "native kernels" if platform == "cpu" else "persistent kernels"
     if platform == "cpu" and dtype == "bfloat16":
         lacks = "this processor does not multiply bfloat16 numbers"
@@ -45,9 +47,11 @@ def why_missing(platform: str = "cpu", dtype: str = "float32") -> str:
         return f"{kernels} were not built: there was no {compiler} when rnn_jax was installed"
     try:
         loaded = ctypes.CDLL(str(path))
-        for name in targets:
-            capsule = jax.ffi.pycapsule(getattr(loaded, name))
-            jax.ffi.register_ffi_target(name, capsule, platform=platform)
+        if built_from(loaded) != digest(name):
+            return f"{kernels} were built from other sources than those here: install rnn_jax again"
+        for target in targets:
+            capsule = jax.ffi.pycapsule(getattr(loaded, target))
+            jax.ffi.register_ffi_target(target, capsule, platform=platform)
     except (OSError, AttributeError, RuntimeError) as error:  # of another JAX, or another machine
         return f"{kernels} cannot be loaded: {error}"
     return ""
@@ -57,6 +61,15 @@ def library(platform: str = "cpu") -> Path | None:
     """Returns the file of the kernels of a platform, or None if they were not built."""
     names = (f"{LIBRARIES[platform][0]}{suffix}" for suffix in EXTENSION_SUFFIXES)
     return next(filter(Path.is_file, map(Path(__file__).with_name, names)), None)
+
+
+def built_from(loaded: ctypes.CDLL) -> int | None:
+    """Returns the digest of the sources that a library was built from; None for one that does not say it."""
+    found = getattr(loaded, "rnn_jax_sources", None)
+    if found is None:
+        return None
+    found.restype = ctypes.c_uint64
+    return int(found())
 
 
 def processor() -> str:

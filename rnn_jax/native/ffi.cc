@@ -233,3 +233,4 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(rnn_jax_recurrence, Recurrence_,
 
 extern "C" const char* rnn_jax_processor() { return kernels(has_bfloat16()).name; }
 extern "C" bool rnn_jax_has_bfloat16() { return has_bfloat16(); }
+extern "C" uint64_t rnn_jax_sources() { return RNN_JAX_SOURCES; }

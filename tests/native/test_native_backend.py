@@ -2,10 +2,12 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,7 @@ from jax.sharding import PartitionSpec
 
 from rnn_jax import RNN, Bidirectional, GRUCell, LSTMCell, SimpleCell, Stacked
 from rnn_jax.errors import InputError
-from rnn_jax.native import SWITCH, cores, why_missing
+from rnn_jax.native import SWITCH, built_from, cores, sources, why_missing
 from tests.helpers.cases import EVERY_CELL, rnn
 from tests.helpers.oracle import random_like
 
@@ -275,6 +277,18 @@ def test_an_exported_layer_has_no_call_of_a_kernel():
 def test_what_the_kernels_do_not_take_is_refused_by_name(layer, x, reason):
     with pytest.raises(InputError, match=reason):
         layer.init(jax.random.key(0), x)
+
+
+def test_kernels_of_other_sources_are_not_taken(monkeypatch, tmp_path):
+    asked, built = why_missing.__wrapped__, sources.digest("_kernels")
+    assert not asked()
+    shutil.copytree(sources.FOLDER, tmp_path / "native")
+    monkeypatch.setattr(sources, "FOLDER", tmp_path / "native")
+    assert sources.digest("_kernels") == built  # wherever they lie
+    with (tmp_path / "native" / "gated.inc").open("a") as file:
+        file.write("// a line more\n")
+    assert asked() == "native kernels were built from other sources than those here: install rnn_jax again"
+    assert built_from(SimpleNamespace()) is None  # a library of a time when none said it
 
 
 @pytest.mark.slow

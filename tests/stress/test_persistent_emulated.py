@@ -27,6 +27,7 @@ FLAGS = [
     "-std=c++20",
     "-w",
     "-DRNN_JAX_EMULATED",
+    "-DRNN_JAX_SOURCES=0",
     f"-I{ROOT / 'tests' / 'stress'}",
     f"-I{HEADERS}",
     "-x",

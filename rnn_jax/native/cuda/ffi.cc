@@ -99,3 +99,4 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(rnn_jax_persistent_backward, Backward_,
                                   .Arg<Halves>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Bools>()
                                   .Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>()
                                   .Arg<Floats>().Ret<Floats>().Ret<Floats>().Ret<Floats>());
+extern "C" uint64_t rnn_jax_sources() { return RNN_JAX_SOURCES; }
