@@ -172,7 +172,7 @@ def section(stored, kind):
     parts += ["### One text", latency_table(stored)]
     words = (
         '"stream" is `Predictor.stream` of one direction of that network, a word a call; "step" one LSTM\n'
-        'layer of 32 units for 64 rows, a step a call, beside `torch.nn.LSTMCell`; "sample" draws 100 words\n'
+        'layer of 32 units for 64 rows, a step a call, beside `torch.nn.LSTMCell`; "sample" draws 100\n'
         "words from a language model of 10,000 words and 32 units, temperature 0.8."
     )
     return "\n\n".join([*parts, "### Word by word", words, steps_table(stored)])

@@ -18,12 +18,12 @@ import datasets
 import jax
 import numpy as np
 
+from benchmarks.films import apart
 from benchmarks.naive_bayes import PENALTY
 from benchmarks.naive_bayes import measure as measure_naive_bayes
 from benchmarks.records import Records, recipe, summary
 from benchmarks.small_data_page import METHODS, NAIVE_BAYES, write
 from rnn_jax.data.sources import IN_MEMORY, MOVIE_REVIEWS, read_source
-from rnn_jax.data.splits import fold
 from rnn_jax.data.tokenizer import Tokenizer
 from rnn_jax.data.vocabularies import SPECIAL_WORDS, UNK
 from rnn_jax.distributed.host import restart
@@ -58,21 +58,8 @@ def read_rows(source):
     splits = {name: data for name, data in read_source(source).items() if name not in ("validation", "test")}
     train = splits.pop("train").select_columns(["text", "label"])
     require(len(train) > 2 * REPORTED, f"{source!r} has {len(train):,} rows; give more than {2 * REPORTED:,}")
-    pool, reported = apart(train)
+    pool, reported = apart(train, REPORTED)
     return Rows(pool, reported, [text for data in splits.values() for text in data["text"]])
-
-
-def apart(data):
-    """Returns the rows but for the last REPORTED, and those: half of each class, in the source's order.
-
-    Reviews lie film by film, so the last ones are of films that the others do not have. A text that stands in
-    both stays in the last rows alone.
-    """
-    labels = np.asarray(data["label"])
-    last = np.concatenate([np.flatnonzero(labels == label)[-(REPORTED // 2) :] for label in (0, 1)])
-    folded = [fold(text) for text in data["text"]]
-    known = {folded[row] for row in last}
-    return data.select([row for row, text in enumerate(folded) if text not in known]), data.select(last)
 
 
 def drawn(pool, labels, seed):
@@ -136,7 +123,7 @@ def measure(records, rows, method, labels, seed, choice=""):
     config = {"penalty": PENALTIES.get(choice, PENALTY)} if ngrams else settings(method, labels, choice)
 
     def numbers():
-        pool, measured = apart(rows.pool) if choice else (rows.pool, rows.reported)
+        pool, measured = apart(rows.pool, REPORTED) if choice else (rows.pool, rows.reported)
         labelled = drawn(pool, labels, seed)
         if ngrams:
             pairs = [(list(part["text"]), part["label"]) for part in (labelled, measured)]

@@ -1,7 +1,7 @@
 """A bidirectional LSTM: the tutorial's second network (336,705 parameters). Settings: rnn_jax/settings.py.
 
 Command:  python train_loop.py --config configs/bilstm.py
-Cost:     about 50 seconds on 2 cores
+Cost:     about a minute on 2 cores
 Result:   89.3 % test accuracy, mean of 3 seeds (docs/results.md)
 """
 

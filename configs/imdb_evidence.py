@@ -1,6 +1,7 @@
 """IMDB: evidence of n-grams beside frozen word2vec, without an adversary. Settings: rnn_jax/settings.py.
 
-Command:  python train_loop.py --config configs/imdb_evidence.py [--config.data.source=FOLDER]
+Command:  python train_loop.py --config configs/imdb_evidence.py [--config.data.source=FOLDER \
+              --config.text.vocabulary_source=FOLDER]
 Cost:     2 minutes of one core for 15,000 reviews, once word2vec is trained and cached
 Result:   docs/evidence.md (measured on a split of train; the test split was not read)
 """

@@ -1,6 +1,7 @@
 """IMDB, official split: what 10 minutes allow, from raw text to tested model. Settings: rnn_jax/settings.py.
 
-Command:  python train_loop.py --config configs/imdb_t0.py [--config.data.source=FOLDER]
+Command:  python train_loop.py --config configs/imdb_t0.py [--config.data.source=FOLDER \
+              --config.text.vocabulary_source=FOLDER]
 Cost, result: docs/imdb.md
 """
 

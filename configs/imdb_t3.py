@@ -1,6 +1,7 @@
 """IMDB, official split: frozen word2vec of its 75,000 texts that are not test. Settings: rnn_jax/settings.py.
 
-Command:  python train_loop.py --config configs/imdb_t3.py [--config.data.source=FOLDER]
+Command:  python train_loop.py --config configs/imdb_t3.py [--config.data.source=FOLDER \
+              --config.text.vocabulary_source=FOLDER]
 Cost, result: docs/imdb.md
 """
 

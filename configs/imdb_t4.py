@@ -1,6 +1,6 @@
 """IMDB, official split: two language models below the network, and soft labels of 50,000 more reviews.
 
-Command:  python train_loop.py --config configs/imdb_t4.py [--config.data.source=FOLDER]
+Command:  python train_loop.py --config configs/imdb_t4.py 
 Before:   python train_loop.py --config configs/imdb_t0.py --workdir runs/imdb_t0
           python train_loop.py --config configs/imdb_lm.py --workdir runs/imdb_lm_forward
           python train_loop.py --config configs/imdb_lm.py --workdir runs/imdb_lm_backward \
@@ -8,8 +8,8 @@ Before:   python train_loop.py --config configs/imdb_t0.py --workdir runs/imdb_t
           python train_loop.py --config configs/imdb_t4.py --workdir runs/imdb_teacher \
               --config.data.soft_labels=""
           rnn-jax predict --workdir runs/imdb_teacher --probabilities \
-              --input FOLDER/unsupervised.parquet --out runs/imdb_soft.parquet
-Cost, result: docs/imdb.md. Settings: rnn_jax/settings.py
+              --input unlabelled.parquet --out runs/imdb_soft.parquet
+Cost, result, and where unlabelled.parquet comes from: docs/imdb.md. Settings: rnn_jax/settings.py
 """
 
 from ml_collections import ConfigDict

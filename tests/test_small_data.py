@@ -7,6 +7,7 @@ import pytest
 from benchmarks import small_data, small_data_page
 from benchmarks.naive_bayes import PENALTY, NaiveBayesSVM
 from benchmarks.records import Records
+from rnn_jax.data.splits import fold
 from rnn_jax.training.automatic import METHODS, RANKED
 from rnn_jax.training.loop import check_config
 
@@ -26,12 +27,12 @@ def source(monkeypatch):
 
 
 def test_the_last_rows_of_each_class_are_reported_and_the_test_split_is_left_out(source):
-    folded = [{small_data.fold(text) for text in part["text"]} for part in (source.pool, source.reported)]
+    folded = [{fold(text) for text in part["text"]} for part in (source.pool, source.reported)]
     assert not folded[0] & folded[1]
     assert source.pool["text"][:] == [f"text {number}" for number in range(40) if number != 3]
     assert sorted(source.reported["label"]) == [0] * 10 + [1] * 10
     assert source.unlabelled == ["no label"]
-    pool, chosen_on = small_data.apart(source.pool)
+    pool, chosen_on = small_data.apart(source.pool, 20)
     assert set(chosen_on["text"]) == {f"text {number}" for number in range(20, 40)}
     assert not set(pool["text"]) & set(chosen_on["text"])
 
