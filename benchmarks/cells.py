@@ -57,8 +57,8 @@ What to read from it, with one seed:
   Layers do not pay for the GRU and the LSTM.
 - **Pooling** pays where a cell forgets. With the learned embedding the mean and the maximum bring 1.7 to
   4.6 points to the simple cell, minGRU, minLSTM, SRU and LRU, about what two more layers bring to some of
-  them, and to minLSTM and SRU in fewer seconds. With the frozen one they bring 2.5 points to the simple cell and 0.0 to 0.5 to
-  linear cells. The GRU does not need them.
+  them, and to minLSTM and SRU in fewer seconds. With the frozen one they bring 2.5 points to the simple
+  cell and 0.0 to 0.5 to linear cells. The GRU does not need them.
 - **Two directions** bring two points to the simple cell and SRU with a learned embedding, one to minGRU, and
   less than the error or hardly more to all others.
 

@@ -109,8 +109,8 @@ def main():
         "## An epoch of the tutorial's network\n\n"
         "Make this table again: `python -m benchmarks.epoch`. An epoch has 20,000 reviews to train and 2,500 "
         "to validate. The network has 336,705 parameters, and batches have 32 reviews. The other programs "
-        "pad to 500 words; ours has three padded lengths. Ours has its recipe's rate, 0.003 in one cycle, and "
-        "the others Adam's usual 0.001, so what they reach compares more than programs. "
+        "pad to 500 words; ours has three padded lengths. Ours has its recipe's rate, 0.003 in one cycle, "
+        "and the others Adam's usual 0.001, so what they reach compares more than programs. "
         f"{machine()}.\n\n{table(measured)}"
     )
     print(text)

@@ -1,9 +1,10 @@
-"""IMDB's training split, cut so that validation has other films than training: the files that pages name by_film.
+"""IMDB's training split, cut so that validation has other films than training.
 
-Run `python -m benchmarks.films [--source FOLDER]` in the folder where they shall lie. It writes by_film/, whose
-validation split is the last two fifths of each class of the source's training split; train_and_unlabelled/, the
-texts of by_film's training split and the unlabelled ones, for vocabularies, vectors and language models; and
-unlabelled.csv. No text of validation is in another file, and the test split is not read.
+Run `python -m benchmarks.films [--source FOLDER]` in the folder where the files shall lie. It writes
+by_film/, whose validation split is the last two fifths of each class of the source's training split;
+train_and_unlabelled/, the texts of by_film's training split and the unlabelled ones, for vocabularies,
+vectors and language models; and unlabelled.csv. No text of validation is in another file. The test split is
+not read.
 """
 
 import argparse

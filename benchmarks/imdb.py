@@ -42,7 +42,8 @@ PUBLISHED = {  # what papers say of the 25,000 test reviews, in %
 }
 RUNS, PAGE, RECORDS = Path("runs", "imdb"), Path("docs", "imdb.md"), Path("docs", "imdb.json")
 SECONDS = "seconds.json"  # in the folder of a run, when its program has ended
-HEADER = """Make this table again: `python -m benchmarks.imdb`, or a part of it with `--recipes imdb_t0 --seeds 0`. {machine}.
+HEADER = """Make this table again: `python -m benchmarks.imdb`; a part of it: `--recipes imdb_t0 --seeds 0`.
+{machine}.
 
 | recipe | seeds | test, % | validation, % | sentences, % | parameters trained | seconds | cores |
 |---|---|---|---|---|---|---|---|

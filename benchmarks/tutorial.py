@@ -66,7 +66,7 @@ CHOICE = """
 ## Dropout and learning rate
 
 Both were chosen for each embedding, by the validation accuracy (%) of the plain network with seed 0. Dropout
-of the embedding keeps a learned table from overfitting, and a transferred one, frozen, gains a little from it.
+of the embedding keeps a learned table from overfitting. A transferred one, frozen, gains a little from it.
 From frozen vectors of GloVe or word2vec it only takes information away.
 
 | embedding | {choices} |

@@ -1,4 +1,4 @@
-"""The files of reviews of other films: no text of validation is in another file, and the test split is not read."""
+"""The files of reviews of other films: no text of validation is in another file."""
 
 import sys
 
@@ -17,8 +17,8 @@ def test_validation_has_the_last_rows_of_each_class_and_shares_no_text(monkeypat
     monkeypatch.setattr(sys, "argv", ["films"])
     monkeypatch.chdir(tmp_path)
     films.main()
-    paths = ("by_film/train.csv", "by_film/validation.csv", "train_and_unlabelled/train.csv", "unlabelled.csv")
-    training, validation, together, others = (pd.read_csv(tmp_path / path) for path in paths)
+    names = ("by_film/train", "by_film/validation", "train_and_unlabelled/train", "unlabelled")
+    training, validation, together, others = (pd.read_csv(tmp_path / f"{name}.csv") for name in names)
     assert set(validation["text"]) == {*(f"text {number}" for number in range(12, 18)), "Text  3", "text 19"}
     assert training["text"].tolist() == [f"text {number}" for number in range(12) if number != 3]
     assert training["label"].tolist() == [number % 2 for number in range(12) if number != 3]

@@ -53,8 +53,8 @@ class RNN(nn.Module):
         others that apply, by a measured rule (rnn_jax.layers.backends): for a batch of texts "native", for
         few rows or steps "fused", for a linear cell "linear", for a single step or any other cell "scan".
       remat: of all but "linear" and "scan": compute the activations again in the backward pass rather than
-        keep them, which takes about a third of the memory and up to 38 % more time. None: chosen by shape, so that
-        up to a GiB is kept.
+        keep them, which takes about a third of the memory and up to 38 % more time. None: chosen by shape,
+        so that up to a GiB is kept.
       recurrent_dropout: rate in [0, 1) of variational dropout on the hidden state inside the recurrent
         product, one mask for the whole sequence, from the rng stream "dropout" (Gal & Ghahramani 2016). Our
         cells only.
