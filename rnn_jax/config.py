@@ -1,5 +1,6 @@
 """A config, the settings of one run: flattened, checked against the reference, changed and compared."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def check_settings(
       source: where the reference is, for messages.
 
     Raises:
-      InputError: a key is unknown or missing, or a value is of another type or too small.
+      InputError: a key is unknown or missing, or a value is of another type, too small or not finite.
 
     >>> check_settings({"train": {"epochs": 3}}, {"train": {"epochs": 5}}, {"train.epochs": 1}, "settings.py")
     >>> check_settings({"epochs": 0}, {"epochs": 5}, {"epochs": 1}, "settings.py")
@@ -54,6 +55,9 @@ def check_settings(
     for key, smallest in least.items():
         if not given[key] >= smallest:  # so that NaN is refused too
             raise InputError(f"config.{key} is {given[key]}; give at least {smallest}")
+    for key, value in given.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"config.{key} is {value}; give a finite number")
 
 
 def changed(config: ConfigDict, values: Mapping[str, Any], reference: Mapping[str, Any]) -> ConfigDict:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
 
-from rnn_jax.checkpoints.checkpoints import FOLDER, Checkpoints
+from rnn_jax.checkpoints.checkpoints import Checkpoints
 from rnn_jax.checkpoints.restore import settings_of_run
 from rnn_jax.checkpoints.workdir import (
     CLASSIFY,
@@ -21,6 +21,7 @@ from rnn_jax.checkpoints.workdir import (
     TAG,
     check_run,
     check_task,
+    has_begun,
     is_saved_model,
 )
 from rnn_jax.config import changed, starting_from
@@ -227,7 +228,13 @@ def _source(texts: Any, labels: Any, validation: Any, config: ConfigDict) -> "Sp
     else:
         columns = data.text_column, data.get("label_column", "label")
     pair = data.get("pair_column", "")
-    return splits_of(texts, labels, own, *columns, pair, words=config.task == TAG)
+    splits = splits_of(texts, labels, own, *columns, pair, words=config.task == TAG)
+    share = validation if isinstance(validation, int | float) else None
+    require(
+        share is None or "validation" not in splits,
+        f"validation is {share}, but the texts have a validation split of their own; leave one of them out",
+    )
+    return splits
 
 
 def _fit_data(config: ConfigDict, source: Splits, keep_share: bool, keep_names: bool) -> None:
@@ -239,8 +246,9 @@ def _fit_data(config: ConfigDict, source: Splits, keep_share: bool, keep_names: 
     if "test_share" in data and not keep_share:
         data.test_share = 0.0
     if data.get("label_names") and not keep_names and find_column(source["train"], data.label_column):
-        labels = read_labels(column_of(source["train"], data.label_column, "train"))
-        if len(set(map(str, labels))) != len(data.label_names):  # an earlier run's, of other labels
+        labels = set(read_labels(column_of(source["train"], data.label_column, "train")))
+        fits = labels == set(data.label_names) or not any(isinstance(label, str) for label in labels)
+        if len(labels) != len(data.label_names) or not fits:  # an earlier run's, of other labels
             data.label_names = ()
 
 
@@ -263,17 +271,19 @@ def _train(config: ConfigDict, folder: Path, source: "Splits | None", note: str)
     task = TASKS[config.task].of(config)
     if finished:  # nothing was read: the texts may be others than those that the run had
         check_task(folder, prepare_data(config, source).task)
-        tell("the run in this folder is finished already, and is used as it is")
     tell(task.close(folder, results).split("\n")[0])
 
 
 def _end(error: BaseException, folder: Path, temporary: bool) -> None:
     """Says how to go on after Ctrl-C, and removes a temporary folder from which nobody can go on."""
     stopped = isinstance(error, Interrupted) and error.signal == signal.SIGINT
-    if stopped or (isinstance(error, KeyboardInterrupt) and any((folder / FOLDER).glob("[0-9]*"))):
+    saved = has_begun(folder)
+    if stopped or (isinstance(error, KeyboardInterrupt) and saved):
         what = str(error) or "ended within a step; what was saved before it is kept"
         raise KeyboardInterrupt(
             f"{what}; to go on, call rnn_jax.fit again with the same arguments and workdir={str(folder)!r}"
         ) from None
-    if temporary and not isinstance(error, Interrupted):
+    if temporary and saved:
+        error.add_note(f"what was saved is in {folder}: call rnn_jax.fit again with workdir={str(folder)!r}")
+    elif temporary and not isinstance(error, Interrupted):
         shutil.rmtree(folder, ignore_errors=True)

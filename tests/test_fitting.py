@@ -14,7 +14,11 @@ import numpy as np
 import pytest
 
 import rnn_jax
+from rnn_jax.data.in_memory import splits_of
+from rnn_jax.data.splits import load_corpus
 from rnn_jax.errors import InputError
+from rnn_jax.fitting import _fit_data
+from rnn_jax.training import loop
 from rnn_jax.training.trainer import Trainer
 from tests.helpers.jobs import tiny_config, write_reviews
 
@@ -76,6 +80,19 @@ def test_a_model_with_a_folder_of_its_own_leaves_nothing(tmp_path, monkeypatch, 
     with pytest.raises(InputError, match="holds only"):
         fit(reviews[0], ["same"] * 60)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_was_saved_outlives_an_error(tmp_path, monkeypatch, reviews):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr("rnn_jax.training.loop.write_report", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError) as caught:
+        fit(*reviews)
+    (folder,) = tmp_path.iterdir()
+    assert caught.value.__notes__ == [
+        f"what was saved is in {folder}: call rnn_jax.fit again with workdir={str(folder)!r}"
+    ]
+    monkeypatch.undo()
+    assert fit(*reviews, workdir=folder).label_names == ("bad", "good")
 
 
 @pytest.mark.parametrize(
@@ -171,7 +188,7 @@ def interrupted_at(monkeypatch):
 
 
 def test_ctrl_c_saves_the_step_says_how_to_go_on_and_going_on_is_as_if_it_had_not_come(
-    tmp_path, reviews, model, interrupted_at
+    tmp_path, monkeypatch, reviews, model, interrupted_at
 ):
     interrupted_at(7)
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
@@ -179,7 +196,10 @@ def test_ctrl_c_saves_the_step_says_how_to_go_on_and_going_on_is_as_if_it_had_no
         fit(*reviews, workdir=tmp_path / "run")
     assert f"workdir={str(tmp_path / 'run')!r}" in str(stopped.value)
     assert before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    timed, measured = [], loop.measurements
+    monkeypatch.setattr(loop, "measurements", lambda *parts: timed.append(parts[4]) or measured(*parts))
     assert same(fit(*reviews, workdir=tmp_path / "run").params, model.params)
+    assert timed == [12 - (8 - 6)]  # the seconds of two steps after the evaluation are lost
 
 
 @pytest.mark.slow
@@ -211,6 +231,35 @@ def test_a_finished_run_is_used_again_for_its_own_texts_alone(tmp_path, capsys, 
         fit(reviews[0][:50], reviews[1][:50], workdir=tmp_path / "run")
     with pytest.raises(InputError, match=r"another config \(seed: 0 -> 1\).* --from .*start="):
         fit(*reviews, workdir=tmp_path / "run", seed=1)
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (("negative", "positive"), ("positive", "negative")),
+        (("dull", "fine"), ("dull", "fine")),
+        ((0, 1), None),
+    ],
+)
+def test_an_earlier_runs_label_names_are_kept_for_the_same_labels_alone(reviews, labels, expected):
+    earlier = settings()
+    earlier.data.label_names = ("positive", "negative")  # of the labels 0 and 1
+    given = [labels[label == "good"] for label in reviews[1]]
+    source = splits_of(reviews[0], given, None, "text", "label", "", words=False)
+    _fit_data(earlier, source, keep_share=True, keep_names=False)
+    corpus = load_corpus(**dict(earlier.data, source=source))
+    assert corpus.label_names == (expected or ("positive", "negative"))
+    if expected:  # each label has its own name
+        by_text = dict(zip(reviews[0], given, strict=True))
+        for text, row in zip(corpus.train.texts, corpus.train.labels, strict=True):
+            assert by_text[text] == corpus.label_names[row]
+
+
+def test_a_share_to_validate_on_and_a_split_of_its_own_are_refused_together(reviews):
+    table = datasets.Dataset.from_dict({"text": reviews[0], "label": reviews[1]})
+    splits = datasets.DatasetDict({"train": table, "validation": table.select(range(9))})
+    with pytest.raises(InputError, match=r"validation is 0.5, but the texts have a validation split"):
+        fit(splits, validation=0.5)
 
 
 STILL = {"optimizer.name": "sgd", "optimizer.learning_rate": 1e-12, "recipe": None}

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from filelock import FileLock, Timeout
 
-from rnn_jax.checkpoints.checkpoints import FOLDER
+from rnn_jax.checkpoints.checkpoints import DAMAGED, FOLDER
 from rnn_jax.config import changes
 from rnn_jax.data.tokenizer import Tokenizer
 from rnn_jax.errors import InputError, require
@@ -59,11 +59,18 @@ def is_saved_model(folder: Path) -> bool:
     return (folder / PARAMS).is_file() and not (folder / FOLDER).is_dir()
 
 
+def has_begun(workdir: Path) -> bool:
+    """Returns whether a run in a folder has results or a checkpoint, be it a damaged one."""
+    saved = itertools.chain.from_iterable((workdir / name).glob("[0-9]*") for name in (FOLDER, DAMAGED))
+    return (workdir / RESULTS).exists() or any(saved)
+
+
 def check_workdir(workdir: Path, config: Mapping[str, object]) -> None:
     """Raises InputError unless the folder is new, empty, or that of a run with the same config.
 
-    A folder that cannot be written, or in which a run is under way, is refused too. The folder of a finished
-    run is taken in any case, because nothing is added to it.
+    A run that ended before anything was saved may go on with another config, so that what was wrong can be
+    mended. A folder that cannot be written, or in which a run is under way, is refused too. The folder of a
+    finished run is taken in any case, because nothing is added to it.
     """
     _check_config(workdir, config)
     if (workdir / RESULTS).exists():
@@ -77,7 +84,8 @@ def check_workdir(workdir: Path, config: Mapping[str, object]) -> None:
             pass
 
 
-def _check_config(workdir: Path, config: Mapping[str, object]) -> None:
+def _check_config(workdir: Path, config: Mapping[str, object]) -> bool:
+    """Returns whether the config is still to be saved; raises InputError as `check_workdir` does."""
     require(
         not is_saved_model(workdir),
         f"{workdir} holds a saved model, not a run; give another --workdir, "
@@ -89,13 +97,13 @@ def _check_config(workdir: Path, config: Mapping[str, object]) -> None:
         require(isinstance(found, dict), f"{saved} is no config of rnn_jax; give a new or empty folder")
         different = changes(completed(found), completed(json.loads(json.dumps(config))))
         require(
-            not different,
+            not different or not has_begun(workdir),
             f"{workdir} holds a run with another config ({'; '.join(different)}); "
             "give those values to resume it, or another --workdir for a new run; a new run that starts from "
             f"this one's parameters: rnn-jax train --from {workdir} --workdir NEW, or rnn_jax.fit(..., "
             f"start={str(workdir)!r})",
         )
-        return
+        return bool(different)
     empty = not workdir.exists() or (
         # A run that was killed before it saved its config leaves these.
         workdir.is_dir() and set(workdir.iterdir()) <= {workdir / LOCK, *leftovers(saved)}
@@ -103,6 +111,7 @@ def _check_config(workdir: Path, config: Mapping[str, object]) -> None:
     require(
         empty, f"{workdir} exists and is no run of rnn_jax (it has no {CONFIG}); give a new or empty folder"
     )
+    return True
 
 
 @contextmanager
@@ -112,7 +121,7 @@ def open_workdir(workdir: Path, config: Mapping[str, object]) -> Iterator[None]:
     A process that dies lets go of the folder.
 
     Args:
-      workdir: a new or empty folder, or that of a run with the same config.
+      workdir: a folder as `check_workdir` takes it.
       config: the settings of the run, nested dicts of JSON values.
 
     Raises:
@@ -128,8 +137,7 @@ def open_workdir(workdir: Path, config: Mapping[str, object]) -> Iterator[None]:
     _check_config(workdir, config)
     workdir.mkdir(parents=True, exist_ok=True)
     with _hold(workdir):
-        _check_config(workdir, config)  # again: another run may have come first
-        if not (workdir / CONFIG).exists():
+        if _check_config(workdir, config):  # again: another run may have come first
             for torn in leftovers(workdir / CONFIG):
                 torn.unlink()
             write_json(workdir / CONFIG, config)

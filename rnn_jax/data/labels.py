@@ -63,7 +63,8 @@ def label_set(feature: object, labels: Sequence, names: Sequence[str]) -> tuple[
     Args:
       feature: the type that `datasets` gives the column; class labels have names of their own.
       labels: of the training split, as `read_labels` returns them.
-      names: one for each label; empty takes the column's own names, or the values.
+      names: one for each label, in the order of the sorted values, or the values themselves in any order;
+        empty takes the column's own names, or the values.
 
     Raises:
       InputError: a label is missing or none, all are the same, or there are more or fewer names than labels.
@@ -86,6 +87,8 @@ def label_set(feature: object, labels: Sequence, names: Sequence[str]) -> tuple[
     require(len(kinds) == 1, "the label column holds strings and numbers; write all labels as one of them")
     values = list(range(len(own_names))) if own_names else sorted(found)
     require(len(found) > 1, f"the label column holds only {sorted(found)}; classification needs two labels")
+    if set(names) == found:
+        values = list(names)  # each names itself
     names = tuple(names) or tuple(own_names or map(str, values))
     require(
         len(names) == len(values),

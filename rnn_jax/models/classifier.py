@@ -12,7 +12,13 @@ from rnn_jax.layers.dropout import Dropout
 from rnn_jax.layers.inputs import as_token_ids
 from rnn_jax.layers.pooling import POOLINGS, Pooling
 from rnn_jax.layers.rnn import Layer
-from rnn_jax.models.encoder import DTYPES, EncoderSettings, build_contextual, build_encoder
+from rnn_jax.models.encoder import (
+    DTYPES,
+    EncoderSettings,
+    build_contextual,
+    build_encoder,
+    check_weight_drop,
+)
 
 
 class TextClassifier(nn.Module):
@@ -211,9 +217,9 @@ def build_classifier(
     rates = word_dropout, embedding_dropout, dropout
     for name, rate in zip(("word_dropout", "embedding_dropout", "dropout"), rates, strict=True):
         check_rate(f"model.{name}", rate)
-    check_rate("model.weight_drop", weight_drop)
     compute_dtype = choose("model.dtype", dtype, DTYPES)
     layers = build_encoder(dtype=compute_dtype, **encoder)
+    check_weight_drop(weight_drop, encoder["cell"])
     below = build_contextual(compute_dtype, **(contextual or {}))
     sizes = vocab_size, embedding_dim, num_classes
     return TextClassifier(*sizes, layers, pooling, *rates, compute_dtype, independent, pair, evidence, below)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from rnn_jax.errors import check_rate, choose, require
 from rnn_jax.layers.cells import GRUCell, LSTMCell, SimpleCell
+from rnn_jax.layers.linear import LinearCell
 from rnn_jax.layers.linear_cells import LRUCell, MinGRUCell, MinLSTMCell, RGLRUCell, SRUCell
 from rnn_jax.layers.rnn import MERGES, RNN, Bidirectional, Layer, Stacked
 from rnn_jax.layers.slstm import SLSTMCell
@@ -100,6 +101,16 @@ def build_encoder(
     if bidirectional and merge_at == "top":
         return Bidirectional(stack(both=False), stack(both=False), merge)
     return stack(bidirectional)
+
+
+def check_weight_drop(rate: float, cell: str) -> None:
+    """Raises InputError unless a rate is in [0, 1), and 0 for a cell without recurrent kernels."""
+    check_rate("weight_drop", rate)
+    linear = isinstance(CELLS[cell], type) and issubclass(CELLS[cell], LinearCell)
+    require(
+        not rate or not linear,
+        f"weight_drop is {rate}, but the cell {cell!r} has no recurrent kernel to drop from; set it to 0",
+    )
 
 
 def check_stack(

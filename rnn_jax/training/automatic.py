@@ -201,6 +201,8 @@ def automatic_settings(config: ConfigDict, source: "Source | None" = None) -> tu
     chosen = method_settings(name, labels)
     chosen.data = ConfigDict(config.data.to_dict())
     chosen.text.vocabulary_source = given.unlabelled
+    if config.train.patience or config.train.monitor:  # which look at several evaluations
+        chosen.train.evaluate_every = 1.0
     size = measured_size(labels)
     return chosen, (
         f"recipe {AUTO}: {METHODS[name].what}, the best of what can be used here at {size:,} labels "

@@ -16,7 +16,8 @@ from rnn_jax.data.tokenizer import SPECIAL_WORDS, Tokenizer, check_tokenizer
 from rnn_jax.data.vocabularies import SUBWORDS
 from rnn_jax.errors import choose, require
 from rnn_jax.files import cached
-from rnn_jax.training.parameter_groups import matching
+from rnn_jax.settings import START
+from rnn_jax.training.parameter_groups import matches, matching
 from rnn_jax.training.row_sparse import TABLE
 from rnn_jax.trees import Params, Tree
 from rnn_jax.vectors.lookup import (
@@ -62,8 +63,32 @@ class Start(NamedTuple):
             locate(self.vectors)
         if self.from_workdir:
             check_run("config.embedding.from_workdir", Path(self.from_workdir))
-            for entry in self.take:
-                check_run("config.embedding.take", take_of(entry, self.from_workdir).workdir)
+        taken = self.taken()
+        for entry in taken:
+            check_run("config.embedding.take", entry.workdir)
+        over = [entry.there for entry in taken if matches(entry.here, TABLE_PATH)]
+        require(
+            not self.vectors or not over,
+            f"embedding.vectors is {self.vectors!r}, but {ARGUMENT} puts {over} of an earlier run in their "
+            "place; set embedding.vectors to '', or leave the embedding out",
+        )
+
+    def taken(self) -> "list[Take]":
+        """Returns the entries of `take`; none where neither `from_workdir` nor an entry names a run.
+
+        Raises:
+          InputError: as `take_of`, or some entries name a run and others do not.
+        """
+        entries = [take_of(entry, self.from_workdir) for entry in self.take]
+        if not self.from_workdir and tuple(self.take) in ((), START["take"]):
+            return []
+        nowhere = [each.there for each in entries if each.workdir == Path() and not self.from_workdir]
+        require(
+            not nowhere,
+            f"{ARGUMENT} takes {nowhere}, but names no run to take them from; set embedding.from_workdir, or "
+            "leave them out",
+        )
+        return entries
 
 
 def start_of(settings: Mapping[str, Any]) -> Start:
@@ -118,7 +143,7 @@ def start_from(
         table = fill_missing(found, start.missing, seed)
         params = with_vectors(params, table * (start.scale / table[found.found].std() if start.scale else 1))
         say(coverage(found, tokenizer.words, uses).describe())
-    if start.from_workdir:
+    if start.taken():
         params, lines = transferred(params, tokenizer.words, start.from_workdir, start.take, labels)
         say("\n".join(lines))
     return params

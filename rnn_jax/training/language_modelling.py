@@ -13,12 +13,13 @@ from rnn_jax.data.pipeline import Documents, load_documents
 from rnn_jax.data.sources import Source
 from rnn_jax.distributed.data_parallel import batch_mesh, check_rows, own_rows
 from rnn_jax.errors import choose, require
+from rnn_jax.models.encoder import check_weight_drop
 from rnn_jax.models.language_model import build_language_model
 from rnn_jax.models.losses import Objective, make_language_loss, make_language_measure
 from rnn_jax.models.softmax import Proposal, draw, log_uniform, unigram
 from rnn_jax.settings import LANGUAGE_MODEL, LANGUAGE_MODEL_LEAST
 from rnn_jax.training.initialisation import check_vocabulary
-from rnn_jax.training.regularisers import Regularisers
+from rnn_jax.training.regularisers import averaging
 from rnn_jax.training.tasks import Network, Task
 from rnn_jax.training.trainer import check_plan
 
@@ -36,6 +37,7 @@ def check_language(config: ConfigDict) -> None:
     averaging(config)
     check_vocabulary(config.text.tokenizer, config.embedding.vectors)
     build_objective(config, np.ones(3, int))
+    check_weight_drop(config.objective.weight_drop, config.model.cell)
     choose("direction", config.direction, DIRECTIONS)
     check_rows("batch.lanes", config.batch.lanes, batch_mesh(config.devices))
 
@@ -71,11 +73,6 @@ def build_objective(config: ConfigDict, uses: np.ndarray) -> Objective:
     proposal = choose("objective.proposal", name, PROPOSALS)
     require(count >= 0, f"objective.negatives is {count}; give 0 for the whole softmax")
     return Objective(partial(draw, proposal(uses), count) if count else None, **settings).check()
-
-
-def averaging(config: ConfigDict) -> Regularisers:
-    """Returns the regularisers of a language model, which has the average of the weights alone."""
-    return Regularisers(average=config.train.average).check()
 
 
 LANGUAGE_MODELLING = Task(

@@ -45,18 +45,27 @@ class Groups(NamedTuple):
         """Returns a tree like the parameters: True where they train at `step`."""
         return jax.tree.map(lambda label: self.members[label].start <= step, self.labels)
 
-    def count(self, params: Params) -> int:
-        """Returns the number of parameters that ever train."""
-        sizes = jax.tree.map(lambda leaf, label: 0 if label == FROZEN else leaf.size, params, self.labels)
-        return sum(jax.tree.leaves(sizes))
-
-    def describe(self, params: Params) -> str:
-        """Returns a line with the number of parameters, and that of each group if there are several."""
+    def sizes(self, params: Params) -> dict[str, int]:
+        """Returns the number of parameters of each group, by name."""
         sizes = dict.fromkeys(sorted(self.members), 0)
         for leaf, label in zip(jax.tree.leaves(params), jax.tree.leaves(self.labels), strict=True):
             sizes[label] += leaf.size
-        parts = "; ".join(f"{size:,} {label}" for label, size in sizes.items()) if len(sizes) > 1 else ""
-        return f"parameters: {sum(sizes.values()):,}" + (f" ({parts})" if parts else "")
+        return sizes
+
+    def count(self, params: Params, total: float = math.inf) -> int:
+        """Returns the number of parameters that ever train in a run of `total` steps."""
+        return sum(size for label, size in self.sizes(params).items() if self.members[label].start < total)
+
+    def describe(self, params: Params, total: float = math.inf) -> str:
+        """Returns a line with the number of parameters, and that of each group if there are several.
+
+        It says which groups a run of `total` steps ends before.
+        """
+        sizes = self.sizes(params)
+        late = {label for label, group in self.members.items() if total <= group.start < math.inf}
+        notes = {label: f", which never comes: there are {total:,} steps" for label in late}
+        parts = [f"{size:,} {label}{notes.get(label, '')}" for label, size in sizes.items()]
+        return f"parameters: {sum(sizes.values()):,}" + (f" ({'; '.join(parts)})" if len(parts) > 1 else "")
 
     def starts(self) -> list[int]:
         """Returns the steps at which a group begins to train, in order; the first is 0."""
@@ -112,9 +121,18 @@ def group_parameters(
     )
 
 
+def matches(pattern: str, path: str) -> bool:
+    """Returns whether a pattern is the path, matches it, or is or matches its beginning.
+
+    >>> [matches(pattern, "encoder/cell/hi/kernel") for pattern in ("encoder", "*/hi", "enc")]
+    [True, True, False]
+    """
+    return fnmatchcase(path, pattern) or fnmatchcase(path, f"{pattern}/*")
+
+
 def matching(argument: str, pattern: str, paths: Sequence[str]) -> list[str]:
     """Returns the paths that a pattern matches; if there is none, raises InputError with all paths."""
-    found = [path for path in paths if fnmatchcase(path, pattern) or fnmatchcase(path, f"{pattern}/*")]
+    found = [path for path in paths if matches(pattern, path)]
     beginnings = {
         "/".join(path.split("/")[:size]): 0 for path in paths for size in range(1, path.count("/") + 2)
     }

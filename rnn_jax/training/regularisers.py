@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from rnn_jax.errors import check_rate, require
 from rnn_jax.training.state import TrainState
@@ -45,6 +46,11 @@ class Regularisers(NamedTuple):
 
 
 PLAIN = Regularisers()
+
+
+def averaging(config: ConfigDict) -> Regularisers:
+    """Returns what language models and taggers have of these: the average of the weights."""
+    return Regularisers(average=config.train.average).check()
 
 
 def adversary(slope_BTE: jax.Array, radius: jax.Array) -> jax.Array:

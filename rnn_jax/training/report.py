@@ -57,18 +57,22 @@ def measurements(
     state: TrainState,
     data: RunData[Tree],
     clock: Stopwatch,
+    timed: int,
     evaluations: Sequence[Results],
     best: int,
     unit: str,
 ) -> Results:
-    """Returns the evaluation at the best step, the sizes of a finished run, and what it took."""
-    trained = int(state.step) / data.train.steps_per_epoch * data.train.predictions
+    """Returns the evaluation at the best step, the sizes of a finished run, and what it took.
+
+    `timed` is the number of steps that the clock has the seconds of.
+    """
+    trained = timed / data.train.steps_per_epoch * data.train.predictions
     return {
         "best_step": best,
         "validation": next(evaluation for evaluation in evaluations if evaluation["step"] == best),
         "steps": int(state.step),
         "parameters": optax.tree.size(state.params),
-        "trained_parameters": run.trainer.groups.count(state.params),
+        "trained_parameters": run.plan.groups.count(state.params, run.plan.total),
         "seconds": {phase: round(value, 2) for phase, value in clock.seconds.items()},
         f"{unit}_per_second": round(trained / clock.seconds["train"], 1),
         "padding_waste": round(data.train.padding_waste, 4),

@@ -111,7 +111,11 @@ class RowAdam(NamedTuple):
         return dense._replace(opt_state=RowState(dense.opt_state, updated))
 
     def settle(self, state: TrainState) -> TrainState:
-        """Returns the state with every row current, ready to be evaluated and saved."""
+        """Returns the state with every row current, ready to be evaluated and saved.
+
+        A run that is interrupted between two evaluations saves rows that are not, so that it goes on with the
+        same bits.
+        """
         dense = state._replace(opt_state=state.opt_state.optimizer)
         dense = self.catch_up(dense, state.opt_state.updated)
         updated = jnp.full_like(state.opt_state.updated, state.step)

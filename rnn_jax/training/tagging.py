@@ -22,7 +22,7 @@ from rnn_jax.models.tagger import (
 )
 from rnn_jax.settings import TAGGER, TAGGER_LEAST
 from rnn_jax.training.initialisation import WORD2VEC
-from rnn_jax.training.regularisers import Regularisers
+from rnn_jax.training.regularisers import averaging
 from rnn_jax.training.report import CONFUSION_MATRIX, draw_confusion_matrix
 from rnn_jax.training.tasks import Network, Results, Task
 from rnn_jax.training.trainer import check_plan
@@ -65,11 +65,6 @@ def tagger_network(config: ConfigDict, data: TaggedData) -> Network:
     model = build_tagger(*sizes, **config.model)
     loss, measure = make_tagger_loss(model), make_tagger_measure(model)
     return Network(model, loss, measure, regularisers=averaging(config))
-
-
-def averaging(config: ConfigDict) -> Regularisers:
-    """Returns the regularisers of a tagger, which has the average of the weights alone."""
-    return Regularisers(average=config.train.average).check()
 
 
 def report_tagger(workdir: Path, test: TagMetrics, data: TaggedData) -> Results:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -13,7 +12,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from rnn_jax import native
-from rnn_jax.checkpoints.workdir import CONFIG, RESULTS, check_workdir, read_results
+from rnn_jax.checkpoints.workdir import RESULTS, check_workdir, has_begun, read_results
 from rnn_jax.data.batches import BatchSource
 from rnn_jax.data.pipeline import RunData
 from rnn_jax.distributed.broadcast import broadcast_arrays
@@ -189,7 +188,7 @@ def results_of(config: ConfigDict, workdir: Path, measures: Sequence[str]) -> Re
     check_workdir(workdir, config.to_dict())
     if (workdir / RESULTS).exists():
         return read_results(workdir, measures)
-    if not (workdir / CONFIG).exists():
+    if not has_begun(workdir):
         start_of(config.embedding).check()
     return None
 
@@ -223,9 +222,11 @@ def build_run(
 ) -> Run:
     """Returns the run that trains a network; `fresh` starts from what `config.embedding` names."""
     init_key, step_key = jax.random.split(jax.random.key(config.seed))
-    params = first_params(config, network.model, init_key, data, cache, fresh, say)
-    plan = make_plan(config, params, data.train.steps_per_epoch)
-    say(plan.groups.describe(params))
+    params = init_params(network.model, init_key)
+    plan = make_plan(config, params, data.train.steps_per_epoch)  # refuses what cannot be, before word2vec
+    if fresh:
+        params = first_params(config, params, data, cache, say)
+    say(plan.groups.describe(params, plan.total))
     mesh, options = batch_mesh(config.devices), network.regularisers
     rows = RowAdam(plan.rate, b1=config.optimizer.momentum) if network.row_sparse else None
 
@@ -245,30 +246,19 @@ def build_run(
     )
 
 
-def first_params(
-    config: ConfigDict,
-    model: nn.Module,
-    key: jax.Array,
-    data: RunData[Tree],
-    cache: Path,
-    fresh: bool,
-    say: Say,
-) -> Params:
-    """Returns the parameters that the model draws and, if `fresh`, those of `config.embedding` in them.
+def first_params(config: ConfigDict, drawn: Params, data: RunData[Tree], cache: Path, say: Say) -> Params:
+    """Returns the parameters that a model drew, with those of `config.embedding` in them.
 
     Process 0 gives them to all, because the rounding of another processor may change the draws.
     """
-    params = init_params(model, key)
-    if not fresh:
-        return params
 
     def begin() -> tuple[Params, None]:
         start = start_of(config.embedding)
         labels: Any = data.task.get("label_names", ())
         words, uses = data.tokenizer, data.uses
-        return start_from(start, params, words, uses, data.texts, say, config.seed, cache, labels), None
+        return start_from(start, drawn, words, uses, data.texts, say, config.seed, cache, labels), None
 
-    return broadcast_arrays(begin, lambda _: params)[0]
+    return broadcast_arrays(begin, lambda _: drawn)[0]
 
 
 def compile_ahead(run: Run, state: TrainState, data: RunData[Tree]) -> str:

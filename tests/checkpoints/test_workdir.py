@@ -60,6 +60,8 @@ def test_settings_are_refused_with_the_key_the_value_and_the_fix(settings, messa
 
 
 def test_setting_that_is_no_number_is_not_above_its_least():
+    with pytest.raises(InputError, match=r"config\.share is inf; give a finite number"):
+        check_settings({"share": float("inf")}, {"share": 1.0}, {}, "it")
     with pytest.raises(InputError, match=r"config\.share is nan; give at least 0\.1"):
         check_settings({"share": float("nan")}, {"share": 0.5}, {"share": 0.1}, "configs/lstm.py")
 
@@ -86,9 +88,31 @@ def test_workdir_is_made_once_and_opened_again_with_the_same_config(tmp_path):
     make(workdir, KNOWN)  # the tuple was saved as a list, and is no change
     assert (workdir / "config.json").read_bytes() == saved
     assert json.loads(saved)["model"]["hidden"] == 32
+    (workdir / "checkpoints" / "7").mkdir(parents=True)
     with pytest.raises(InputError, match=r"another config \(seed: 0 -> 1\)"):
         make(workdir, KNOWN | {"seed": 1})
     assert (workdir / "config.json").read_bytes() == saved
+
+
+@pytest.mark.parametrize("what", ["checkpoints/7", "damaged/7", "results.json"])
+def test_a_config_can_be_mended_until_something_is_saved(tmp_path, what):
+    make(tmp_path / "run", KNOWN)
+    (tmp_path / "run" / "checkpoints").mkdir()
+    check_workdir(tmp_path / "run", KNOWN | {"seed": 1})
+    make(tmp_path / "run", KNOWN | {"seed": 1})
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["seed"] == 1
+    (tmp_path / "run" / what).mkdir(parents=True)
+    with pytest.raises(InputError, match=r"another config \(seed: 1 -> 2\)"):
+        check_workdir(tmp_path / "run", KNOWN | {"seed": 2})
+
+
+def test_a_run_under_way_is_not_taken_from_its_process(tmp_path):
+    with (
+        open_workdir(tmp_path / "run", KNOWN),
+        pytest.raises(InputError, match="another run is under way"),
+    ):
+        make(tmp_path / "run", KNOWN | {"seed": 1})
+    assert json.loads((tmp_path / "run" / "config.json").read_text()) == json.loads(json.dumps(KNOWN))
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"data": "1"}', '{"data": "1", "buckets": [6], "more": 0}'])
@@ -215,6 +239,7 @@ def test_run_begun_before_a_setting_existed_goes_on_with_its_default_alone(tmp_p
         pass
     with open_workdir(tmp_path, {"task": "classify", "model": {"hidden": 8, "new": 0.0}}):
         assert read_json(tmp_path / CONFIG)["model"] == {"hidden": 8}
+    (tmp_path / "checkpoints" / "7").mkdir(parents=True)
     with (
         pytest.raises(InputError, match=r"model.new: 0.0 -> 0.5"),
         open_workdir(tmp_path, {"task": "classify", "model": {"hidden": 8, "new": 0.5}}),

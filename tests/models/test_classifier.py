@@ -237,6 +237,10 @@ def test_residual_needs_a_layer_as_wide_as_its_input():
         ({"vocab_size": 0}, "vocab_size is 0"),
         ({"num_classes": 1}, "num_classes is 1; classification needs at least 2"),
         ({"cell": "gru", "layer_norm": True}, "model.layer_norm is an option of the lstm"),
+        (
+            {"cell": "min_gru", "weight_drop": 0.5},
+            "weight_drop is 0.5, but the cell 'min_gru' has no recurrent",
+        ),
         ({"contextual": {"hidden": -1}}, "model.contextual.hidden is -1"),
         ({"contextual": {"hidden": 2, "layers": 0}}, "model.contextual.layers is 0"),
         ({"contextual": {"cell": "grru"}}, "model.contextual.cell is 'grru'.*Did you mean 'gru'"),

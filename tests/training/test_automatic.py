@@ -164,3 +164,14 @@ def test_what_it_cannot_choose_for_is_refused_before_training(tmp_path, count, g
 def test_words_and_tags_are_refused():
     with pytest.raises(InputError, match="lists of words, which a tagger takes"):
         rnn_jax.fit([["Dogs", "bark"]] * 30, [["NOUN", "VERB"]] * 30, recipe="auto", progress=False)
+
+
+@pytest.mark.parametrize("wanted", [{}, {"train.patience": 2}, {"train.monitor": "loss"}])
+def test_what_looks_at_several_evaluations_has_them(tmp_path, wanted):
+    config = recipe("bilstm")
+    config.data.source = str(write_reviews(tmp_path / "reviews.jsonl", 60))
+    for name, value in wanted.items():
+        section, key = name.split(".")
+        config[section][key] = value
+    chosen, _ = automatic_settings(config)
+    assert chosen.train.evaluate_every == (1.0 if wanted else chosen.train.epochs)

@@ -10,6 +10,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from rnn_jax.checkpoints.checkpoints import Checkpoints
+from rnn_jax.checkpoints.restore import best_params
 from rnn_jax.data.tokenizer import SPECIAL_WORDS, Tokenizer
 from rnn_jax.errors import InputError
 from rnn_jax.models.classifier import build_classifier
@@ -307,3 +308,30 @@ def test_a_half_that_does_not_fit_is_refused(language_model, other, message):
     params = params_of(tokenizer, bidirectional=True, **other)
     with pytest.raises(InputError, match=message):
         transferred(params, tokenizer.words, language_model, [("encoder", "encoder/forward_rnn")])
+
+
+def checked(**options):
+    return Start(**{**EMBEDDING, **options}).check()
+
+
+def test_what_takes_from_no_run_is_refused_and_triples_need_no_other_run(classifier, tmp_path):
+    moved = ("encoder/cell", "encoder/cell", str(classifier))
+    assert checked(take=("embedding",)) is None  # the default, which takes nothing without a run
+    assert checked(take=(moved,)) is None
+    for take in (("encoder",), ("embedding", moved), ["head"]):
+        with pytest.raises(InputError, match=r"embedding.take takes \['\w+'\], but names no run"):
+            checked(take=take)
+    with pytest.raises(InputError, match=r"embedding.take is 'nowhere', which is not the folder of a run"):
+        checked(take=(("encoder", "encoder", "nowhere"),))
+    tokenizer, old = tokenizer_of(TEXTS), best_params(classifier)
+    params, _ = started(params_of(tokenizer), tokenizer, tmp_path / "cache", take=(moved,))
+    assert all(map(same, jax.tree.leaves(params["encoder"]), jax.tree.leaves(old["encoder"])))
+
+
+@pytest.mark.parametrize("take", ["embedding", "*", "embedding/embedding"])
+def test_vectors_that_an_earlier_embedding_would_replace_are_refused(classifier, tmp_path, take):
+    (tmp_path / "v.txt").write_text("film 1 2 3 4 5\n")
+    vectors = str(tmp_path / "v.txt")
+    with pytest.raises(InputError, match=r"set embedding.vectors to '', or leave the embedding out"):
+        checked(vectors=vectors, from_workdir=str(classifier), take=(take,))
+    assert checked(vectors=vectors, from_workdir=str(classifier), take=("encoder",)) is None

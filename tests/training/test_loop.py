@@ -15,7 +15,7 @@ import rnn_jax
 import train_loop
 from configs import smoke
 from rnn_jax.errors import InputError
-from rnn_jax.training import loop
+from rnn_jax.training import initialisation, loop
 from rnn_jax.training.logger import NonFiniteLossError
 from rnn_jax.training.programs import CompiledByShape
 from rnn_jax.training.trainer import Trainer
@@ -151,6 +151,18 @@ def test_what_cannot_be_pretrained_or_frozen_is_said_before_training(tmp_path, r
         train_loop.train_and_evaluate(tiny_config(reviews, **changes), tmp_path / "run")
 
 
+@pytest.mark.slow
+def test_a_refused_setting_is_said_before_word2vec_trains_and_can_be_mended(tmp_path, reviews, monkeypatch):
+    config = tiny_config(reviews, train__freeze=("embeding",))
+    with monkeypatch.context() as patch:
+        patch.setattr(initialisation, "train_vectors", lambda *_, **__: pytest.fail("trained vectors"))
+        config.embedding.vectors = "word2vec"
+        with pytest.raises(InputError, match="Did you mean 'embedding'"):
+            train_loop.train_and_evaluate(config, tmp_path / "run")
+    config.embedding.vectors, config.train.freeze = "", ("embedding",)
+    assert train_loop.train_and_evaluate(config, tmp_path / "run")["resumed_at"] == 0
+
+
 @pytest.mark.parametrize("kind", slow_but(["classifier"], ["classifier", "language model"]))
 def test_a_run_does_not_go_on_with_other_data(tmp_path, kind):
     reviews = write_reviews(tmp_path / "reviews.jsonl", 40)
@@ -196,11 +208,13 @@ def test_run_killed_with_sigkill_resumes_to_the_same_bits(tmp_path):
 
 
 @pytest.mark.slow
-def test_finished_run_is_returned_and_not_repeated(tmp_path, reviews, monkeypatch):
+def test_finished_run_is_returned_and_not_repeated(tmp_path, reviews, monkeypatch, capsys):
     config = tiny_config(reviews, train__epochs=1)
     results = train_loop.train_and_evaluate(config, tmp_path / "run")
     monkeypatch.delattr(loop, "prepare_data")
+    capsys.readouterr()
     assert train_loop.train_and_evaluate(config, tmp_path / "run") == results
+    assert "is finished already, and is used as it is" in capsys.readouterr().out
 
 
 @pytest.mark.slow

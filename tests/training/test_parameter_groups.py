@@ -197,3 +197,11 @@ def test_groups_say_what_trains():
     groups = group_parameters(params, ["embedding"], [], 1)
     assert groups.describe(params) == "parameters: 13 (3 from step 0, rate x 1; 10 frozen)"
     assert groups.count(params) == 3
+
+
+def test_a_group_that_would_begin_after_the_last_step_is_said_not_to_train():
+    params = {"embedding": {"embedding": jnp.zeros((5, 2))}, "head": {"bias": jnp.zeros(3)}}
+    groups = group_parameters(params, [("embedding", 3)], [], 10)
+    assert (groups.count(params, 30), groups.count(params, 31)) == (3, 13)
+    assert "10 from step 30, rate x 1, which never comes: there are 30 steps" in groups.describe(params, 30)
+    assert "never" not in groups.describe(params, 31)
