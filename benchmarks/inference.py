@@ -62,7 +62,8 @@ def prepare(source):
         predictor.params[name] = jax.tree.map(lambda leaf: 4 * leaf, predictor.params[name])
     FOLDER.mkdir(parents=True, exist_ok=True)
     predictor.save(FOLDER / "model")
-    (FOLDER / "texts.json").write_text(json.dumps(texts[:TEXTS]))
+    parts = {"timed": texts[:TEXTS], "others": texts[TEXTS : 2 * TEXTS]}
+    (FOLDER / "texts.json").write_text(json.dumps(parts))
     return kind
 
 
@@ -162,7 +163,8 @@ def section(stored, kind):
         f"to {AGREED} before anything is timed. Peers sort a call's texts by length and read up to 256 at\n"
         "once: torch packs them, ONNX Runtime gets their lengths, Keras masks and pads to multiples of 125\n"
         "words, so that it compiles no more often than ours. With tokenising, peers split texts by the Rust\n"
-        'library `tokenizers` with our words. "Ours, inline" is ours after\n'
+        "library `tokenizers` with our words. Ours remembers how it split pieces of text before: those of\n"
+        'other reviews, when the timed ones come. "Ours, inline" is ours after\n'
         '`jax.config.update("jax_cpu_enable_async_dispatch", False)`, as in `rnn-jax serve`: the thread\n'
         "that calls computes, and wakes no other. The last column has the better of ours.\n"
         f"{machine()}."
