@@ -106,7 +106,8 @@ def build_encoder(
 def check_weight_drop(rate: float, cell: str) -> None:
     """Raises InputError unless a rate is in [0, 1), and 0 for a cell without recurrent kernels."""
     check_rate("weight_drop", rate)
-    linear = isinstance(CELLS[cell], type) and issubclass(CELLS[cell], LinearCell)
+    made = CELLS[cell]
+    linear = isinstance(made, type) and issubclass(made, LinearCell)
     require(
         not rate or not linear,
         f"weight_drop is {rate}, but the cell {cell!r} has no recurrent kernel to drop from; set it to 0",
