@@ -52,6 +52,7 @@ def f1_of_classes(counts: np.ndarray) -> np.ndarray:
 
 def correlation(counts: np.ndarray) -> float:
     """Returns the correlation coefficient of Matthews for C classes (Gorodkin 2004); 0 where it has none."""
+    counts = np.asarray(counts, float)  # the fourth power of 60,000 examples does not fit 64 bits
     total, labels, predicted = counts.sum(), counts.sum(1), counts.sum(0)
     spread = (total**2 - labels @ labels) * (total**2 - predicted @ predicted)
     return float((np.trace(counts) * total - labels @ predicted) / math.sqrt(spread)) if spread > 0 else 0.0

@@ -33,6 +33,18 @@ def test_what_a_monitor_makes_of_counts_is_what_scikit_learn_makes_of_labels(nam
     assert FROM_COUNTS[name](counts) == pytest.approx(BY_SKLEARN[name](labels, predicted))
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.float64, np.float32])
+@pytest.mark.parametrize("classes", [2, 10])
+def test_the_correlation_of_a_million_examples_does_not_overflow(classes, dtype):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, classes, 10**6)
+    predicted = np.where(rng.random(10**6) < 0.9, labels, rng.integers(0, classes, 10**6))
+    counts = metrics.confusion_matrix(labels, predicted)
+    expected = metrics.matthews_corrcoef(labels, predicted)
+    assert expected > 0.8
+    assert FROM_COUNTS["mcc"](counts.astype(dtype)) == pytest.approx(expected, rel=1e-9)
+
+
 def test_scores_of_two_and_of_many_classes_are_scikit_learns():
     probabilities, labels = drawn(2)
     scores = classifier_scores(probabilities, labels, ["no", "yes"])
