@@ -309,8 +309,9 @@ class LSTMCell(Cell):
 
 
 def check_cell(cell: object) -> None:
-    """Raises InputError unless the cell is one of Flax linen's protocol."""
+    """Raises InputError unless the cell is one of Flax linen's protocol that reads rows of features."""
     if isinstance(cell, nn.RNNCellBase):
+        check_feature_axes(cell)
         return
     if isinstance(cell, type):
         raise InputError(
@@ -323,6 +324,17 @@ def check_cell(cell: object) -> None:
         f"cell is {'an nnx' if nnx else 'a'} {type(cell).__name__}, but RNN runs cells of flax.linen "
         f"(nn.RNNCellBase); give rnn_jax.{linen}(features=...)"
         + (", and to use the layer in nnx wrap it: nnx.bridge.ToNNX(RNN(...))" if nnx else "")
+    )
+
+
+def check_feature_axes(cell: nn.RNNCellBase) -> None:
+    """Raises InputError for a cell that says that it reads more than one axis of features."""
+    silent = type(cell).num_feature_axes is nn.RNNCellBase.num_feature_axes
+    axes = 1 if silent else cell.num_feature_axes
+    require(
+        axes == 1,
+        f"cell is a {type(cell).__name__}, which reads {axes} axes of features, but RNN reads x [..., T, E], "
+        "which has one; run it in flax.linen.RNN",
     )
 
 

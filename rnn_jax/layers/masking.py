@@ -38,9 +38,11 @@ def zero_padding(x_BTF: jax.Array, lengths: ArrayLike | None) -> jax.Array:
 
 
 def keep_valid(valid_B: jax.Array | None, new: jax.Array, old: jax.Array) -> jax.Array:
-    """Returns `new` in the valid rows and `old` in the others, in the type of `old`."""
+    """Returns `new` [B, ...] in the valid rows and `old` in the others, in the type of `old`."""
     new = new.astype(old.dtype)
-    return new if valid_B is None else jnp.where(valid_B[:, None], new, old)
+    if valid_B is None:
+        return new
+    return jnp.where(jnp.expand_dims(valid_B, range(1, new.ndim)), new, old)
 
 
 def mean_of_groups(x_BTF: jax.Array, lengths: jax.Array | None, size: int) -> tuple[jax.Array, jax.Array]:

@@ -2,10 +2,12 @@
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from rnn_jax import RNN, Bidirectional, GRUCell, LSTMCell, SimpleCell, Stacked
+from rnn_jax.errors import InputError
 from tests.helpers.oracle import assert_trees_close, random_like
 
 UNITS, LENGTHS = 4, np.array([3, 6, 1])
@@ -57,3 +59,45 @@ def test_flax_cells_stack_with_ours():
     _, below = run_flax(nn.RNN(nn.GRUCell(UNITS)), params["layers_0"])
     expected = jax.jit(RNN(LSTMCell(UNITS)).apply)({"params": params["layers_1"]}, below, LENGTHS)
     assert_trees_close(run_ours(ours, params)[1], expected[1])
+
+
+class Memory(nn.RNNCellBase):
+    """Carries a matrix and a count a row: S' = S + x x^T, n' = n + 1; the output is S' x. No parameters.
+
+    It does not say how many axes of features it reads, which nn.RNN alone asks for.
+    """
+
+    features: int
+
+    @nn.compact
+    def __call__(self, carry, inputs):
+        matrix, count = carry
+        matrix += inputs[:, :, None] * inputs[:, None, :]
+        return (matrix, count + 1), jnp.einsum("bij,bj->bi", matrix, inputs)
+
+    @nn.nowrap
+    def initialize_carry(self, rng, input_shape):
+        rows = input_shape[:-1]
+        return jnp.zeros((*rows, self.features, self.features)), jnp.zeros(rows, jnp.int32)
+
+
+class SayingMemory(Memory):
+    num_feature_axes = 1
+
+
+@pytest.mark.parametrize("rows", [3, 5])  # of 5 units
+def test_a_carry_of_any_rank_is_masked_by_rows(rows):
+    x, lengths = np.random.default_rng(1).normal(size=(rows, 6, 5)), np.array([3, 6, 1, 0, 4])[:rows]
+    carry, outputs = RNN(Memory(5)).apply({}, x, lengths)
+    for row in np.flatnonzero(lengths):
+        length = lengths[row]
+        theirs = nn.RNN(SayingMemory(5), return_carry=True).apply({}, x[row : row + 1, :length])
+        ours = jax.tree.map(lambda leaf, row=row: leaf[row : row + 1], (carry, outputs[:, :length]))
+        assert_trees_close(ours, theirs, rtol=1e-5)
+    np.testing.assert_array_equal(carry[1], lengths)
+
+
+def test_a_convolutional_cell_is_refused():
+    layer = RNN(nn.ConvLSTMCell(4, (3, 3)))
+    with pytest.raises(InputError, match=r"cell is a ConvLSTMCell, which reads 3 axes .* flax.linen.RNN"):
+        layer.init(jax.random.key(0), np.ones((2, 5, 8, 8, 3)))
