@@ -87,13 +87,21 @@ def _numpy_lengths(lengths: Any) -> np.ndarray:
 def fit_carry(given: Carry, zeros: Carry, cell: str) -> Carry:
     """Returns `given` in the structure of `zeros`, the carry of a `cell` of that name.
 
+    Integers and booleans get the type of `zeros`, whose fractions they would cut off. Other types stay.
+
     Raises:
       InputError: other shapes than those of `zeros`.
     """
     leaves, structure = jax.tree.leaves(given), jax.tree.structure(zeros)
     shapes, expected = ([jnp.shape(leaf) for leaf in jax.tree.leaves(carry)] for carry in (given, zeros))
     require(shapes == expected, f"initial_carry has shapes {shapes}, but {cell} carries {expected}")
-    return jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in leaves])
+    return jax.tree.unflatten(structure, list(map(_fit_type, leaves, jax.tree.leaves(zeros))))
+
+
+def _fit_type(leaf: Any, zero: jax.Array) -> jax.Array:
+    array, wanted = jnp.asarray(leaf), jnp.result_type(zero)
+    cuts = jnp.issubdtype(wanted, jnp.inexact) and not jnp.issubdtype(array.dtype, jnp.inexact)
+    return array.astype(wanted) if cuts else array
 
 
 def split_carry(given: Any, count: int, parts: str) -> list[Carry]:

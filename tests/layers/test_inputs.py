@@ -12,7 +12,7 @@ from flax import nnx
 from rnn_jax import RNN, Bidirectional, GRUCell, LanguageModel, LSTMCell, Stacked, TextClassifier
 from rnn_jax.errors import InputError
 from rnn_jax.layers import LSTMCarry, Pooling
-from rnn_jax.layers.inputs import row_lengths
+from rnn_jax.layers.inputs import fit_carry, row_lengths
 from tests.helpers.cases import LAYERS, SIZE, a_batch, bidirectional, parameters, rnn, slow_but
 from tests.helpers.oracle import assert_trees_close, random_like
 
@@ -85,6 +85,24 @@ def test_lists_and_tuples_are_arrays():
             model.apply(variables, ids, np.array([3, 1])),
         )
         assert_trees_close(listed, arrays, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "backend"), [("gru", "scan"), ("gru", "fused"), ("gru", "auto"), ("min_gru", "linear")]
+)
+def test_a_carry_of_integers_or_booleans_is_read_as_floats(name, backend):
+    layer = rnn(name, backend=backend)
+    params, ones = {"params": parameters(layer)}, np.ones((2, UNITS), np.float32)
+    expected = layer.apply(params, X, initial_carry=ones)
+    for dtype in (int, bool):
+        found = layer.apply(params, X, initial_carry=ones.astype(dtype))
+        assert_trees_close(found, expected, rtol=0, atol=0)
+    assert expected[0].dtype == found[0].dtype == np.float32
+    assert layer.apply(params, X, initial_carry=ones.astype(jnp.bfloat16))[0].dtype == jnp.bfloat16
+
+
+def test_a_carry_that_counts_stays_a_count():
+    assert fit_carry(np.ones(2, int), jnp.zeros(2, jnp.int32), "Counter").dtype == np.int32
 
 
 def classifier(token_ids):
