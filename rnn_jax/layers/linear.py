@@ -68,7 +68,8 @@ class LinearCell(BareCell):
     No gate reads the state. So all products are formed for all steps at once, and what is left of the loop is
     a multiplication and an addition (rnn_jax.layers.linear_recurrence). A cell of your own defines `weights`
     and `terms`, and `output` where the output is not the state. `__call__` and the scan run the same
-    functions on one step. A subclass that overrides `__call__` is called at every step.
+    functions on one step. A subclass that overrides `step` is scanned, as its `terms` may say something
+    else; one that overrides `__call__` is called at every step.
 
     There is no recurrent product, and therefore no recurrent dropout and no weight drop.
 
@@ -187,9 +188,14 @@ class LinearCell(BareCell):
         return [gate + along(gate, bias) for gate, bias in zip(gates, biases, strict=True)]
 
 
-def is_linear(cell: nn.RNNCellBase) -> TypeGuard[LinearCell]:
-    """Returns whether the linear backend runs the cell, and not a `__call__` of its own."""
+def has_linear_weights(cell: nn.RNNCellBase) -> TypeGuard[LinearCell]:
+    """Returns whether layers run the cell by its `weights`, and not by a `__call__` of its own."""
     return isinstance(cell, LinearCell) and type(cell).__call__ is LinearCell.__call__
+
+
+def is_linear(cell: nn.RNNCellBase) -> TypeGuard[LinearCell]:
+    """Returns whether the linear backend runs the cell: it has no `__call__` or `step` of its own."""
+    return has_linear_weights(cell) and type(cell).step is LinearCell.step
 
 
 def why_not_linear(cell: object, weights: Tree, x: jax.Array, carry: Carry) -> str:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax.core import freeze
 
 from rnn_jax.layers.cells import is_stepped
-from rnn_jax.layers.linear import is_linear
+from rnn_jax.layers.linear import has_linear_weights
 from rnn_jax.layers.masking import keep_valid
 from rnn_jax.layers.placement import gather_all, vary_with
 from rnn_jax.layers.recurrence import Carry, project_inputs
@@ -46,14 +46,14 @@ def run_scanned(
 
     Padded steps pass the carry on.
     """
-    has_weights = is_stepped(cell) or is_linear(cell)
+    has_weights = is_stepped(cell) or has_linear_weights(cell)
     weights = gather_all(cell.weights(x_TBE.shape[-1]), x_TBE) if has_weights else None
 
     def masked_step(cell: nn.RNNCellBase, carry: Carry, x_and_valid: Tree) -> tuple[Carry, Tree]:
         x_BE, valid_B = x_and_valid
         if weights is None:
             new, output = cell(carry, x_BE)
-        elif is_linear(cell):
+        elif has_linear_weights(cell):
             new, output = cell.step(weights, carry, x_BE)
         else:
             # Projecting inside the loop is the faster unless E far exceeds H: benchmarks/projection.py.

@@ -221,6 +221,20 @@ def test_a_subclass_with_its_own_call_is_called():
     np.testing.assert_allclose(doubled, 2 * plain, rtol=1e-6, atol=1e-6)
 
 
+class Negated(MinGRUCell):
+    def step(self, weights, carry, x):
+        carry, output = super().step(weights, carry, x)
+        return carry, -output
+
+
+@pytest.mark.parametrize("backend", ["auto", "scan"])
+def test_a_subclass_with_its_own_step_is_stepped(backend):
+    params, x = parameters(rnn("min_gru")), a_batch()
+    carry, plain = rnn("min_gru").apply({"params": params}, x, LENGTHS)
+    found = RNN(Negated(UNITS), backend=backend).apply({"params": params}, x, LENGTHS)
+    assert_trees_close(found, (carry, -plain), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("layer", "says"),
     [
@@ -230,6 +244,7 @@ def test_a_subclass_with_its_own_call_is_called():
         ),
         (RNN(MinGRUCell(4), backend="fused"), 'backend is "fused", but it runs cells with a fused_step'),
         (RNN(LSTMCell(4), backend="linear"), 'backend is "linear", but it runs linear cells, such as MinGRU'),
+        (RNN(Negated(4), backend="linear"), 'backend is "linear", but Negated has a step of its own'),
         (RNN(MinGRUCell(4), recurrent_dropout=0.2), "MinGRUCell has no product of its state"),
         (RNN(MinGRUCell(4), remat=True), "remat is True.*this layer is linear"),
         (RNN(LRUCell(4, most=1.5)), "most is 1.5.*least < most < 1"),
