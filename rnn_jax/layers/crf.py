@@ -16,13 +16,15 @@ import jax.numpy as jnp
 from rnn_jax.errors import require
 from rnn_jax.layers.inputs import row_lengths
 from rnn_jax.layers.masking import keep_valid, valid_steps, zero_padding
+from rnn_jax.layers.matmul import wide
 
 
 class CRF(nn.Module):
     """The parameters of a linear chain over C tags, and what is computed with them.
 
     log p(y) = s(y) - log Z, with the score s of this module's first lines. The call returns log p;
-    `decode` returns the likeliest sequence, and `marginals` the probability of each tag at each step.
+    `decode` returns the likeliest sequence, and `marginals` the probability of each tag at each step. All are
+    computed in float32 or wider, whatever the type of the scores.
 
     Attributes:
       tags: C, at least 1.
@@ -82,7 +84,8 @@ class CRF(nn.Module):
         )
         batch, time, _ = scores.shape
         lengths = jnp.full(batch, time) if lengths is None else row_lengths(lengths, (batch,), time)
-        return zero_padding(scores, lengths), lengths
+        # A sum of many scores, rounded to 8 or 11 bits, would be more than the sum over all sequences.
+        return zero_padding(scores, lengths).astype(wide(scores.dtype)), lengths
 
 
 def path_score(

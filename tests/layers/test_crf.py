@@ -180,3 +180,21 @@ def test_lengths_are_clamped_and_may_be_a_list():
             CRF_OF.apply(variables, scores, tags, each) for each in (lengths, np.array(clamped))
         )
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_scores_of_few_bits_are_summed_in_float32(case, dtype):
+    """500 steps whose tags are sure: log p is near 0, and the sum of the scores in the thousands."""
+    rng = np.random.default_rng(0)
+    tags = rng.integers(TAGS, size=(2, 500))
+    sure = 8 * np.eye(TAGS)[tags] + rng.normal(size=(2, 500, TAGS))
+    scores, variables = jnp.asarray(sure, dtype), {"params": jax.tree.map(np.zeros_like, case[0])}
+    wide = scores.astype(jnp.float32)
+    log_p = CRF_OF.apply(variables, scores, tags)
+    assert log_p.dtype == jnp.float32
+    assert (log_p <= 0).all()
+    np.testing.assert_array_equal(log_p, CRF_OF.apply(variables, wide, tags))
+    for method in ("decode", "marginals"):
+        found, expected = (CRF_OF.apply(variables, each, method=method) for each in (scores, wide))
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)
