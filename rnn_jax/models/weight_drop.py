@@ -7,13 +7,15 @@ from rnn_jax.errors import check_rate, require
 from rnn_jax.trees import Params, leaves_by_path
 
 RECURRENT = {"h", "hi", "hf", "hg", "ho", "hr", "hz", "hn"}  # names of cells' recurrent kernels, as in Flax
+FROZEN = "contextual"  # the scope of a classifier's language models
 
 
 def drop_weights(params: Params, key: jax.Array, rate: float) -> Params:
     """Returns parameters whose recurrent kernels have a share `rate` of their entries set to zero.
 
     The others are scaled by 1 / (1 - rate): DropConnect (Wan et al. 2013; Merity et al. 2018). All rows and
-    steps of a network share this one mask, and its cells need no change.
+    steps of a network share this one mask, and its cells need no change. The layers of `contextual`, frozen
+    language models, are left whole.
 
     Raises:
       InputError: a rate outside [0, 1), or no recurrent kernel among the parameters.
@@ -30,6 +32,7 @@ def drop_weights(params: Params, key: jax.Array, rate: float) -> Params:
 
 
 def is_recurrent_kernel(path: str) -> bool:
-    """Returns whether the path of a leaf ends in cell/NAME/kernel, with a recurrent NAME."""
+    """Returns whether the path of a leaf ends in cell/NAME/kernel, with a recurrent NAME, outside FROZEN."""
     *_, scope, name, leaf = ("", "", *path.split("/"))
-    return scope == "cell" and name in RECURRENT and leaf == "kernel"
+    kept = path.startswith(f"{FROZEN}/")
+    return scope == "cell" and name in RECURRENT and leaf == "kernel" and not kept

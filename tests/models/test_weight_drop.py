@@ -9,8 +9,9 @@ from rnn_jax import RNN, LSTMCell, TextClassifier
 from rnn_jax.data import Batches
 from rnn_jax.errors import InputError
 from rnn_jax.models import build_classifier, make_classifier_loss
-from rnn_jax.models.weight_drop import drop_weights
+from rnn_jax.models.weight_drop import drop_weights, is_recurrent_kernel
 from rnn_jax.settings import ADDED, classifier_settings, completed
+from rnn_jax.trees import leaves_by_path
 from tests.helpers.oracle import assert_trees_close, random_like
 
 MODEL, KEY = TextClassifier(9, 3, 2, RNN(LSTMCell(4)), dropout=0.5), jax.random.key(3)
@@ -38,6 +39,23 @@ def test_the_loss_is_that_of_parameters_dropped_once():
     kernel = dropped["encoder"]["cell"]["hi"]["kernel"]
     assert 0 < (kernel == 0).sum() < kernel.size
     assert not np.asarray(gradients["encoder"]["cell"]["hi"]["kernel"])[np.asarray(kernel == 0)].any()
+
+
+def test_contextual_layers_are_left_whole_and_the_others_draw_what_they_drew():
+    contextual = {"cell": "lstm", "hidden": 4, "layers": 1}
+    plain = dict(classifier_settings().model) | {"embedding_dim": 3, "hidden": 4}
+    model = build_classifier(9, 2, **(plain | {"contextual": contextual}))
+    params = random_like(jax.eval_shape(model.init, KEY, jnp.ones((1, 1), int))["params"])
+    dropped = drop_weights(params, KEY, 0.5)
+    assert_trees_close(dropped["contextual"], params["contextual"], rtol=0, atol=0)
+    # A kernel draws by its place among all leaves.
+    paths = list(leaves_by_path(params))
+    for path, leaf in leaves_by_path(dropped["encoder"]).items():
+        before, index = leaves_by_path(params["encoder"])[path], paths.index(f"encoder/{path}")
+        if is_recurrent_kernel(path):
+            kept = jax.random.bernoulli(jax.random.fold_in(KEY, index), 0.5, leaf.shape)
+            before = np.where(kept, before / 0.5, 0)
+        np.testing.assert_array_equal(leaf, before)
 
 
 def test_without_weight_drop_the_loss_is_the_plain_one_bit_for_bit():
