@@ -388,11 +388,11 @@ def why_scanned(cell: nn.RNNCellBase) -> str:
         return f"{name} has a __call__ of its own"
     if isinstance(cell, LSTMCell) and cell.layer_norm:
         return f"{name} with layer_norm=True normalises inside every step"
-    if cell.fused_step is None or _depth(type(cell), "step") < _depth(type(cell), "fused_step"):
+    if cell.fused_step is None or depth(type(cell), "step") < depth(type(cell), "fused_step"):
         return f"{name} has a step of its own and no fused_step that describes it"
     return ""
 
 
-def _depth(kind: type, attribute: str) -> int:
+def depth(kind: type, attribute: str) -> int:
     """Returns how many classes of the inheritance lie before the one that defines the attribute."""
     return next(depth for depth, each in enumerate(kind.__mro__) if attribute in vars(each))

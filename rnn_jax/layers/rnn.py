@@ -1,7 +1,7 @@
 """Layers over time: `carry, outputs = layer(x, lengths, initial_carry, deterministic)`."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import flax.linen as nn
 import jax
@@ -14,6 +14,7 @@ from rnn_jax.layers.dropout import Dropout, drops
 from rnn_jax.layers.inputs import fit_carry, over_leading_axes, split_carry
 from rnn_jax.layers.linear import is_linear
 from rnn_jax.layers.masking import mean_of_groups, valid_steps, zero_padding
+from rnn_jax.layers.nesting import Mode, run_layer
 from rnn_jax.layers.placement import over_rows, place_rows
 from rnn_jax.layers.recurrence import Carry, hidden_state
 from rnn_jax.layers.scanned import PLAIN, Lifting, run_scanned
@@ -22,20 +23,6 @@ from rnn_jax.trees import Tree
 Layer: TypeAlias = "RNN | Bidirectional | Stacked"
 Mask: TypeAlias = jax.Array | None
 Merge: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
-
-
-class Mode(NamedTuple):
-    """How a call runs a layer, and all layers inside it.
-
-    Attributes:
-      deterministic: False turns dropout on.
-      mirror: run in the other direction.
-      every_step: return the carry after every step, arrays [B, T, H], in the place of the last.
-    """
-
-    deterministic: bool
-    mirror: bool = False
-    every_step: bool = False
 
 
 class RNN(nn.Module):
@@ -209,7 +196,7 @@ class Bidirectional(nn.Module):
 
     Raises:
       InputError: initial_carry is not a pair, the two share one layer or cell, one is built with
-        reverse=True, or an unknown merge.
+        reverse=True or is no layer, or an unknown merge.
 
     >>> import jax, jax.numpy as jnp
     >>> from rnn_jax import RNN, Bidirectional, GRUCell
@@ -265,8 +252,8 @@ class Bidirectional(nn.Module):
         self._check_layers()
         first, second = split_carry(initial_carry, 2, "directions")
         other_way = mode._replace(mirror=not mode.mirror)
-        forward_carry, forward = self.forward_rnn._apply(x, lengths, first, mode)
-        backward_carry, backward = self.backward_rnn._apply(x, lengths, second, other_way)
+        forward_carry, forward = run_layer("forward_rnn", self.forward_rnn, x, lengths, first, mode)
+        backward_carry, backward = run_layer("backward_rnn", self.backward_rnn, x, lengths, second, other_way)
         return (forward_carry, backward_carry), self._merge(forward, backward)
 
     def _merge(self, forward: jax.Array, backward: jax.Array) -> jax.Array:
@@ -301,8 +288,8 @@ class Stacked(nn.Module):
         Attend and Spell, Chan et al. 2016). Outputs have all T steps: the top layer's, each repeated.
 
     Raises:
-      InputError: no layers, initial_carry of another length, dropout outside [0, 1), `residual` where no
-        layer is as wide as its input, a stride below 1, or `carries` of a larger one.
+      InputError: no layers or none of these, initial_carry of another length, dropout outside [0, 1),
+        `residual` where no layer is as wide as its input, a stride below 1, or `carries` of a larger one.
 
     >>> import jax, jax.numpy as jnp
     >>> from rnn_jax import RNN, GRUCell, LSTMCell, Stacked
@@ -366,7 +353,7 @@ class Stacked(nn.Module):
             if carries:
                 x = Dropout(self.dropout)(x, mode.deterministic)
                 x, lengths = (x, lengths) if self.stride == 1 else mean_of_groups(x, lengths, self.stride)
-            carry, outputs = layer._apply(x, lengths, carry, mode)
+            carry, outputs = run_layer("layers", layer, x, lengths, carry, mode)
             carries.append(carry)
             widths.append((x.shape[-1], outputs.shape[-1]))
             if self.residual and x.shape == outputs.shape:

@@ -1,4 +1,4 @@
-"""Flax's cell protocol: a cell with a `__call__` of its own is called, whichever cell it is a subclass of."""
+"""Flax's protocol: a cell or layer with a `__call__` of its own is called, whatever it is a subclass of."""
 
 from functools import partial
 from itertools import product
@@ -13,7 +13,7 @@ from rnn_jax import RNN, Bidirectional, GRUCell, LSTMCell, SimpleCell, Stacked
 from rnn_jax.errors import InputError
 from rnn_jax.layers import Cell, recurrent_product
 from tests.helpers import oracle
-from tests.helpers.cases import LENGTHS, UNITS, a_batch, padded_with, parameters, run_of
+from tests.helpers.cases import LENGTHS, UNITS, a_batch, carry_of, padded_with, parameters, run_of
 from tests.helpers.oracle import assert_trees_close
 
 
@@ -185,3 +185,74 @@ def test_what_would_have_to_reach_inside_a_subclass_is_refused(backend):
         RNN(NegatedLSTM(UNITS), backend=backend, recurrent_dropout=0.5).init(jax.random.key(0), x)
     with pytest.raises(InputError, match=r"backend is \"fused\", but NegatedLSTM has a __call__ of its own"):
         RNN(NegatedLSTM(UNITS), backend="fused").init(jax.random.key(0), x)
+
+
+# Layers
+
+
+class Louder(RNN):
+    def __call__(self, x, lengths=None, initial_carry=None, deterministic=True):
+        carry, outputs = super().__call__(x, lengths, initial_carry, deterministic)
+        return carry, 3 * outputs
+
+
+def halved(params):
+    return jax.tree.map(lambda leaf: leaf / 2, params)
+
+
+Halved = nn.map_variables(RNN, "params", trans_in_fn=halved)
+WITHIN = {
+    "stacked": lambda layer: Stacked([layer, RNN(GRUCell(UNITS))]),
+    "forward": lambda layer: Bidirectional(layer, RNN(GRUCell(UNITS))),
+}
+
+
+@pytest.mark.parametrize("within", WITHIN)
+def test_a_layer_with_a_call_of_its_own_is_called_inside_others(within):
+    around = WITHIN[within]
+    plain, louder, mapped = (around(kind(SimpleCell(UNITS))) for kind in (RNN, Louder, Halved))
+    params, x, initial = parameters(plain), a_batch(), carry_of(plain)
+    scope = {"stacked": "layers_0", "forward": "forward_rnn"}[within]
+    expected = run_of(plain)(params | {scope: halved(params[scope])}, x, LENGTHS, initial)
+    assert_trees_close(run_of(mapped)(params, x, LENGTHS, initial), expected)
+    alone = run_of(Louder(SimpleCell(UNITS)))(params[scope], x, LENGTHS, initial[0])
+    (first, _), outputs = run_of(louder)(params, x, LENGTHS, initial)
+    assert_trees_close(first, alone[0])
+    if within == "forward":
+        np.testing.assert_allclose(outputs[..., :UNITS], alone[1], rtol=1e-5, atol=1e-6)
+    else:
+        above = run_of(RNN(GRUCell(UNITS)))(params["layers_1"], alone[1], LENGTHS, initial[1])
+        np.testing.assert_allclose(outputs, above[1], rtol=1e-5, atol=1e-6)
+
+
+def test_a_layer_of_remat_is_computed_again_inside_a_stack():
+    def program(kind):
+        layer = Stacked([kind(LSTMCell(UNITS), recurrent_dropout=0.5, backend="scan")])
+        variables, rngs = {"params": parameters(layer)}, {"dropout": jax.random.key(0)}
+        return jax.make_jaxpr(lambda x: layer.apply(variables, x, deterministic=False, rngs=rngs))(a_batch())
+
+    assert "prevent_cse" in str(program(nn.remat(RNN, static_argnums=(4,))))
+    assert "prevent_cse" not in str(program(RNN))
+
+
+REFUSED = {
+    r"layers has a Dense of flax.linen.*, but only .* RNN\(cell\)": Stacked([RNN(GRUCell(2)), nn.Dense(4)]),
+    r"layers has a GRUCell of rnn_jax": Stacked([GRUCell(2)]),
+    r"layers has a RNN of flax.linen": Stacked([nn.RNN(nn.GRUCell(2))]),
+    r"layers has a type of builtins": Stacked([RNN]),
+    r"forward_rnn has a GRUCell of": Bidirectional(GRUCell(2), GRUCell(2)),
+    r"backward_rnn has a Dense of": Bidirectional(RNN(GRUCell(2)), nn.Dense(4)),
+    r"backward_rnn has a Louder, .* runs one way only": Bidirectional(RNN(GRUCell(2)), Louder(GRUCell(2))),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_what_cannot_run_inside_a_layer_is_refused(message):
+    with pytest.raises(InputError, match=message):
+        jax.eval_shape(REFUSED[message].init, jax.random.key(0), a_batch())
+
+
+def test_the_carries_of_a_layer_with_a_call_of_its_own_are_refused():
+    layer = Stacked([Louder(GRUCell(UNITS))])
+    with pytest.raises(InputError, match=r"layers has a Louder, .* no carry at every step"):
+        layer.apply({"params": parameters(layer)}, a_batch(), method="carries")
