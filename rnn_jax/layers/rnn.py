@@ -262,10 +262,11 @@ class Bidirectional(nn.Module):
 
     def _check_layers(self) -> None:
         layers = {"forward_rnn": self.forward_rnn, "backward_rnn": self.backward_rnn}
-        owners = [layer.cell if isinstance(layer, RNN) else layer for layer in layers.values()]
+        forward, backward = ({id(part) for part in parts(layer)} for layer in layers.values())
         require(
-            owners[0] is not owners[1],
-            "forward_rnn and backward_rnn are one object or hold one cell, so they would share it; build two",
+            not forward & backward,
+            "forward_rnn and backward_rnn are one object or hold one cell or layer, so they would share it; "
+            "build two",
         )
         for name, layer in layers.items():
             require(
@@ -372,6 +373,18 @@ def check_stride(stride: int, every_step: bool) -> None:
     """Raises InputError for a stride below 1, or one that leaves layers without a carry at every step."""
     require(stride > 0, f"stride is {stride}; give at least 1")
     require(stride == 1 or not every_step, f"stride is {stride}: upper layers have no carry at every step")
+
+
+def parts(layer: object) -> list[object]:
+    """Returns a layer and all layers and cells inside it."""
+    inside: Sequence[object] = ()
+    if isinstance(layer, RNN):
+        inside = [layer.cell]
+    elif isinstance(layer, Bidirectional):
+        inside = [layer.forward_rnn, layer.backward_rnn]
+    elif isinstance(layer, Stacked):
+        inside = layer.layers
+    return [layer, *(part for each in inside for part in parts(each))]
 
 
 def read_from_the_end(layer: object) -> str:

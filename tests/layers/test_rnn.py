@@ -232,6 +232,14 @@ ERRORS = {
     "merge is 'cat'.*concat, sum, mul, ave": (bidirectional(merge="cat"), {}),
     "forward_rnn and backward_rnn are one object": (Bidirectional(ONE, ONE), {}),
     "forward_rnn and backward_rnn .* hold one cell": (Bidirectional(RNN(CELL), RNN(CELL)), {}),
+    "backward_rnn are one object or .* layer, so they would share it": (
+        Bidirectional(Stacked([ONE]), Stacked([rnn(), Bidirectional(rnn(), ONE)])),
+        {},
+    ),
+    "or hold one cell or layer, so they would share it; build two": (
+        Bidirectional(RNN(CELL), Stacked([RNN(CELL)])),
+        {},
+    ),
     "backward_rnn has reverse=True": (Bidirectional(rnn(), rnn(reverse=True)), {}),
     "forward_rnn has reverse=True": (Bidirectional(rnn(reverse=True), rnn()), {}),
     "layers is empty": (Stacked([]), {}),
