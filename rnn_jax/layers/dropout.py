@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.errors import require
+from rnn_jax.layers.placement import varying_axes
 
 BATCH_AXIS = "batch"  # the mesh axis that batches are split over: see rnn_jax/distributed/data_parallel.py
 
@@ -14,7 +15,8 @@ class Dropout(nn.Module):
 
     The mask [F] of row b of the batch is drawn from the rng stream "dropout" and b alone, whatever the size
     of the batch and however it is split over devices. All steps of x [B, T, F] share it: variational dropout
-    (Gal & Ghahramani 2016).
+    (Gal & Ghahramani 2016). In a `jax.shard_map`, rows are numbered over the mesh axis "batch"; on a mesh
+    without one, over all axes that x varies over, in the order of the mesh.
 
     Attributes:
       rate: in [0, 1); 0 is no dropout.
@@ -43,7 +45,7 @@ class Dropout(nn.Module):
         if not drops(self.rate, deterministic):
             return x
         shape = (*x.shape[1:-1], 1) if self.whole_steps else (*(1 for _ in x.shape[1:-1]), x.shape[-1])
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(self.make_rng("dropout"), row_numbers(x.shape[0]))
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(self.make_rng("dropout"), row_numbers(x))
         mask = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, shape))(keys)
         return jnp.where(mask, x / (1 - self.rate), 0).astype(x.dtype)
 
@@ -65,9 +67,12 @@ def drops(rate: float, deterministic: bool) -> bool:
     return not deterministic
 
 
-def row_numbers(count: int) -> jax.Array:
-    """Returns int[count], where the rows at hand lie in the whole batch, be it split over devices or not."""
+def row_numbers(x: jax.Array) -> jax.Array:
+    """Returns int[B], where the rows of x [B, ...] lie in the whole batch, split over devices or not."""
+    count = x.shape[0]
     try:
         return jax.lax.axis_index(BATCH_AXIS) * count + jnp.arange(count)
-    except NameError:  # no such axis: the batch is whole
-        return jnp.arange(count)
+    except NameError:  # no such axis: the batch is whole, or split over axes of other names
+        axes = varying_axes(x)
+        names = tuple(name for name in jax.typeof(x).sharding.mesh.axis_names if name in axes)
+        return jax.lax.axis_index(names) * count + jnp.arange(count) if names else jnp.arange(count)

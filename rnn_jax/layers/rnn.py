@@ -15,7 +15,7 @@ from rnn_jax.layers.inputs import fit_carry, over_leading_axes, split_carry
 from rnn_jax.layers.linear import is_linear
 from rnn_jax.layers.masking import mean_of_groups, valid_steps, zero_padding
 from rnn_jax.layers.nesting import Mode, run_layer
-from rnn_jax.layers.placement import over_rows, place_rows
+from rnn_jax.layers.placement import over_rows, place_rows, vary_with
 from rnn_jax.layers.recurrence import Carry, hidden_state
 from rnn_jax.layers.scanned import PLAIN, Lifting, run_scanned
 from rnn_jax.trees import Tree
@@ -136,7 +136,7 @@ class RNN(nn.Module):
         scanned = is_scanned(self.backend, self.cell, self._lifting(), self.remat, time) or mode.every_step
         zeros = self.cell.initialize_carry(jax.random.key(0), (batch, size))
         carry = zeros if initial_carry is None else fit_carry(initial_carry, zeros, type(self.cell).__name__)
-        hidden_mask = self._hidden_mask(batch, mode.deterministic)
+        hidden_mask = self._hidden_mask(x, mode.deterministic)
         x, lengths, carry, hidden_mask = place_rows((x, lengths, carry, hidden_mask), like=x)
         x_TBE = zero_padding(x, lengths).swapaxes(0, 1)
         valid_TB = None if lengths is None else valid_steps(lengths, time).T
@@ -167,13 +167,14 @@ class RNN(nn.Module):
     def _lifting(self) -> Lifting:
         return Lifting(self.variable_axes, self.variable_broadcast, self.variable_carry, self.split_rngs)
 
-    def _hidden_mask(self, batch: int, deterministic: bool) -> jax.Array | None:
+    def _hidden_mask(self, x: jax.Array, deterministic: bool) -> jax.Array | None:
         """Returns the dropout mask [B, H] on h inside the recurrent product, or None."""
         check_rate("recurrent_dropout", self.recurrent_dropout)
         check_masked(self.cell, self.recurrent_dropout)
         if not drops(self.recurrent_dropout, deterministic):
             return None
-        return Dropout(self.recurrent_dropout)(jnp.ones((batch, self.cell.features)), deterministic)
+        ones = vary_with(jnp.ones((x.shape[0], self.cell.features)), x)
+        return Dropout(self.recurrent_dropout)(ones, deterministic)
 
 
 MERGES: dict[str, Merge] = {

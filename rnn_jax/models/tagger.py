@@ -16,6 +16,7 @@ from rnn_jax.layers.crf import CRF
 from rnn_jax.layers.dropout import Dropout, drops
 from rnn_jax.layers.inputs import as_array, as_token_ids, row_lengths
 from rnn_jax.layers.masking import valid_steps
+from rnn_jax.layers.placement import vary_with
 from rnn_jax.layers.rnn import Layer
 from rnn_jax.models.encoder import DTYPES, EncoderSettings, build_encoder
 from rnn_jax.models.losses import LossFn, MeasureFn
@@ -107,7 +108,8 @@ class WordTagger(nn.Module):
         batch, time = token_ids.shape
         lengths = jnp.full(batch, time) if lengths is None else row_lengths(lengths, (batch,), time)
         if drops(self.word_dropout, deterministic):
-            shown = self.hide_words(jnp.ones((*token_ids.shape, 1)), deterministic)[:, :, 0] > 0
+            ones = vary_with(jnp.ones((*token_ids.shape, 1)), token_ids)
+            shown = self.hide_words(ones, deterministic)[:, :, 0] > 0
             token_ids = jnp.where(shown, token_ids, UNK)
         x_BTE = self.embedding(token_ids)
         if self.letter_encoder is not None:

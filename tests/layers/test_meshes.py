@@ -79,12 +79,44 @@ for layer, tolerance in CASES:
 """
 
 
+DROPOUT_ON_FOUR_DEVICES = """
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import AxisType, PartitionSpec as P
+from rnn_jax import RNN, SimpleCell
+from rnn_jax.layers import Dropout
+from rnn_jax.models import WordTagger
+from tests.helpers.cases import a_batch, parameters
+
+x, rngs = a_batch(batch=8), {"dropout": jax.random.key(0)}
+words = np.random.default_rng(0).integers(2, 9, (8, 6))
+layer, dropout = RNN(SimpleCell(4), recurrent_dropout=0.5, backend="scan"), Dropout(0.5)
+tagger = WordTagger(9, 3, 2, RNN(SimpleCell(4)), word_dropout=0.5)
+drawn, of_tagger = parameters(layer), jax.jit(tagger.init)(jax.random.key(1), words)
+runs = {
+    "dropout": lambda x, words: dropout.apply({}, x, False, rngs=rngs),
+    "layer": lambda x, words: layer.apply({"params": drawn}, x, deterministic=False, rngs=rngs)[1],
+    "tagger": lambda x, words: tagger.apply(of_tagger, words, deterministic=False, rngs=rngs),
+}
+for name, run in runs.items():
+    whole = jax.jit(run)(x, words)
+    for sizes, names in (((4,), ("data",)), ((2, 2), ("host", "data")), ((4,), ("batch",))):
+        spec = P(names)
+        mesh = jax.make_mesh(sizes, names, axis_types=(AxisType.Auto,) * len(names))
+        split = jax.shard_map(run, mesh=mesh, in_specs=(spec, spec), out_specs=spec)
+        np.testing.assert_allclose(jax.jit(split)(x, words), whole, atol=1e-6, err_msg=f"{name} {names}")
+"""
+
+
 @pytest.mark.slow
-def test_values_and_gradients_on_four_devices_are_those_of_one():
-    """The batch split over Explicit axes, the units too under set_mesh, and in shard_map with check_vma."""
+@pytest.mark.parametrize("program", [ON_FOUR_DEVICES, DROPOUT_ON_FOUR_DEVICES], ids=["gradients", "dropout"])
+def test_what_four_devices_compute_is_what_one_does(program):
+    """The batch split over Explicit axes, the units too under set_mesh, and in shard_map with check_vma.
+
+    Masks of dropout are those of the whole batch, whatever the axes of the mesh are called.
+    """
     flags = f"{os.environ.get('XLA_FLAGS', '')} {DEVICE_COUNT_FLAG}=4"
     settings = {"XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-c", ON_FOUR_DEVICES], check=True, cwd=ROOT, env=os.environ | settings)
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, env=os.environ | settings)
 
 
 @pytest.mark.parametrize("box", [nn.with_partitioning, nn.with_logical_partitioning])
