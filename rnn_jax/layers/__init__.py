@@ -1,4 +1,4 @@
-"""Recurrent layers: cells, the two ways to run them over time, and what surrounds them."""
+"""Recurrent layers: cells, the ways to run them over time, and what surrounds them."""
 
 from rnn_jax.layers.cells import Cell, GRUCell, LSTMCell, SimpleCell
 from rnn_jax.layers.crf import CRF

@@ -309,9 +309,11 @@ class LSTMCell(Cell):
 
 
 def check_cell(cell: object) -> None:
-    """Raises InputError unless the cell is one of Flax linen's protocol that reads rows of features."""
+    """Raises InputError unless the cell is one of Flax linen's protocol, has units, and reads [B, E]."""
     if isinstance(cell, nn.RNNCellBase):
         check_feature_axes(cell)
+        units = cell.features if isinstance(cell, BareCell) else 1
+        require(units > 0, f"features of {type(cell).__name__} is {units}; give at least 1 unit")
         return
     if isinstance(cell, type):
         raise InputError(

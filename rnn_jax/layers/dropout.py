@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.errors import require
+from rnn_jax.errors import check_rate, require
 from rnn_jax.layers.placement import varying_axes
 
 BATCH_AXIS = "batch"  # the mesh axis that batches are split over: see rnn_jax/distributed/data_parallel.py
@@ -37,11 +37,15 @@ class Dropout(nn.Module):
     def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
         """Returns x [B, ..., F] with dropout; with `deterministic`, or a rate of 0, x itself.
 
+        Raises:
+          InputError: a rate outside [0, 1), or a traced `deterministic`.
+
         >>> import jax.numpy as jnp
         >>> from rnn_jax.layers import Dropout
         >>> Dropout(rate=0.5).apply({}, jnp.ones((1, 3)), deterministic=True).tolist()
         [[1.0, 1.0, 1.0]]
         """
+        check_rate("rate", self.rate)
         if not drops(self.rate, deterministic):
             return x
         shape = (*x.shape[1:-1], 1) if self.whole_steps else (*(1 for _ in x.shape[1:-1]), x.shape[-1])

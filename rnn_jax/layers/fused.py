@@ -96,7 +96,7 @@ def run_fused(
     """
     steps, batch, size = x_TBE.shape
     if scales_products(steps, batch, size + weights.recurrent.shape[0]):
-        cell = with_scaled_products(cell)
+        cell = with_scaled_products(cell._replace(scales=tuple(cell.scales)))  # a list has no hash
     chunk = chunk_length(steps)
     empty = isinstance(steps, int) and not steps
     chunks = 1 if empty else -(-steps // chunk)

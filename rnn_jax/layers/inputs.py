@@ -137,13 +137,14 @@ def over_leading_axes(
     have them all.
 
     Raises:
-      InputError: x is not [..., T, F], or lengths is not int[...].
+      InputError: x is not [..., T, F] or has no features, or lengths is not int[...].
     """
     x = as_array("x", x)
     require(
         x.ndim >= 2,
         f"x has shape {x.shape}; a recurrent layer reads [batch, time, features], or [..., time, features]",
     )
+    require(x.shape[-1] != 0, f"x has shape {x.shape}, with 0 features; give at least 1")
     leading = x.shape[:-2]
     lengths = None if lengths is None else row_lengths(lengths, leading, x.shape[-2])
     if len(leading) == 1:

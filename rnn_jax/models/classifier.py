@@ -29,7 +29,8 @@ class TextClassifier(nn.Module):
     `model.apply(variables, x, lengths, method="classify")` returns the logits of embedded words x.
 
     Attributes:
-      vocab_size: V, the rows of the embedding table; id 0 is padding and is never read.
+      vocab_size: V, the rows of the embedding table; id 0 is padding, which is read where there are
+        no lengths.
       embedding_dim: E, the columns of the embedding table.
       num_classes: C, at least 1. Two classes give one logit, that of class 1; others give one logit each.
       encoder: an RNN, Bidirectional or Stacked.
@@ -50,7 +51,8 @@ class TextClassifier(nn.Module):
         frozen language models (Johnson & Zhang 2016; ELMo, Peters et al. 2018).
 
     Raises:
-      InputError: an unknown pooling, evidence that is missing or not wanted, or what the encoder raises.
+      InputError: an unknown pooling, a rate outside [0, 1), evidence that is missing or not wanted, an odd
+        number of words or lengths that are not [B, 2] where pairs are read, or what the encoder raises.
 
     >>> import jax, jax.numpy as jnp
     >>> from rnn_jax import RNN, LSTMCell, TextClassifier
@@ -76,6 +78,8 @@ class TextClassifier(nn.Module):
     contextual: "Layer | None" = None
 
     def setup(self) -> None:
+        for name in ("word_dropout", "embedding_dropout", "dropout"):
+            check_rate(name, getattr(self, name))
         self.embedding = nn.Embed(self.vocab_size, self.embedding_dim, dtype=self.dtype)
         # What Dropout draws depends on its name: a run that goes on has to draw as it did before.
         self.drop_words = Dropout(self.word_dropout, whole_steps=True, name="words")
@@ -154,10 +158,8 @@ class TextClassifier(nn.Module):
         self, x_BTE: jax.Array, lengths: jax.Array | None = None, deterministic: bool = True
     ) -> jax.Array:
         """Returns what `decide` reads of embedded words, [B, F]."""
-        rows = x_BTE.shape[0]
-        if self.pair:  # both texts of a pair are rows: b's first and second, then those of b + 1
-            lengths = None if lengths is None else jnp.reshape(jnp.asarray(lengths), (2 * rows,))
-            x_BTE = x_BTE.reshape(2 * rows, x_BTE.shape[1] // 2, x_BTE.shape[2])
+        if self.pair:
+            x_BTE, lengths = split_pairs(x_BTE, lengths)
         if lengths is None:
             lengths = jnp.full(x_BTE.shape[:1], x_BTE.shape[1])
         if self.contextual is not None:
@@ -233,6 +235,29 @@ def check_evidence_shape(width: int, evidence: jax.Array | None) -> None:
         f"the network reads {width} features of evidence a word, but {given} are given; give evidence="
         "batch.evidence of batches that were made with it (rnn_jax.data.evidence)",
     )
+
+
+def split_pairs(x_BTE: jax.Array, lengths: jax.Array | None) -> tuple[jax.Array, jax.Array | None]:
+    """Returns the texts of pairs as rows [2 B, T, E], and their lengths [2 B]: b's two, then those of b + 1.
+
+    Raises:
+      InputError: x is not [B, 2 T, E], or lengths is not [B, 2].
+    """
+    rows, words, width = x_BTE.shape
+    require(
+        words % 2 == 0,
+        f"token_ids has rows of {words} words, but pair=True reads two texts side by side: "
+        "pad both to one length T, and give [B, 2 T]",
+    )
+    if lengths is not None:
+        lengths = jnp.asarray(lengths)
+        require(
+            lengths.shape == (rows, 2),
+            f"lengths has shape {lengths.shape}, but pair=True reads {rows} pairs; give [{rows}, 2], one "
+            "length a text",
+        )
+        lengths = lengths.reshape(2 * rows)
+    return x_BTE.reshape(2 * rows, words // 2, width), lengths
 
 
 def compared(pooled_BF: jax.Array) -> jax.Array:

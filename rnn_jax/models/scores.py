@@ -98,7 +98,7 @@ def class_scores(confusion: np.ndarray, names: Sequence[str]) -> dict[str, dict[
     """Returns precision, recall, F1 and support of each class, 0 where nothing is divided by nothing.
 
     Args:
-      confusion: [C, C], as in `Metrics` of rnn_jax.models.losses.
+      confusion: [C, C], as in `Metrics` of rnn_jax.models.metrics.
       names: the C classes.
 
     >>> scores = class_scores(np.array([[3.0, 1.0], [0.0, 0.0]]), ["NOUN", "VERB"])

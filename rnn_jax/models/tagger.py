@@ -75,6 +75,8 @@ class WordTagger(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     def setup(self) -> None:
+        for name in ("word_dropout", "embedding_dropout", "dropout"):
+            check_rate(name, getattr(self, name))
         self.embedding = nn.Embed(self.vocab_size, self.embedding_dim, dtype=self.dtype)
         if self.letter_encoder is not None:
             self.letter_embedding = nn.Embed(self.letter_count, self.letter_dim, dtype=self.dtype)

@@ -283,3 +283,14 @@ def test_scaled_products_are_those_of_scaled_weights(monkeypatch, name):
         found.append(values_and_gradients(layer, *arguments))
     jax.tree.map(np.testing.assert_array_equal, found[0][0], found[1][0])  # to the bit
     assert_trees_close(found[0][1], found[1][1], rtol=1e-5)
+
+
+def test_the_scales_of_a_step_may_be_a_list():
+    class Listed(LSTMCell):
+        fused_step = LSTMCell.fused_step._replace(scales=list(LSTMCell.fused_step.scales))
+
+    layers = [RNN(cell(UNITS), backend="fused") for cell in (LSTMCell, Listed)]
+    params, x = parameters(layers[0]), a_batch(batch=1, time=2)
+    assert scales_products(2, 1, SIZE + UNITS)  # the text is short
+    plain, listed = (layer.apply({"params": params}, x) for layer in layers)
+    assert_trees_close(listed, plain, rtol=0, atol=0)

@@ -11,8 +11,9 @@ from flax import nnx
 
 from rnn_jax import RNN, Bidirectional, GRUCell, LanguageModel, LSTMCell, Stacked, TextClassifier
 from rnn_jax.errors import InputError
-from rnn_jax.layers import LSTMCarry, Pooling
+from rnn_jax.layers import Dropout, LSTMCarry, Pooling
 from rnn_jax.layers.inputs import fit_carry, row_lengths
+from rnn_jax.models import WordTagger
 from tests.helpers.cases import LAYERS, SIZE, a_batch, bidirectional, parameters, rnn, slow_but
 from tests.helpers.oracle import assert_trees_close, random_like
 
@@ -113,6 +114,13 @@ both, stack = bidirectional("gru"), Stacked([rnn("gru"), rnn("lstm")])
 h = np.zeros((2, UNITS), np.float32)
 ERRORS = {
     r"x has shape \(3,\)": (rnn(), (np.zeros(3),)),
+    r"x has shape \(2, 5, 0\), with 0 features": (stack, (np.zeros((2, 5, 0)),)),
+    "features of GRUCell is 0; give at least 1": (RNN(GRUCell(0)), (X,)),
+    "features of LSTMCell is -1; give at least 1": (Stacked([RNN(LSTMCell(-1))]), (X,)),
+    r"^rate is 1.5, but a rate of dropout": (Dropout(1.5), (X, True)),
+    r"^rate is -1.0, but a rate of dropout": (Dropout(-1.0), (X, False)),
+    r"^embedding_dropout is 50.0": (TextClassifier(9, 3, 2, rnn(), embedding_dropout=50.0), ([[1]],)),
+    r"^dropout is 2.0": (WordTagger(9, 3, 2, rnn(), dropout=2.0), ([[1]],)),
     "x is a list that is no array of numbers": (rnn(), ([[[1.0]], [[1.0], [2.0]]],)),
     r"lengths has shape \(3,\), but x has rows of shape \(2,\)": (rnn(), (X, [1, 2, 3])),
     r"lengths has shape \(\), but x has rows of shape \(2,\)": (rnn(), (X, 3)),

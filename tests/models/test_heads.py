@@ -129,6 +129,20 @@ def test_a_pair_is_two_texts_by_themselves_whatever_its_padding(pooling):
         np.testing.assert_allclose(row, wanted, atol=1e-5)
 
 
+PAIRS = TextClassifier(9, 3, 2, RNN(GRUCell(4)), pair=True)
+ODD = {
+    "token_ids has rows of 5 words, but pair=True": (np.ones((2, 5), int), None),
+    r"lengths has shape \(2,\), but pair=True reads 2 pairs; give \[2, 2\]": (np.ones((2, 6), int), [3, 3]),
+    r"lengths has shape \(2, 3\), but pair=True reads 3 pairs": (np.ones((3, 6), int), np.ones((2, 3), int)),
+}
+
+
+@pytest.mark.parametrize("message", ODD)
+def test_what_is_no_batch_of_pairs_is_refused(message):
+    with pytest.raises(InputError, match=message):
+        jax.eval_shape(PAIRS.init, jax.random.key(0), *ODD[message])
+
+
 @pytest.mark.slow
 def test_a_pair_without_lengths_is_whole():
     pair = TextClassifier(9, 3, 3, RNN(GRUCell(4)), pair=True)
