@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+TEXT, LABEL = "text", "label"  # the columns of texts and of labels where none is named
 VECTOR_SETTINGS: dict[str, tuple[Any, str]] = {
     "dim": (128, "numbers in a vector"),
     "window": (5, "words on each side that count as context"),
@@ -126,9 +127,12 @@ def add_evaluate(command: argparse.ArgumentParser) -> None:
     """Adds the arguments of `rnn-jax evaluate`."""
     _add_run(command, several=True)
     _add_format(command)
+    command.set_defaults(column=None)  # of a tagger's words: the column that it was trained on
     command.add_argument("--data", required=True, help="a file or folder, or a dataset's name on the hub")
     command.add_argument("--split", help="the split to evaluate on (default: test, else the first)")
-    command.add_argument("--label-column", default="label", help="the column of the labels")
+    command.add_argument(
+        "--label-column", help=f"the column of the labels or tags (default: {LABEL}; of a tagger its own)"
+    )
 
 
 def add_export(command: argparse.ArgumentParser) -> None:
@@ -187,7 +191,7 @@ def _add_run(command: argparse.ArgumentParser, several: bool = False) -> None:
 
 
 def _add_column(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--column", default="text", help="the column of the texts (default: text)")
+    command.add_argument("--column", default=TEXT, help=f"the column of the texts (default: {TEXT})")
     command.add_argument("--delimiter", default="", help="between the fields of a CSV (default: found)")
     command.add_argument("--encoding", default="", help="of a file of text, such as cp1252 (default: UTF-8)")
 

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from rnn_jax.checkpoints.restore import settings_of_run
 from rnn_jax.checkpoints.workdir import LANGUAGE
-from rnn_jax.cli.arguments import SAMPLE_SETTINGS, SERVE_SETTINGS, VECTOR_SETTINGS
+from rnn_jax.cli.arguments import LABEL, SAMPLE_SETTINGS, SERVE_SETTINGS, TEXT, VECTOR_SETTINGS
 from rnn_jax.cli.decisions import (
     SHOWN_COLUMNS,
     added_columns,
@@ -209,9 +209,10 @@ def print_tags(prediction: TagPrediction, texts: Sequence[str], kind: str) -> No
 
 def evaluate_tags(tagger: Tagger, options: argparse.Namespace) -> None:
     """Prints the accuracy of words, and the results of each tag and kind of span, on tagged sentences."""
-    usual = {"text": tagger.config.data.word_column, "label": tagger.config.data.tag_column}
-    columns = [usual.get(column, column) for column in (options.column, options.label_column)]
-    parts = read_tagged(options.data, *columns).splits
+    own = tagger.config.data
+    words = own.word_column if options.column is None else options.column
+    tags = own.tag_column if options.label_column is None else options.label_column
+    parts = read_tagged(options.data, words, tags, _reading(options)).splits
     split = options.split or ("test" if "test" in parts else next(iter(parts)))
     require(split in parts, f"--split is {split!r}; {options.data} has {', '.join(parts)}")
     results = tagger.evaluate(parts[split])
@@ -243,8 +244,9 @@ def evaluate(options: argparse.Namespace) -> None:
     default = "test" if "test" in parts else next(iter(parts))
     split = options.split or default
     require(split in parts, f"--split is {split!r}; {options.data} has {', '.join(parts)}")
-    texts = texts_of(parts[split], options.column, split, reading.say)
-    values = column_of(parts[split], options.label_column, split, reading.say)
+    texts = texts_of(parts[split], reading.text_column, split, reading.say)
+    label_column = LABEL if options.label_column is None else options.label_column
+    values = column_of(parts[split], label_column, split, reading.say)
     require(len(texts) > 0, f"split {split!r} of {options.data} holds no rows to evaluate on")
     if predictor.pair:
         second = texts_of(parts[split], predictor.config.data.pair_column, split, reading.say)
@@ -349,7 +351,7 @@ def _rows(options: argparse.Namespace) -> Rows:
 
 def _reading(options: argparse.Namespace) -> Reading:
     return Reading(
-        options.column,
+        TEXT if options.column is None else options.column,
         options.delimiter,
         options.encoding,
         say=lambda line: print(f"rnn-jax: {line}", file=sys.stderr),

@@ -105,6 +105,26 @@ def test_what_a_column_of_tags_cannot_hold_is_refused_before_any_row(made, tmp_p
     assert not (tmp_path / "out.csv").exists()
 
 
+def evaluated(workdir, path, capsys, *more):
+    main(["evaluate", "--workdir", str(workdir), "--data", str(path), "--format", "jsonl", *more])
+    return json.loads(capsys.readouterr().out)
+
+
+def test_evaluation_reads_the_encoding_and_the_columns_that_are_named(made, tmp_path, capsys):
+    path = tmp_path / "a.conll"
+    path.write_bytes("Dögs NOUN\nbark VERB\n".encode("cp1252"))
+    assert evaluated(made[0], path, capsys, "--encoding", "cp1252")["words"] == 2
+    with pytest.raises(SystemExit):
+        evaluated(made[0], path, capsys, "--encoding", "cp1252", "--delimiter", ";")
+    assert "has no separated values" in capsys.readouterr().err
+    rows = tmp_path / "a.jsonl"
+    rows.write_text(json.dumps({"text": ["Dogs", "bark"], "label": ["NOUN", "VERB"]}) + "\n")
+    assert evaluated(made[0], rows, capsys, "--column", "text", "--label-column", "label")["words"] == 2
+    with pytest.raises(SystemExit):
+        evaluated(made[0], rows, capsys)  # its own columns are the usual ones, tokens and tags
+    assert "data.word_column is ''" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
