@@ -80,12 +80,13 @@ def save_model(model: TrainedModel, folder: str | Path, about: About) -> None:
       about: what the model card says beside the numbers.
 
     Raises:
-      InputError: the folder holds something else or cannot be written.
+      InputError: the folder holds something else, is the current one or around it, or cannot be written.
     """
     folder = path_of(folder)
-    _check_place(folder)
-    results = results_of(model)
     try:
+        folder = Path(os.path.abspath(folder))  # "." and "a/.." have no name of their own
+        _check_place(folder)
+        results = results_of(model)
         with _replacing_folder(folder) as new:
             save_params(new / PARAMS, model.params)
             write_json(new / CONFIG, json.loads(model.config.to_json()))
@@ -114,6 +115,10 @@ def results_of(model: TrainedModel) -> dict[str, Json]:
 def _check_place(folder: Path) -> None:
     """Raises InputError where there is something that saving would destroy."""
     require(folder.is_dir() or not folder.exists(), f"{folder} is a file; give a folder")
+    require(
+        folder.resolve() not in (Path.cwd(), *Path.cwd().parents),
+        f"{folder} is the current folder, or around it; give a folder in it",
+    )
     there = {path.name for path in folder.iterdir()} if folder.exists() else set()
     others = sorted(there - {*FILES})
     require(
@@ -126,7 +131,6 @@ def _check_place(folder: Path) -> None:
 @contextmanager
 def _replacing_folder(folder: Path) -> Iterator[Path]:
     """Gives a temporary folder that takes the place of `folder` at the end."""
-    folder = folder.absolute()
     new = folder.with_name(f"{folder.name}.{os.getpid()}{TEMPORARY}")
     old = folder.with_name(f"{folder.name}.{os.getpid()}.old{TEMPORARY}")
     new.mkdir(parents=True)

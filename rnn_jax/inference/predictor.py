@@ -149,7 +149,8 @@ class Predictor(TextModel):
           license, language, dataset: what the model card says, as in `About` of rnn_jax.inference.
 
         Raises:
-          InputError: the folder holds something else or cannot be written, or no line of text was given.
+          InputError: the folder holds something else, is the current one or cannot be written, or no line of
+            text was given.
 
         >>> load("runs/bilstm").save("bilstm", license="mit", language="en")  # doctest: +SKIP
         """

@@ -164,6 +164,18 @@ def test_nothing_but_a_saved_model_is_replaced(model, saved, run, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "reviews"]
 
 
+@pytest.mark.parametrize("place", [".", "..", "sub/..", "../here"])
+def test_the_current_folder_and_those_around_it_are_not_replaced(model, tmp_path, monkeypatch, place):
+    (tmp_path / "here" / "sub").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "here" / "sub").rmdir()
+    with pytest.raises(InputError, match="is the current folder, or around it; give a folder in it"):
+        model.save(place)
+    assert [path.name for path in tmp_path.rglob("*")] == ["here"]
+    model.save("sub/../new")
+    assert "rnn_jax.load('new')" in (tmp_path / "here" / "new" / "README.md").read_text()
+
+
 def test_a_save_that_fails_leaves_what_was_there(model, saved, monkeypatch):
     before = {path.name: path.read_bytes() for path in saved.iterdir()}
 
