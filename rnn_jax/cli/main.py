@@ -13,6 +13,7 @@ import jax
 import rnn_jax.cli.arguments as arguments
 from rnn_jax.cli import commands
 from rnn_jax.errors import InputError
+from rnn_jax.files import path_of
 
 Command = Callable[[argparse.Namespace], None]
 
@@ -42,6 +43,8 @@ def main(given: Sequence[str] | None = None) -> None:
     elif overrides:
         whole.error(f"unrecognized arguments: {' '.join(overrides)}")
     try:
+        if getattr(options, "out", None):
+            options.out = path_of(options.out)
         options.run(options)
         sys.stdout.flush()
     except InputError as error:

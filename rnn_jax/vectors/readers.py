@@ -364,7 +364,7 @@ def write_vectors(path: str | Path, words: Sequence[str], table: np.ndarray) -> 
 
 def check_output(path: Path) -> None:
     """Makes the folder of a file. Raises InputError where `write_vectors` could not write that file."""
-    path_of(path)
+    path = path_of(path)
     require(path.suffix in (".txt", ".vec"), f"{path} has the suffix {path.suffix!r}; give it .txt or .vec")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

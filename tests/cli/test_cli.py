@@ -331,6 +331,23 @@ def test_sampling_prints_what_the_language_model_writes(tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_home_is_expanded_in_the_file_to_write(workdir, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("rnn_jax.cli.commands.load_gensim", lambda: None)
+    monkeypatch.setattr("rnn_jax.cli.commands.train_vectors", lambda *_, **__: (["a"], np.ones((1, 2))))
+    main(["vectors", "--data", write(tmp_path / "rows.jsonl", ROWS), "--out", "~/new/v.txt"])
+    main(["predict", "--workdir", str(workdir), "--out", "~/out.csv", "a film"])
+    main(["export", "--workdir", str(workdir), "--out", "~/model.zip"])
+    said = capsys.readouterr().out.splitlines()
+    written = [tmp_path / "home" / name for name in ("new/v.txt", "out.csv", "model.zip")]
+    assert [line.split(": ")[0] for line in said] == list(map(str, written))
+    assert all(path.stat().st_size for path in written)
+    assert not (tmp_path / "~").exists()
+
+
+@pytest.mark.slow
 def test_a_command_for_the_other_kind_of_run_says_what_to_use(tmp_path, workdir, capsys):
     make_language_run(tmp_path / "run")
     assert "rnn-jax sample" in refused(capsys, "predict", "--workdir", tmp_path / "run", "a film")
