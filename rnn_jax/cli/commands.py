@@ -154,7 +154,7 @@ def rows_of_texts(
 
     Texts of the command line are pairs two by two, and a line of standard input is cut at its tab.
     """
-    if isinstance(predictor, Tagger) or not predictor.pair or not found.names:
+    if isinstance(predictor, Tagger) or not predictor.pair or not found.path:  # no path: there are no rows
         return texts_in_rows(found)
     pair = predictor.config.data.pair_column
     if options.input:
@@ -343,8 +343,8 @@ def _rows(options: argparse.Namespace) -> Rows:
     if options.input:
         try:
             return stream_rows(options.input, _reading(options))
-        except EmptySourceError:
-            return Rows([], iter([]))
+        except EmptySourceError as error:
+            return Rows(error.names, iter([]), error.schema)
     lines = options.texts or _standard_input()
     return Rows([options.column], ({options.column: text} for text in lines), path=(options.column,))
 

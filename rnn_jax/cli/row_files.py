@@ -32,7 +32,7 @@ def rows_into(path: Path, names: Sequence[str], schema: "pyarrow.Schema | None")
     Args:
       path: a file with a suffix of FORMATS.
       names: the columns.
-      schema: the types of some of the columns; others get that of their first values.
+      schema: the types of some of the columns; others get that of their first values, or none of no rows.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), "out.csv")
@@ -93,8 +93,10 @@ def _parquet(file: BinaryIO, names: Sequence[str], schema: "pyarrow.Schema | Non
             raise InputError(f"--out cannot be Parquet: {error}; give a .jsonl file") from error
 
     yield write
-    if writer is not None:
-        writer.close()
+    if writer is None:  # there were no rows
+        types = dict.fromkeys(names, pyarrow.null()) | {field.name: field.type for field in schema or ()}
+        writer = pyarrow.parquet.ParquetWriter(file, pyarrow.schema(types))
+    writer.close()
 
 
 FORMATS: dict[str, Callable[[BinaryIO, Sequence[str], Any], AbstractContextManager[Write]]] = {

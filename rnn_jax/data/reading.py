@@ -6,10 +6,13 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePath
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from rnn_jax.errors import InputError, require
 from rnn_jax.files import Bounded, Readable
+
+if TYPE_CHECKING:
+    import pyarrow
 
 BUFFER = 2**20  # bytes
 COMPRESSED_AT_ONCE = 2**10  # bytes
@@ -26,7 +29,15 @@ COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst", ".zip")
 
 
 class EmptySourceError(InputError):
-    """The file is well formed and holds no rows."""
+    """The file is well formed and holds no rows.
+
+    Attributes:
+      names, schema: its columns and their types, where the reader knows them; else none, and None.
+    """
+
+    def __init__(self, message: str, names: Sequence[str] = (), schema: "pyarrow.Schema | None" = None):
+        super().__init__(message)
+        self.names, self.schema = list(names), schema
 
 
 def quiet(_: str) -> None:

@@ -94,7 +94,7 @@ def stream_rows(source: str, reading: Reading | None = None) -> Rows:
         found = Rows(data.column_names, iter(data), data.features.arrow_schema)
     first = list(itertools.islice(found.rows, 1))
     if not first:
-        raise EmptySourceError(f"{source!r} holds no rows")
+        raise EmptySourceError(f"{source!r} holds no rows", found.names, found.schema)
     found = found._replace(rows=itertools.chain(first, found.rows))
     return _with_path(found, first[0], reading, source) if reading.text_column else found
 

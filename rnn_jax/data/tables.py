@@ -55,7 +55,7 @@ def read_table(path: Path, reading: Reading | None = None) -> "pyarrow.Table":
     suffix = format_of(path) or split_name(path)[0]
     table = choose("the file's suffix", suffix, TABLE_FORMATS)(path, reading)
     if not len(table):
-        raise EmptySourceError(f"{str(path)!r} holds no rows")
+        raise EmptySourceError(f"{str(path)!r} holds no rows", table.column_names, table.schema)
     return table
 
 

@@ -103,6 +103,27 @@ def test_a_field_that_the_first_row_lacks_is_refused_where_columns_are_fixed(wor
     assert "fields not in fieldnames: 'more'; give a .jsonl file" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
+def test_a_file_without_rows_keeps_its_columns(workdir, tmp_path, suffix):
+    names = ["id", "text"]
+    (tmp_path / "in.csv").write_text("id,text\n")
+    schema = pa.schema({"id": pa.int8(), "text": pa.string()})
+    pa.parquet.write_table(schema.empty_table(), tmp_path / "in.parquet")
+    with pa.OSFile(str(tmp_path / "in.arrow"), "wb") as file, pa.ipc.new_file(file, schema):
+        pass
+    for kind in ("csv", "parquet", "arrow"):
+        out = tmp_path / f"out{suffix}"
+        predict(workdir, tmp_path / f"in.{kind}", out)
+        if suffix == ".csv":
+            assert out.read_text() == "id,text,predicted,probability\n"
+        elif suffix == ".parquet":
+            table = pa.parquet.read_table(out)
+            assert (table.column_names, len(table)) == ([*names, "predicted", "probability"], 0)
+            assert table.schema.field("id").type == (pa.null() if kind == "csv" else pa.int8())
+        else:
+            assert out.read_text() == ""
+
+
 def test_texts_of_the_command_line_can_be_written_too(workdir, tmp_path):
     main(["predict", "--workdir", str(workdir), "--out", str(tmp_path / "out.csv"), *TEXTS])
     with (tmp_path / "out.csv").open(newline="") as file:
