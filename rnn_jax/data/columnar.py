@@ -88,7 +88,8 @@ def _labelled(table: "pyarrow.Table", schema: "pyarrow.Schema") -> "pyarrow.Tabl
 def read_excel(path: Path, reading: Reading) -> "pyarrow.Table":
     """Returns the rows of the first sheet of an Excel file; raises as `tables.read_table` does.
 
-    The first row names the columns. A number in the column of texts is its digits; a date is ISO 8601.
+    The first row names the columns. A number in the column of texts is its digits; a date is ISO 8601. Empty
+    rows before and after all others are left out, and those between them unless `reading.every_row` is set.
     """
     try:
         import openpyxl
@@ -111,7 +112,10 @@ def read_excel(path: Path, reading: Reading) -> "pyarrow.Table":
         raise unreadable(path, error) from error
     if len(names) > 1:
         reading.say(f"{path.name}: the sheet {names[0]!r} is read; passed over: {', '.join(names[1:6])}")
-    return _sheet(path, [row for row in cells if any(cell is not None for cell in row)], reading)
+    filled = [number for number, row in enumerate(cells) if any(cell is not None for cell in row)]
+    if reading.every_row and filled:
+        filled = list(range(filled[0], filled[-1] + 1))
+    return _sheet(path, [cells[number] for number in filled], reading)
 
 
 def _sheet(path: Path, cells: list[tuple], reading: Reading) -> "pyarrow.Table":
@@ -120,6 +124,8 @@ def _sheet(path: Path, cells: list[tuple], reading: Reading) -> "pyarrow.Table":
     header = ["" if name is None else str(name) for name in cells[0]]
     named = [name for name in header if name]
     require(len(set(named)) == len(named), f"{str(path)!r} has a column twice: {named[:20]}; name each once")
+    if len(cells) == 1:
+        raise EmptySourceError(f"{str(path)!r} holds no rows", named)
     texts = (reading.text_column.strip().lower(), *USUAL_TEXTS)
 
     def value(name: str, cell: object) -> object:

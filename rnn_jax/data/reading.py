@@ -53,6 +53,8 @@ class Reading(NamedTuple):
       encoding: of files of text, a name that Python knows; "" is UTF-8, or what a byte order mark says.
       name, revision: the configuration and the version of a dataset on the hub; "" is its default.
       say: takes a line for the log.
+      every_row: whether the empty rows between others in a sheet of Excel are rows too: to predict, not to
+        train on.
 
     >>> Reading("review", delimiter=";").encoding
     ''
@@ -64,12 +66,13 @@ class Reading(NamedTuple):
     name: str = ""
     revision: str = ""
     say: Callable[[str], None] = quiet
+    every_row: bool = False
 
 
 def reading_of(data: Mapping[str, Any]) -> tuple[Reading, list[str]]:
     """Returns what a section `config.data` says of its source, and the list that the reader's lines go to."""
     said: list[str] = []
-    given = {key: data.get(key, "") for key in Reading._fields if key != "say"}
+    given = {key: data.get(key, "") for key in Reading._fields if key not in ("say", "every_row")}
     return Reading(**given, say=said.append), said
 
 

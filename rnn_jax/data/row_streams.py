@@ -89,7 +89,7 @@ def stream_rows(source: str, reading: Reading | None = None) -> Rows:
         refuse_unused(reading, repr(source), settings_of(suffix))
         found = STREAMS[suffix](path, reading)
     else:
-        (_, data), *others = read_source(source, reading).items()
+        (_, data), *others = read_source(source, reading._replace(every_row=True)).items()
         require(not others, f"{source} has several splits; name one file")
         found = Rows(data.column_names, iter(data), data.features.arrow_schema)
     first = list(itertools.islice(found.rows, 1))

@@ -11,6 +11,7 @@ import pytest
 import rnn_jax
 from rnn_jax.cli import main, row_files
 from rnn_jax.data.row_streams import stream_rows
+from rnn_jax.data.sources import read_source
 from rnn_jax.errors import InputError
 from tests.helpers.runs import TEXTS, make_run
 
@@ -101,6 +102,24 @@ def test_a_field_that_the_first_row_lacks_is_refused_where_columns_are_fixed(wor
     with pytest.raises(SystemExit):
         predict(workdir, tmp_path / "in.jsonl", tmp_path / "out.csv")
     assert "fields not in fieldnames: 'more'; give a .jsonl file" in capsys.readouterr().err
+
+
+def test_an_empty_row_between_others_of_a_sheet_is_a_row_to_predict_and_none_to_train_on(workdir, tmp_path):
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    for number, row in {2: ("text", "n"), 4: ("a film", 1), 5: (None, 2), 7: ("so dull", 3)}.items():
+        for column, cell in enumerate(row, 1):
+            book.active.cell(number, column, cell)
+    book.active.cell(9, 1).number_format = "0.00"  # of a format alone, a cell is empty
+    book.save(tmp_path / "in.xlsx")
+    predict(workdir, tmp_path / "in.xlsx", tmp_path / "out.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [(row["text"], row["n"]) for row in rows] == [
+        (None, None), ("a film", 1), (None, 2), (None, None), ("so dull", 3)
+    ]  # fmt: skip
+    assert [row["predicted"] for row in rows] == expected(workdir, ["", "a film", "", "", "so dull"])[0]
+    assert [row["n"] for row in read_source(str(tmp_path / "in.xlsx"))["train"]] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
