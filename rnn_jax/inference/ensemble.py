@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnn_jax.data.batches import Batch
+from rnn_jax.data.targets import LABELS, NUMBER, standardised
 from rnn_jax.errors import require
 from rnn_jax.inference.parts import in_parts
 from rnn_jax.inference.predictor import Predictor
@@ -18,13 +19,15 @@ from rnn_jax.progress import Bar
 class Ensemble(TextModel):
     """The mean of several models' probabilities, or of their numbers: p = (p_1 + ... + p_m) / m.
 
-    The models may differ in everything but what they decide, so also in vocabulary and network. `load` makes
-    one of several folders. It takes the time of all its models; to get its accuracy at the cost of one, train
-    a network on what it says of unlabelled texts (docs/soft_labels.md).
+    The models may differ in everything but what they decide: in vocabulary, in network, and in the mean and
+    deviation of the numbers that they were trained on. `load` makes one of several folders. It takes the
+    time of all its models; to get its accuracy at the cost of one, train a network on what it says of
+    unlabelled texts (docs/soft_labels.md).
 
     Attributes:
       members: the models.
-      head, pair, label_names, label_values, config, task: those of the first, as `Predictor` has them.
+      head, pair, label_names, label_values, config, task: those of the first, as `Predictor` has them; so
+        losses of numbers are in its scale.
 
     >>> from rnn_jax import load
     >>> ensemble = load(["runs/a", "runs/b"])  # doctest: +SKIP
@@ -41,9 +44,8 @@ class Ensemble(TextModel):
         require(len(members) > 0, "an ensemble has no models; give at least one")
         first, self.members = members[0], tuple(members)
         for place, member in enumerate(members):
-            same = member.head == first.head and member.pair == first.pair
             require(
-                same and member.label_values == first.label_values,
+                _decision(member) == _decision(first),
                 f"model {place} of the ensemble decides {_decided(member)}, but model 0 {_decided(first)}; "
                 "give models of the same labels",
             )
@@ -52,27 +54,37 @@ class Ensemble(TextModel):
 
     def _answer_parts(self, texts: Iterable[Any], progress: bool) -> Iterator[np.ndarray]:
         for part, bar in in_parts(self._read(texts), texts, progress):
-            yield self._mean(
-                [answers for each in self.members for answers in each._answer_parts(part, False)]
-            )
+            yield self._mean(part)
             bar.advance(len(part))
 
     def _measured(self, texts: Sequence[Any], targets: np.ndarray, bar: Bar) -> tuple[Measured, np.ndarray]:
-        found = self._mean(
-            [np.concatenate([*each._answer_parts(texts, progress=False)]) for each in self.members]
-        )
+        found = self._mean(texts)
         bar.advance(len(texts))
         count = np.arange(len(texts), dtype=np.int32)
         nothing, ones = np.zeros((len(texts), 1), np.int32), np.ones(len(texts), np.float32)
         batch = Batch(nothing, nothing[:, 0], targets, ones, count)
         return self.head.measure(self.head.logits_of(jnp.asarray(found)), batch), found
 
-    @staticmethod
-    def _mean(answers: Sequence[np.ndarray]) -> np.ndarray:
+    def _mean(self, texts: Sequence[Any]) -> np.ndarray:
+        """Returns the mean of what the models answer, numbers in the scale of the first one."""
+        answers = []
+        for each in self.members:
+            own = np.concatenate([*each._answer_parts(texts, progress=False)])
+            if each.head != self.head:
+                numbers: Any = each.head.prediction(own)
+                own = standardised(numbers.values, (self.task["mean"], self.task["deviation"]))
+            answers.append(own)
         return np.stack(answers).mean(axis=0, dtype=np.float64).astype(np.float32)
+
+
+def _decision(member: Predictor) -> tuple[object, ...]:
+    """Returns what members have to have in common: of numbers the scale may differ."""
+    head = member.head
+    return head.target, head.target == NUMBER or head, member.pair, member.label_values
 
 
 def _decided(member: Predictor) -> str:
     """Returns what a model decides, for a message."""
     names = ", ".join(member.label_names) or "numbers"
+    names += " at once" * (member.head.target == LABELS)
     return f"{names}, of pairs" if member.pair else names

@@ -24,9 +24,10 @@ def make_predictor(
     evidence: Evidence | None = None,
     target: str = CLASS,
     seed: int = 5,
+    scale: tuple[float, float] = (10.0, 2.0),
     **model_changes,
 ) -> Predictor:
-    """Returns a predictor that reads the last 12 words, in buckets of 6 and 12."""
+    """Returns a predictor that reads the last 12 words, in buckets of 6 and 12; numbers have the `scale`."""
     config = smoke.get_config()
     config.text.max_length, config.text.truncate, config.batch.size = 12, "tail", 4
     config.model.embedding_dim, config.model.hidden = 5, 4
@@ -37,7 +38,7 @@ def make_predictor(
     width = evidence.width if evidence else 0
     config.data.target, names = target, () if target == NUMBER else names
     task = {"label_names": names, "label_values": list(range(len(names))), "buckets": (6, 12)}
-    task |= {"mean": 10.0, "deviation": 2.0} if target == NUMBER else {}
+    task |= {"mean": scale[0], "deviation": scale[1]} if target == NUMBER else {}
     options = head_of(target, task).model_options
     model = build_classifier(tokenizer.vocab_size, evidence=width, **options, **config.model)
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.ones((1, 2), jnp.int32))

@@ -62,6 +62,19 @@ def test_other_heads_are_averaged_too(target):
         assert alone[name] == pytest.approx(value, rel=1e-4), name
 
 
+def test_numbers_are_averaged_in_the_unit_of_the_data_whatever_each_model_was_trained_on():
+    scales = (10.0, 2.0), (-300.0, 0.5), (4.0, 70.0)
+    members = [make_predictor(target="number", seed=seed, scale=scale) for seed, scale in enumerate(scales)]
+    mean = np.mean([model.predict(TEXTS).values for model in members], axis=0)
+    for order in (members, members[::-1]):
+        np.testing.assert_allclose(Ensemble(order).predict(TEXTS).values, mean, rtol=1e-5)
+        found = Ensemble(order).evaluate(TEXTS, [0.0] * len(TEXTS))
+        assert found.summary()["rmse"] == pytest.approx(np.sqrt(np.mean(mean**2)), rel=1e-4)
+    classes = make_predictor()
+    with pytest.raises(InputError, match=r"model 1 .* decides negative, positive, but model 0 numbers"):
+        Ensemble([members[0], classes])
+
+
 def test_models_of_other_labels_are_refused(folders, tmp_path):
     make_run(tmp_path / "c", names=("dull", "fine"), values=("dull", "fine"))
     with pytest.raises(InputError, match="model 1 of the ensemble decides dull, fine, but model 0 negative"):
