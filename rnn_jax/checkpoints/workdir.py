@@ -28,6 +28,7 @@ CONFIG, TOKENIZER, TASK, METRICS, RESULTS = (
     "metrics.jsonl",
     "results.json",
 )
+REPORT = "report.html"  # the page of a run or of a saved model: rnn_jax.report
 PARAMS = "model.safetensors"  # of a saved model, a folder without checkpoints: rnn_jax.inference.model_folder
 EVIDENCE = "evidence.safetensors"  # of a classifier that reads n-grams: rnn_jax/data/evidence.py
 EFFECTIVE = os.access in os.supports_effective_ids  # whether os.access can ask as opening a file does

@@ -14,6 +14,7 @@ from rnn_jax.checkpoints.workdir import (
     CONFIG,
     EVIDENCE,
     PARAMS,
+    REPORT,
     RESULTS,
     TASK,
     TOKENIZER,
@@ -76,7 +77,8 @@ def save_model(model: TrainedModel, folder: str | Path, about: About) -> None:
 
     Args:
       model: what `load` or `load_language_model` returned.
-      folder: a new or empty folder, or one that holds a saved model and nothing else.
+      folder: a new or empty folder, or one that holds a saved model and nothing else but the report of it,
+        which goes with it.
       about: what the model card says beside the numbers.
 
     Raises:
@@ -120,7 +122,7 @@ def _check_place(folder: Path) -> None:
         f"{folder} is the current folder, or around it; give a folder in it",
     )
     there = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    others = sorted(there - {*FILES})
+    others = sorted(there - {*FILES, REPORT})
     require(
         not there or (is_saved_model(folder) and not others),
         f"{folder} holds more than a saved model ({', '.join(others or sorted(there))[:300]}); "

@@ -2,12 +2,13 @@
 
 import json
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rnn_jax.checkpoints.workdir import METRICS, RESULTS
+from rnn_jax.checkpoints.workdir import METRICS, REPORT, RESULTS, Json, read_json
 from rnn_jax.data.targets import CLASS, LABELS, NUMBER
 from rnn_jax.errors import InputError, require
 from rnn_jax.files import path_of, read_text, replacing
@@ -22,7 +23,7 @@ from rnn_jax.report.evidence import (
     threshold_curves,
 )
 
-REPORT, TEMPLATE = "report.html", "page.html.jinja"
+TEMPLATE = "page.html.jinja"
 KINDS = {CLASS: "{} classes", LABELS: "any of {} labels", NUMBER: "a number for each text"}
 MISTAKES = {  # what they are called, and what words in the two colours do
     CLASS: ("The mistakes it was surest of", "speak for the predicted label", "against it"),
@@ -40,7 +41,7 @@ def write_html(workdir: str | Path) -> Path:
     says why, and has what the folder tells: results, curves, classes, settings and versions.
 
     Raises:
-      InputError: no run of a classifier, or one that has not finished.
+      InputError: no run of a classifier, one that has not finished, or damaged results or metrics in it.
 
     >>> write_html("runs/none")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
@@ -53,7 +54,7 @@ def write_html(workdir: str | Path) -> Path:
     predictor = load(workdir)
     finished = (workdir / RESULTS).is_file()
     require(finished, f"{workdir} has no {RESULTS}: the run has not finished; train goes on with it")
-    results = json.loads(read_text(workdir / RESULTS))
+    results = _results(workdir / RESULTS, predictor)
     loader = PackageLoader("rnn_jax.report", "")
     pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     pages.filters["spoken"] = spoken
@@ -61,6 +62,23 @@ def write_html(workdir: str | Path) -> Path:
     with replacing(workdir / REPORT) as file:
         file.write(page.encode())
     return workdir / REPORT
+
+
+def _results(path: Path, predictor: Predictor) -> dict[str, Any]:
+    """Returns what results.json holds. Raises InputError where that is no report of this model."""
+    results = read_json(path)
+    known = isinstance(results, dict) and all(
+        isinstance(results.get(part, {}), dict) for part in ("scores", "versions")
+    )
+    if known and "confusion_matrix" in results:
+        rows, count = results["confusion_matrix"], len(predictor.label_names)
+        known = isinstance(rows, list) and len(rows) == count and all(_are_counts(row, count) for row in rows)
+    require(known, f"{path} is no report of this run; delete it, and train makes it again")
+    return results
+
+
+def _are_counts(row: Json, count: int) -> bool:
+    return isinstance(row, list) and len(row) == count and all(type(cell) is int for cell in row)
 
 
 def _contents(workdir: Path, results: dict[str, Any], predictor: Predictor) -> dict[str, Any]:
@@ -143,7 +161,7 @@ def learning_curves(path: Path) -> list[tuple[str, Any]]:
     if not path.is_file():
         return []
     found: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
-    for line in map(json.loads, read_text(path).splitlines()):
+    for line in _metrics(path):
         for name in line.keys() - {"step", "epoch", "examples", "words"}:
             if _is_number(line[name]):
                 found[name][line["split"]].append((line["step"], line[name]))
@@ -158,6 +176,21 @@ def learning_curves(path: Path) -> list[tuple[str, Any]]:
             title = shown[:1].upper() + shown[1:]
             charts.append((title, line_chart(f"{shown} by step", curves, "step", shown)))
     return charts
+
+
+def _metrics(path: Path) -> Iterator[dict[str, Any]]:
+    """Yields the lines of metrics.jsonl; a last one that a kill cut short is left out."""
+    lines = read_text(path).splitlines()
+    for number, text in enumerate(lines, 1):
+        try:
+            line = json.loads(text)
+            known = line["split"] in SPLITS and _is_number(line["step"])
+        except (ValueError, RecursionError, TypeError, KeyError):
+            known = False
+        if not known and number == len(lines):
+            return
+        require(known, f"{path}: line {number} has no metrics of a step; delete that line")
+        yield line
 
 
 def spoken(name: str) -> str:

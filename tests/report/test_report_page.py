@@ -133,6 +133,52 @@ def test_a_run_that_has_not_finished_is_refused(tmp_path):
         write_html(tmp_path / "run")
 
 
+@pytest.fixture
+def damaged(run):
+    """Gives a function that changes a file of the run; the files are as they were at the end."""
+    before = {name: (run / name).read_text() for name in (RESULTS, METRICS, CONFIG)}
+
+    def change(name, text):
+        (run / name).write_text(text)
+        config = json.loads(before[CONFIG])
+        config["data"]["source"] = "gone.csv"
+        (run / CONFIG).write_text(json.dumps(config))
+
+    yield change
+    for name, text in before.items():
+        (run / name).write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        (RESULTS, '{"accuracy": 0.', r"results\.json cannot be read"),
+        (RESULTS, "[]", r"results\.json is no report of this run; delete it"),
+        (RESULTS, '{"scores": []}', r"results\.json is no report of this run"),
+        (RESULTS, '{"confusion_matrix": [[1, 2], [3]]}', r"results\.json is no report of this run"),
+        (METRICS, '{"split": "train", "st\n{}\n', r"metrics\.jsonl: line 1 has no metrics of a step"),
+        (METRICS, '{"split": "other", "step": 1}\n{}\n', r"metrics\.jsonl: line 1 has no metrics of a step"),
+    ],
+)
+def test_damaged_files_of_a_run_are_refused_by_name(run, damaged, name, text, message):
+    damaged(name, text)
+    with pytest.raises(InputError, match=message):
+        write_html(run)
+
+
+def test_a_last_line_of_metrics_that_was_cut_off_is_left_out(run, damaged):
+    damaged(METRICS, (run / METRICS).read_text() + '{"split": "train", "st')
+    assert "<h3>Loss</h3>" in write_html(run).read_text()
+
+
+def test_a_saved_model_with_its_report_is_replaced(run, tmp_path):
+    model = load(run)
+    model.save(tmp_path / "saved")
+    (tmp_path / "saved" / "report.html").write_text("the page of the model that was here")
+    model.save(tmp_path / "saved")
+    assert not (tmp_path / "saved" / "report.html").exists()
+
+
 def test_the_command_prints_where_the_page_is(run, capsys):
     cli.main(["report", "--workdir", str(run)])
     assert capsys.readouterr().out == f"{run / 'report.html'}\n"
