@@ -47,7 +47,8 @@ def rows_into(path: Path, names: Sequence[str], schema: "pyarrow.Schema | None")
 
 @contextmanager
 def _csv(file: BinaryIO, names: Sequence[str], schema: Any, delimiter: str = ",") -> Iterator[Write]:
-    text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogatepass", newline="", write_through=True)
+    # Half of a surrogate pair, which no UTF-8 can hold, becomes "?": as such the network has read it.
+    text = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="", write_through=True)
     writer = csv.DictWriter(text, names, delimiter=delimiter, lineterminator="\n")
     writer.writeheader()
 
@@ -89,7 +90,7 @@ def _parquet(file: BinaryIO, names: Sequence[str], schema: "pyarrow.Schema | Non
                 types = [(field.name, known.get(field.name, field.type)) for field in found.schema]
                 writer = pyarrow.parquet.ParquetWriter(file, pyarrow.schema(types))
             writer.write_table(pyarrow.Table.from_pylist(list(rows), writer.schema))
-        except pyarrow.ArrowException as error:
+        except (pyarrow.ArrowException, OverflowError, UnicodeEncodeError) as error:
             raise InputError(f"--out cannot be Parquet: {error}; give a .jsonl file") from error
 
     yield write

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from contextlib import contextmanager
 
 import pyarrow as pa
@@ -141,6 +142,30 @@ def test_a_file_without_rows_keeps_its_columns(workdir, tmp_path, suffix):
             assert table.schema.field("id").type == (pa.null() if kind == "csv" else pa.int8())
         else:
             assert out.read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (f'{{"text": "a film", "id": 1}}\n{{"text": "dull", "id": {2**70}}}\n', "too big|too large|out of"),
+        (r'{"text": "a film \ud800"}', "surrogates not allowed"),
+    ],
+)
+def test_what_parquet_cannot_hold_is_refused_in_one_line(workdir, tmp_path, capsys, rows, message):
+    (tmp_path / "in.jsonl").write_text(rows)
+    with pytest.raises(SystemExit):
+        predict(workdir, tmp_path / "in.jsonl", tmp_path / "out.parquet")
+    said = capsys.readouterr().err
+    assert re.search(rf"--out cannot be Parquet: .*({message}).*; give a \.jsonl file", said), said
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+def test_half_of_a_surrogate_pair_is_written_as_it_is_read(workdir, tmp_path):
+    (tmp_path / "in.jsonl").write_text(r'{"text": "a great \ud800 film"}')
+    predict(workdir, tmp_path / "in.jsonl", tmp_path / "out.csv")
+    (row,) = stream_rows(str(tmp_path / "out.csv")).rows
+    assert row["text"] == "a great ? film"
+    assert row["predicted"] == expected(workdir, [row["text"]])[0][0]
 
 
 def test_texts_of_the_command_line_can_be_written_too(workdir, tmp_path):
