@@ -104,18 +104,18 @@ class Predictor(TextModel):
         of both texts, one after the other.
 
         Args:
-          text: a string, or a pair of strings where the model reads pairs.
+          text: what `predict` takes as one: a string, or a pair of strings where the model reads pairs; None
+            has no words.
           label: the class; None takes the most probable. A model that gives numbers has none.
           of, steps: as in `attribute_words` of rnn_jax.inference.attribution, and refused as there.
 
         Raises:
-          InputError: an unknown label.
-          TypeError: the text is not a string.
+          InputError: an unknown label, or any of a model that gives numbers.
+          TypeError: the text is not a string, or not a pair of them.
         """
+        (text,) = self._read([text])
         label = self._most_probable(text) if label is None else label
-        number = choose(
-            "label", label, {name: index for index, name in enumerate(self.label_names or [label])}
-        )
+        number = self._place_of(label)
         rows, words = zip(*map(self._spelt, text if self.pair else (text,)), strict=True)
         (batch,) = self._batches(rows, self._no_targets(1), 1).in_order()
         scores, value, baseline = attribute_words(
@@ -181,6 +181,14 @@ class Predictor(TextModel):
             return ""
         (answers,) = self._answer_parts([text], progress=False)
         return self.label_names[int(answers[0].argmax())]
+
+    def _place_of(self, label: str) -> int:
+        """Returns the number of a class; 0 of the "" that a model has which gives numbers."""
+        require(
+            bool(self.label_names) or label == "",
+            f"label is {label!r}, but the model gives numbers, which have no labels; leave it out",
+        )
+        return choose("label", label, {name: place for place, name in enumerate(self.label_names or ("",))})
 
     def _no_targets(self, count: int) -> np.ndarray:
         return np.zeros(count, dtype=np.int32)

@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 
 from configs import smoke
 from rnn_jax.data.evidence import Evidence
 from rnn_jax.data.targets import CLASS, NUMBER
 from rnn_jax.data.tokenizer import Tokenizer
 from rnn_jax.inference.predictor import Predictor
-from rnn_jax.models.classifier import build_classifier
+from rnn_jax.models.classifier import build_classifier, smallest_input
 from rnn_jax.models.heads import head_of
 from tests.helpers.oracle import random_like
 from tests.helpers.runs import TEXTS
@@ -25,6 +24,7 @@ def make_predictor(
     target: str = CLASS,
     seed: int = 5,
     scale: tuple[float, float] = (10.0, 2.0),
+    pair_column: str = "",
     **model_changes,
 ) -> Predictor:
     """Returns a predictor that reads the last 12 words, in buckets of 6 and 12; numbers have the `scale`."""
@@ -36,12 +36,13 @@ def make_predictor(
     if evidence:
         config.embedding.evidence.orders = evidence.orders
     width = evidence.width if evidence else 0
+    config.data.pair_column, pair = pair_column, bool(pair_column)
     config.data.target, names = target, () if target == NUMBER else names
     task = {"label_names": names, "label_values": list(range(len(names))), "buckets": (6, 12)}
     task |= {"mean": scale[0], "deviation": scale[1]} if target == NUMBER else {}
     options = head_of(target, task).model_options
-    model = build_classifier(tokenizer.vocab_size, evidence=width, **options, **config.model)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.ones((1, 2), jnp.int32))
+    model = build_classifier(tokenizer.vocab_size, pair=pair, evidence=width, **options, **config.model)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), *smallest_input(model))
     return Predictor(
         config, model, random_like(shapes["params"], seed), tokenizer, task, 1, evidence=evidence
     )

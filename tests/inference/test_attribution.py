@@ -127,6 +127,17 @@ def test_what_cannot_be_attributed_is_refused(predictor):
         predictor.attribute(WORDS, steps=0)
     with pytest.raises(TypeError, match="not a string"):
         predictor.attribute(["great"])
+    with pytest.raises(InputError, match=r"label is 'nonsense', but .* numbers, .*; leave it out"):
+        make_predictor(target="number").attribute(WORDS, "nonsense")
+
+
+def test_a_pair_is_read_as_predict_reads_it():
+    pairs = make_predictor(pair_column="second")
+    for given in ("ab", "abc", ("a film",), ("a film", 7)):
+        with pytest.raises(TypeError, match=r"two texts are compared: give \(first, second\)"):
+            pairs.attribute(given, "positive")
+    found = pairs.attribute(("a film", None), "positive", steps=2)
+    assert (found.words, found.first) == (["a", "film"], 2)
 
 
 @pytest.mark.slow

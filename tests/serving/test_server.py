@@ -57,6 +57,13 @@ def test_pieces_are_the_whole_text_and_their_scores_the_attribution(client, pred
     assert client.post("/explain", json={"text": ""}).json()["pieces"] == []
 
 
+def test_the_explanation_of_a_number_takes_no_label():
+    with TestClient(make_app(make_predictor(target="number"), LIMITS)) as client:
+        refused = client.post("/explain", json={"text": "a film", "label": "nonsense"})
+        assert (refused.status_code, "leave it out" in refused.json()["error"]) == (422, True)
+        assert client.post("/explain", json={"text": "a film"}).json()["explained"] is None
+
+
 JSON = {"content-type": "application/json"}
 REFUSED = {
     "no JSON": ("/predict", b"text=a", 400, "the body is not JSON"),
