@@ -160,7 +160,8 @@ def rows_of_texts(
     if options.input:
         name = named_column(found.names, pair, lambda: pair.split(".")[0] in found.names)
         if name is None:
-            raise no_column(repr(options.input), pair, dict.fromkeys(found.names))
+            first = next(found.rows)
+            raise no_column(repr(options.input), pair, {name: first.get(name) for name in found.names})
         second = found._replace(path=tuple(path_in(found.names, name)))
         return (
             (row, (text_of(found, number, row), text_of(second, number, row)))

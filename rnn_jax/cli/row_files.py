@@ -54,12 +54,17 @@ def _csv(file: BinaryIO, names: Sequence[str], schema: Any, delimiter: str = ","
 
     def write(rows: Sequence[Row]) -> None:
         try:
-            writer.writerows(rows)
+            writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
         except ValueError as error:
             raise InputError(f"--out cannot be CSV: {error}; give a .jsonl file") from error
 
     yield write
     text.detach()
+
+
+def _cell(value: object) -> object:
+    """Returns what a field of text has for a value: of an object or a list its JSON."""
+    return json.dumps(value, default=str) if isinstance(value, dict | list) else value
 
 
 def _tsv(file: BinaryIO, names: Sequence[str], schema: Any) -> AbstractContextManager[Write]:

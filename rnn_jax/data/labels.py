@@ -98,7 +98,7 @@ def label_set(feature: object, labels: Sequence, names: Sequence[str]) -> tuple[
 
 
 def positions(labels: Sequence, values: Sequence, split: str) -> np.ndarray:
-    """Returns int32 positions in `values`. Raises InputError for a label that is not there.
+    """Returns int32 positions in `values`. Raises InputError for a label that is missing or not there.
 
     Labels count as `read_labels` reads them; where all values are strings an integer counts as its digits,
     which a file has whose labels happen to have no zero in front.
@@ -107,6 +107,12 @@ def positions(labels: Sequence, values: Sequence, split: str) -> np.ndarray:
     require(not odd, f"the label column holds {odd[:1]}; a label is an integer, a string or a boolean")
     position = {read_label(value): index for index, value in enumerate(values)}
     read = read_labels(labels)
+    empty = [row for row, label in enumerate(read) if label is None]
+    require(
+        not empty,
+        f"split {split!r} has {len(empty):,} rows without a label, such as row {empty[:1]}; label them, or "
+        "leave them out",
+    )
     if all(isinstance(value, str) for value in values):
         read = [str(label) if type(label) is int else label for label in read]
     unknown = sorted(set(read) - set(position), key=str)

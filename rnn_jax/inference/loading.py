@@ -41,8 +41,9 @@ def load(
     rnn_jax.errors.InputError: workdir is 'runs/none', which is not the folder of a run: ...
     """
     if not isinstance(workdir, str | Path):
-        members = [load(each, which, fallback) for each in workdir]
-        for each, member in zip(workdir, members, strict=True):
+        folders = list(workdir)  # of a generator, which gives them once
+        members = [load(each, which, fallback) for each in folders]
+        for each, member in zip(folders, members, strict=True):
             require(isinstance(member, Predictor), f"{each} is a tagger; an ensemble has models of texts")
         return Ensemble([member for member in members if isinstance(member, Predictor)])
     folder = local_folder(workdir)

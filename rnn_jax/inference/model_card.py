@@ -59,6 +59,8 @@ def model_card(model: "TrainedModel", results: Mapping[str, Json], about: About)
     kind, loader, use = USES.get(task, USES[CLASSIFY])
     if task == CLASSIFY:
         use = _use(config)
+    elif _reads_backward(config):
+        use = "model.config.direction"  # `write` refuses it
     measures = _measures(results)
     called = "tag" if task == TAG else "label"
     names = [str(name) for name in model.task.get(f"{called}_names", ())]  # type: ignore[attr-defined]
@@ -117,13 +119,22 @@ def _title(about: About) -> str:
 def _sentence(task: str, config: Any, labels: int) -> str:
     model = config.model
     direction = "bidirectional " if model.get("bidirectional", False) else ""
-    what = {LANGUAGE: "A language model", TAG: f"A tagger of words with {labels} tags"}.get(
+    what = {LANGUAGE: _writer(config), TAG: f"A tagger of words with {labels} tags"}.get(
         task, _decision(config, labels)
     )
     return (
         f"{what}: {model.layers} {direction}{model.cell} layer{'s' * (model.layers > 1)} of {model.hidden} "
         "hidden units, made with rnn_jax (recurrent networks for text in JAX)."
     )
+
+
+def _reads_backward(config: Any) -> bool:
+    return bool(config.get("direction", "forward") != "forward")  # of language models alone
+
+
+def _writer(config: Any) -> str:
+    more = " that reads backward: classifiers start from it, and it writes no texts"
+    return "A language model" + more * _reads_backward(config)
 
 
 def _decision(config: Any, labels: int) -> str:

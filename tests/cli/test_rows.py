@@ -14,6 +14,7 @@ from rnn_jax.cli import main, row_files
 from rnn_jax.data.row_streams import stream_rows
 from rnn_jax.data.sources import read_source
 from rnn_jax.errors import InputError
+from tests.helpers.predictors import make_predictor
 from tests.helpers.runs import TEXTS, make_run
 
 # Fields that a reader of types would change, and texts that are awkward.
@@ -96,6 +97,27 @@ def test_rows_of_json_keep_fields_of_any_kind(workdir, tmp_path):
     found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [{name: row[name] for name in old} for old, row in zip(rows, found, strict=True)] == rows
     assert [row["predicted"] for row in found] == expected(workdir, ["a film", "", ""])[0]
+
+
+def test_objects_and_lists_are_json_in_a_field_of_text(workdir, tmp_path):
+    row = {"text": "a film", "more": {"a": [1, None, True]}, "tags": ["x", "\u00e9"]}
+    (tmp_path / "in.jsonl").write_text(json.dumps(row) + "\n")
+    predict(workdir, tmp_path / "in.jsonl", tmp_path / "out.csv")
+    (found,) = stream_rows(str(tmp_path / "out.csv")).rows
+    assert {name: json.loads(found[name]) for name in ("more", "tags")} == {
+        name: row[name] for name in ("more", "tags")
+    }
+
+
+def test_a_model_of_pairs_shows_the_columns_that_there_are(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("rnn_jax.cli.commands.loaded", lambda _: make_predictor(pair_column="second"))
+    (tmp_path / "in.csv").write_text("text,id\na film,7\n")
+    with pytest.raises(SystemExit):
+        predict("any", tmp_path / "in.csv", tmp_path / "out.csv")
+    assert "has no column 'second'; it has text ('a film'), id ('7')" in capsys.readouterr().err
+    (tmp_path / "in.csv").write_text("text,id\n")
+    predict("any", tmp_path / "in.csv", tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_text() == "text,id,predicted,probability\n"
 
 
 def test_a_field_that_the_first_row_lacks_is_refused_where_columns_are_fixed(workdir, tmp_path, capsys):

@@ -158,6 +158,11 @@ def test_withheld_rows_beside_labelled_ones_are_refused(tmp_path):
         load(save(tmp_path, train=[0, 1] * 20, test=[0, -1]))
 
 
+def test_a_label_that_is_missing_is_named_by_its_row():
+    with pytest.raises(InputError, match=r"split 'test' has 2 rows without a label, such as row \[1\]"):
+        positions(["a", None, "b", float("nan")], ["a", "b"], "test")
+
+
 def test_a_test_label_that_train_does_not_have_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"split 'test' has labels \[5\] that train does not have: \[0, 1\]"):
         load(save(tmp_path, train=[0, 1] * 20, test=[0, 5]))

@@ -30,6 +30,7 @@ def test_an_ensemble_gives_the_mean_probability_of_its_models(folders):
     np.testing.assert_allclose(ensemble.predict_proba(TEXTS), mean, atol=1e-7)
     assert ensemble.predict(TEXTS).labels == [each[0].label_names[k] for k in mean.argmax(axis=1)]
     assert ensemble.predict([]).labels == []
+    assert len(rnn_jax.load(folder for folder in folders).members) == 2
 
 
 def test_the_order_and_the_parts_of_texts_change_nothing(folders, monkeypatch):

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import shutil
 
 import jax
@@ -78,6 +79,16 @@ def test_a_saved_language_model_writes_the_same(tmp_path):
     )
     with pytest.raises(InputError, match="holds a language model"):
         rnn_jax.load(tmp_path / "s")
+
+
+def test_the_card_of_a_backward_language_model_shows_what_it_can(tmp_path, capsys):
+    make_language_run(tmp_path / "w", direction="backward")
+    rnn_jax.load_language_model(tmp_path / "w").save(tmp_path / "s")
+    card = (tmp_path / "s" / "README.md").read_text()
+    assert "A language model that reads backward" in card
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    exec(code.replace("'s'", repr(str(tmp_path / "s"))), {})
+    assert capsys.readouterr().out == "backward\n"
 
 
 def test_the_card_has_what_the_hub_reads_and_what_a_person_needs(once, run, tmp_path):
