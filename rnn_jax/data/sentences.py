@@ -204,11 +204,10 @@ def _text(path: Path, reading: Reading) -> str:
 
 def _fields(line: str) -> list[str]:
     """Returns the columns of a line; words of tab-separated lines may hold spaces."""
+    line = line.rstrip("\r")
     if not line.strip():
         return []
-    return (
-        line.rstrip("\r").split("\t") if "\t" in line else [part for part in line.split(" ") if part.strip()]
-    )
+    return line.split("\t") if "\t" in line else [part for part in line.split(" ") if part.strip()]
 
 
 def _global_columns(lines: Sequence[str]) -> tuple[str, ...]:

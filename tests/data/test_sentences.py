@@ -53,6 +53,7 @@ def written(path, text):
         ("crlf.conllu", CONLLU.replace("\n", "\r\n")),
         ("mark.conllu", "\ufeff" + CONLLU),
         ("a.conll", CONLL),
+        ("crlf.conll", CONLL.replace("-DOCSTART- -X- O", "-DOCSTART-").replace("\n", "\r\n")),
         ("spaces.txt", CONLL.replace(" ", "   ")),
         ("a.tsv", CONLL.replace(" ", "\t")),
         ("plus.conllup", PLUS),
