@@ -96,6 +96,14 @@ def read_delimited(path: Path, reading: Reading) -> "pyarrow.Table":
     return table
 
 
+def open_quotes(path: Path, row: int) -> InputError:
+    """Returns the error of a file that ends inside quotes, which a row opens; the header is row 1."""
+    return InputError(
+        f"{str(path)!r} ends inside quotes that are open since row {row} (the header is row 1); close them, "
+        "and write a quote inside quotes twice"
+    )
+
+
 def _read_frame(path: Path, encoding: str, **options: Any) -> "pandas.DataFrame":
     import pandas
 

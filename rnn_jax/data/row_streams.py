@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rnn_jax.data.columns import named_column, no_column, path_in, say_other
-from rnn_jax.data.delimited import LONGEST_FIELD, Layout, layout_of
+from rnn_jax.data.delimited import LONGEST_FIELD, Layout, layout_of, open_quotes
 from rnn_jax.data.objects import json_objects
 from rnn_jax.data.reading import (
     EmptySourceError,
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 ROWS_AT_ONCE = 1024  # of a Parquet file
+END = ["", ""]  # read after the last row of a file of separated values
 
 
 class Rows(NamedTuple):
@@ -145,16 +146,28 @@ def delimited_rows(path: Path, reading: Reading) -> Rows:
 def _fields(path: Path, layout: Layout) -> Iterator[list[str]]:
     try:
         with opened(path) as file, io.TextIOWrapper(file, layout.encoding, newline="") as text:
-            lines = csv.reader(text, delimiter=layout.delimiter, quoting=layout.quoting)
-            header = next(lines, [])
+            followed = itertools.chain(text, [layout.delimiter])  # a row of two empty fields, END
+            lines = csv.reader(followed, delimiter=layout.delimiter, quoting=layout.quoting)
+            rows = _before_end(path, lines)
+            header = next(rows, [])
             yield [name.removeprefix("\ufeff") for name in header]  # of a file whose encoding is named
-            yield from lines
+            yield from rows
     except UnicodeError as error:
         raise not_text(path, layout.encoding, error) from error
     except (*DAMAGE, ValueError, csv.Error) as error:
         if isinstance(error, InputError):
             raise
         raise unreadable(path, error) from error
+
+
+def _before_end(path: Path, rows: Iterator[list[str]]) -> Iterator[list[str]]:
+    """Yields the rows before END, which comes last. Open quotes swallow it, and raise an InputError."""
+    number, row = 1, next(rows)
+    for number, following in enumerate(rows, start=2):
+        yield row
+        row = following
+    if row != END:
+        raise open_quotes(path, number)
 
 
 def json_rows(path: Path, reading: Reading) -> Rows:

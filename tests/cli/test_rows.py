@@ -273,6 +273,25 @@ def test_an_empty_line_is_an_empty_text_where_there_is_one_column(tmp_path):
     assert [row["text"] for row in stream_rows(str(tmp_path / "two.csv")).rows] == ["a", "b"]
 
 
+@pytest.mark.parametrize("content", ['text,id\na,1\n"b,2\nc,3\n', 'text,id\na,1\n"', 'text,id\na,1\n"b""'])
+def test_a_quote_that_is_not_closed_swallows_no_rows_in_silence(tmp_path, content):
+    (tmp_path / "open.csv").write_text(content)
+    rows = stream_rows(str(tmp_path / "open.csv")).rows
+    assert next(rows) == {"text": "a", "id": "1"}
+    with pytest.raises(InputError, match=r"ends inside quotes that are open since row 3 .* close them"):
+        list(rows)
+    (tmp_path / "header.csv").write_text('"text\na\n')
+    with pytest.raises(InputError, match="ends inside quotes that are open since row 1"):
+        stream_rows(str(tmp_path / "header.csv"))
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_fields_in_quotes_may_have_line_breaks_and_end_the_file(tmp_path, end):
+    (tmp_path / "closed.csv").write_text(f'text,id\n"a\n""b""",1\n,\n"c","2"{end}', newline="")
+    rows = [list(row.values()) for row in stream_rows(str(tmp_path / "closed.csv")).rows]
+    assert rows == [['a\n"b"', "1"], ["", ""], ["c", "2"]]
+
+
 def test_a_text_longer_than_the_limit_of_the_reader_is_read(tmp_path):
     (tmp_path / "long.csv").write_text("text\n" + "a" * 200_000 + "\n")
     assert len(next(stream_rows(str(tmp_path / "long.csv")).rows)["text"]) == 200_000
