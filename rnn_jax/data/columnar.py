@@ -1,8 +1,10 @@
 """Files of columns: Parquet, Arrow, and the sheets of Excel."""
 
 import datetime
+import itertools
 import json
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +16,9 @@ from rnn_jax.files import DAMAGE, check_expansion, most_bytes, unreadable
 
 if TYPE_CHECKING:
     import pyarrow
+    import pyarrow.parquet
 
-ROWS_AT_ONCE = 1024  # of a Parquet file, decoded before the size of the next ones is known
+ROWS_AT_ONCE = 1024  # of a Parquet file, at most, decoded before their size is known
 
 
 def read_parquet(path: Path, reading: Reading) -> "pyarrow.Table":
@@ -33,24 +36,56 @@ def read_parquet(path: Path, reading: Reading) -> "pyarrow.Table":
         require(
             len(set(schema.names)) == len(schema), f"{str(path)!r} has a column twice: {schema.names[:20]}"
         )
-        texts = [field.name for field in schema if pyarrow.types.is_string(field.type)]
-        with pyarrow.parquet.ParquetFile(path, read_dictionary=texts) as file:
-            # The size that a file announces does not count how often a value is repeated.
-            size = sum(file.metadata.row_group(k).total_byte_size for k in range(file.num_row_groups))
-            check_expansion(str(path), max(size, file.metadata.num_rows), limit)
-            batches, size = [], 0
-            for batch in file.iter_batches(ROWS_AT_ONCE):
-                batch.validate(full=True)
-                size += sum(map(_bytes_of, batch.columns))
-                check_expansion(str(path), size, limit)
-                batches.append(batch)
-            table = pyarrow.Table.from_batches(batches, None if batches else file.schema_arrow)
-        columns = [
-            column.cast(_plain(field.type)) for column, field in zip(table.columns, schema, strict=True)
-        ]
+        plain = pyarrow.schema([(field.name, _plain(field.type)) for field in schema])
+        batches, size = [], 0
+        for batch in _batches(path, limit):
+            batch.validate(full=True)
+            size += sum(map(_bytes_of, batch.columns))
+            check_expansion(str(path), size, limit)
+            columns = [column.cast(kind) for column, kind in zip(batch.columns, plain.types, strict=True)]
+            batches.append(pyarrow.record_batch(columns, schema=plain))
+        table = pyarrow.Table.from_batches(batches, plain)
     except (OSError, pyarrow.ArrowException, UnicodeDecodeError, MemoryError) as error:
         raise unreadable(path, error) from error
-    return _labelled(pyarrow.table(columns, schema.names), schema)
+    return _labelled(table, schema)
+
+
+def _batches(path: Path, limit: int) -> "Iterator[pyarrow.RecordBatch]":
+    """Yields the rows of a Parquet file, no more at once than surely fit into `limit` bytes.
+
+    Raises:
+      InputError: the file announces more bytes, or more rows, than that.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(path) as file:
+        groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
+        size = sum(group.total_byte_size for group in groups)
+        check_expansion(str(path), max(size, file.metadata.num_rows), limit)
+        texts = [field.name for field in file.schema_arrow if pyarrow.types.is_string(field.type)]
+        with pyarrow.parquet.ParquetFile(path, metadata=file.metadata, read_dictionary=texts) as coded:
+            for number, group in enumerate(groups):
+                # What is announced does not count how often a text is repeated, and it may be wrong.
+                longest = max(group.total_byte_size, _longest(coded, number, texts), 1) if texts else 1
+                rows = min(max(limit // longest, 1), ROWS_AT_ONCE)
+                yield from file.iter_batches(rows, row_groups=[number])
+
+
+def _longest(file: "pyarrow.parquet.ParquetFile", group: int, texts: list[str]) -> int:
+    """Returns the bytes of the longest text in the dictionaries of a row group.
+
+    Only one row is read with such dictionaries: each batch has a copy of all texts before it.
+    """
+    import pyarrow.compute
+
+    longest = 0
+    for batch in itertools.islice(file.iter_batches(1, row_groups=[group], columns=texts), 1):
+        for column in batch.columns:
+            if pyarrow.types.is_dictionary(column.type) and pyarrow.types.is_string(_plain(column.type)):
+                lengths = pyarrow.compute.binary_length(column.dictionary)
+                longest = max(longest, pyarrow.compute.max(lengths).as_py() or 0)
+    return longest
 
 
 def read_arrow(path: Path, reading: Reading) -> "pyarrow.Table":

@@ -8,7 +8,8 @@ import pytest
 from rnn_jax.data import sources
 from rnn_jax.data.columns import column_of, texts_of
 from rnn_jax.data.sources import read_source, read_texts
-from rnn_jax.data.tables import EmptySourceError
+from rnn_jax.data.tables import EmptySourceError, read_table
+from rnn_jax.errors import InputError
 
 ROWS = {
     "text": ['first, "quoted"\nwith a line break', "second 😀", "NA", "null", "a  b"],
@@ -271,3 +272,62 @@ def test_a_file_without_rows_is_refused_as_such(tmp_path, name, content):
     (tmp_path / name).write_text(content)
     with pytest.raises(EmptySourceError, match=f"{name}' holds no rows"):
         read_source(str(tmp_path / name))
+
+
+def arrow_peak(path):
+    """Returns the most bytes that Arrow held while a file was read or refused, and the texts or the error."""
+    import pyarrow
+
+    usual, pool = pyarrow.default_memory_pool(), pyarrow.proxy_memory_pool(pyarrow.default_memory_pool())
+    pyarrow.set_memory_pool(pool)
+    try:
+        found = read_table(path)["text"].to_pylist()
+    except InputError as error:
+        found = str(error)
+    finally:
+        pyarrow.set_memory_pool(usual)
+    return pool.max_memory(), found
+
+
+def test_the_memory_of_a_row_group_of_parquet_grows_as_its_texts_do(tmp_path, monkeypatch):
+    import pyarrow
+    import pyarrow.parquet
+
+    monkeypatch.setattr("rnn_jax.data.columnar.ROWS_AT_ONCE", 64)
+    texts = [f"{number} {'a fine film ' * 80}" for number in range(4000)]
+    pyarrow.parquet.write_table(pyarrow.table({"text": texts}), tmp_path / "a.parquet", compression="none")
+    peak, found = arrow_peak(tmp_path / "a.parquet")
+    assert found == texts
+    assert peak < 5 * sum(map(len, texts))
+
+
+def announce_nothing(path):
+    """Writes zeros over the bytes that a Parquet file's end says its one row group and column take."""
+    import pyarrow.parquet
+
+    size = pyarrow.parquet.read_metadata(path).row_group(0).total_byte_size * 2  # as Thrift writes it: zigzag
+    written = bytearray()
+    while size:
+        size, low = divmod(size, 128)
+        written.append(low | 128 * (size > 0))
+    content = path.read_bytes()
+    assert content.count(written) >= 2
+    path.write_bytes(content.replace(written, b"\x80" * (len(written) - 1) + b"\0"))
+    assert pyarrow.parquet.read_metadata(path).row_group(0).total_byte_size == 0
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_long_text_that_parquet_repeats_is_refused_before_it_fills_the_memory(
+    tmp_path, monkeypatch, announced
+):
+    import pyarrow
+    import pyarrow.parquet
+
+    monkeypatch.setattr("rnn_jax.files.FREE", 2**24)
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["x" * 2**20] * 1000}), path)
+    if not announced:
+        announce_nothing(path)
+    peak, found = arrow_peak(path)
+    assert "expands to over" in found
+    assert peak < 3 * 2**24
