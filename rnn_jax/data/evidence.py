@@ -304,7 +304,7 @@ def _counted(gram: np.ndarray, fold: np.ndarray, targets: np.ndarray, folds: int
     place = fold.astype(np.int64) * size + gram
     weights: Iterable[np.ndarray | None] = [*targets.T, None]
     columns = [np.bincount(place, weight, minlength=folds * size) for weight in weights]
-    return np.stack(columns, axis=-1).reshape(folds, size, -1).astype(float)
+    return np.stack(columns, axis=-1).reshape(folds, size, len(columns)).astype(float)
 
 
 def _log_ratios(counts: np.ndarray, smoothing: float, min_count: int) -> np.ndarray:

@@ -167,6 +167,23 @@ def test_labels_at_random_are_not_told_by_evidence_of_training_texts_nor_of_othe
     assert accuracy([evidence.features(row) for row in rows[train]], labels[train]) > 0.8
 
 
+@pytest.mark.parametrize("orders", [(1, 3), (1,), (3,)])
+def test_an_order_of_which_no_ngram_is_kept_has_no_evidence(orders):
+    """Each text has a word that all share, and one of its own; no text has three words."""
+    rows, labels = [np.array([2, 3 + number], np.int32) for number in range(8)], np.arange(8) % 2
+    settings = {**SETTINGS, "orders": orders, "min_count": 2}
+    evidence, found = fit_evidence(rows, rows, ratio_targets(labels, 2), WORDS, **settings)
+    kept = [len(grams) for grams, _ in evidence.tables]
+    assert kept == [{1: 1, 3: 0}[order] for order in orders]
+    assert evidence.features(rows[0]).shape == found.padded([0], 1, 2)[0].shape == (2, len(orders))
+    again = evidence_from_arrays(evidence.to_arrays(), "file", WORDS, len(orders))
+    np.testing.assert_array_equal(again.features(rows[0]), evidence.features(rows[0]))
+    tables = [(jnp.asarray(grams), jnp.asarray(ratios)) for grams, ratios in evidence.tables]
+    looked_up = np.asarray(look_up(tables, rows[0][None], np.array([2])))[0]
+    np.testing.assert_array_equal(looked_up, evidence.features(rows[0]))
+    assert evidence.describe()
+
+
 def test_padding_has_no_evidence_and_the_bucket_changes_none():
     rows, labels = texts(12, seed=3), np.arange(12) % 2
     _evidence, found = fit_evidence(rows, rows, ratio_targets(labels, 2), WORDS, **SETTINGS)
