@@ -61,7 +61,7 @@ def read_delimited(path: Path, reading: Reading) -> "pyarrow.Table":
     """Returns the rows of a file whose first line names the columns; raises as `tables.read_table` does.
 
     The column of texts, or columns of usual names for it, are read as text, digits or not. Other columns are
-    numbers where all their fields are, and none has a zero in front of others.
+    numbers where all their fields are, none has a zero in front of others, and 64 bits hold each.
     """
     import pandas
     import pyarrow
@@ -84,15 +84,14 @@ def read_delimited(path: Path, reading: Reading) -> "pyarrow.Table":
         raise
     except UnicodeError as error:
         raise not_text(path, encoding, error) from error
+    except pandas.errors.ParserError as error:
+        raise _misshapen(path, error) from error
     except (*DAMAGE, ValueError, OverflowError, pyarrow.ArrowException) as error:
         raise unreadable(path, error) from error
     double = sorted(header[header.duplicated() & header.notna()])
     require(not double, f"{str(path)!r} has the column {double[:1]} twice; name each once")
-    require(
-        isinstance(frame.index, pandas.RangeIndex),
-        f"{str(path)!r} has rows of more fields than its header, which has {header.size}: put texts with "
-        "the delimiter in quotes",
-    )
+    if not isinstance(frame.index, pandas.RangeIndex):
+        raise long_row(path, "the first", header.size + frame.index.nlevels)
     return table
 
 
@@ -102,6 +101,23 @@ def open_quotes(path: Path, row: int) -> InputError:
         f"{str(path)!r} ends inside quotes that are open since row {row} (the header is row 1); close them, "
         "and write a quote inside quotes twice"
     )
+
+
+def long_row(path: Path, row: str, fields: int) -> InputError:
+    """Returns the error of a file one of whose rows has more fields than the header."""
+    return InputError(
+        f"{str(path)!r} has rows of more fields than its header, such as {row}, which has {fields}: put "
+        "texts with the delimiter in quotes"
+    )
+
+
+def _misshapen(path: Path, error: ValueError) -> InputError:
+    """Returns the error of a file that pandas cannot cut into rows; it counts them from 0 or from 1."""
+    if found := re.search(r"EOF inside string starting at row (\d+)", str(error)):
+        return open_quotes(path, int(found[1]) + 1)
+    if found := re.search(r"Expected \d+ fields in line (\d+), saw (\d+)", str(error)):
+        return long_row(path, f"row {found[1]} (the header is row 1)", int(found[2]))
+    return unreadable(path, error)
 
 
 def _read_frame(path: Path, encoding: str, **options: Any) -> "pandas.DataFrame":
@@ -119,18 +135,25 @@ def _text_columns(header: list[str], text_column: str) -> list[str]:
 
 
 def _as_written(frame: "pandas.DataFrame", read: "Callable[..., pandas.DataFrame]") -> "pandas.DataFrame":
-    """Returns the rows, those columns as text that pandas took for numbers though zeros stand in front."""
+    """Returns the rows, and as text what is no number: digits after zeros, and integers beyond 64 bits."""
     import pandas
 
-    numbers = [place for place, kind in enumerate(frame.dtypes) if kind.kind in "iuf"]
+    kinds = [kind.kind for kind in frame.dtypes]
+    large = [place for place, kind in enumerate(kinds) if kind == "O" and _has_integers(frame.iloc[:, place])]
+    numbers = [place for place, kind in enumerate(kinds) if kind in "iuf" or place in large]
     if not numbers or not isinstance(frame.index, pandas.RangeIndex):
         return frame
     written = read(dtype=str, usecols=numbers, index_col=False)
     for place, name in zip(numbers, written.columns, strict=True):
         column = written[name]
-        if column.str.match(ZERO_IN_FRONT).fillna(False).astype(bool).any():
+        if place in large or column.str.match(ZERO_IN_FRONT).fillna(False).astype(bool).any():
             frame[frame.columns[place]] = column.str.strip()
     return frame
+
+
+def _has_integers(column: "pandas.Series") -> bool:
+    """Returns whether a column of objects has some of Python's integers: those beyond 64 bits."""
+    return any(type(value) is int for value in column)
 
 
 def _delimiter(path: Path, encoding: str, say: Callable[[str], None]) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rnn_jax.data.columns import named_column, no_column, path_in, say_other
-from rnn_jax.data.delimited import LONGEST_FIELD, Layout, layout_of, open_quotes
+from rnn_jax.data.delimited import LONGEST_FIELD, Layout, layout_of, long_row, open_quotes
 from rnn_jax.data.objects import json_objects
 from rnn_jax.data.reading import (
     EmptySourceError,
@@ -130,14 +130,11 @@ def delimited_rows(path: Path, reading: Reading) -> Rows:
     require(not double, f"{str(path)!r} has the column {double[:1]} twice; name each once")
 
     def rows() -> Iterator[Row]:
-        for fields in lines:
+        for number, fields in enumerate(lines, start=2):
             if not fields and len(names) > 1:
                 continue  # an empty line; where there is one column, it is an empty text
-            require(
-                len(fields) <= len(names),
-                f"{str(path)!r} has rows of more fields than its header, which has {len(names)}: put texts "
-                "with the delimiter in quotes",
-            )
+            if len(fields) > len(names):
+                raise long_row(path, f"row {number} (the header is row 1)", len(fields))
             yield dict(itertools.zip_longest(names, fields, fillvalue=""))
 
     return Rows(names, rows())
@@ -163,9 +160,9 @@ def _fields(path: Path, layout: Layout) -> Iterator[list[str]]:
 def _before_end(path: Path, rows: Iterator[list[str]]) -> Iterator[list[str]]:
     """Yields the rows before END, which comes last. Open quotes swallow it, and raise an InputError."""
     number, row = 1, next(rows)
-    for number, following in enumerate(rows, start=2):
+    for following in rows:
         yield row
-        row = following
+        number, row = number + 1, following
     if row != END:
         raise open_quotes(path, number)
 

@@ -59,6 +59,41 @@ def test_a_quote_that_begins_a_text_between_tabs_swallows_no_rows(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("text,label\na,1\ngood, not great,0\n", r"row 3 .*, which has 3: put texts with the delimiter in q"),
+        ('text,label\n"a\nb",1\n\nx,y,0\n', "more fields than its header, such as row 4 "),
+        ("text,label\ngood, not great,0\na,1\n", "more fields than its header, such as .*, which has 3"),
+        (
+            'text,label\n"a\nb",1\n\n"b,0\nc,1\n',
+            "ends inside quotes that are open since row 4 .*; close them",
+        ),
+        ('"text,label\na,1\n', "ends inside quotes that are open since row 1 "),
+    ],
+)
+def test_commas_and_quotes_that_make_no_rows_are_named_as_what_they_are(tmp_path, content, message):
+    for read in (lambda: rows_of(tmp_path / "a.csv", content), lambda: streamed(tmp_path / "a.csv")):
+        with pytest.raises(InputError, match=message):
+            read()
+
+
+def streamed(path):
+    return list(stream_rows(str(path)).rows)
+
+
+def test_integers_beyond_64_bits_are_read_as_they_are_written(tmp_path):
+    content = "text,id,label\na,184467440737095516160,1\nb,,0\nc,7,1\n"
+    rows, _ = rows_of(tmp_path / "a.csv", content)
+    assert [row["id"] for row in rows] == ["184467440737095516160", None, "7"]
+    assert [row["label"] for row in rows] == [1, 0, 1]
+    rows = "".join(f"film {n},{10**20 + n % 2}\n" for n in range(20))
+    assert corpus_of(tmp_path / "a.csv", "text,label\n" + rows)[0].label_names == (
+        f"{10**20}",
+        f"{10**20 + 1}",
+    )
+
+
+@pytest.mark.parametrize(
     ("suffix", "compress"),
     [
         (".gz", gzip.compress),

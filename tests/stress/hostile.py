@@ -34,10 +34,10 @@ traceback, and ends with code 1 or 2. Texts that are not a list of strings raise
 odd but well formed is read as it is.
 
 - Tables are UTF-8, with or without a byte order mark, with any line ending. These are refused: another
-  encoding; an archive under another name; rows with more fields than the header; a column or a field named
-  twice; JSON that is not objects, or is nested deeper than Python's limit; half of a surrogate pair; labels
-  of two types, missing labels, or fractions. An empty field of a CSV is missing; "NA" and "null" are texts,
-  and formulas are only text.
+  encoding; an archive under another name; rows with more fields than the header; quotes that are not closed;
+  a column or a field named twice; JSON that is not objects, or is nested deeper than Python's limit; half of
+  a surrogate pair; labels of two types, missing labels, or fractions. An empty field of a CSV is missing;
+  "NA" and "null" are texts, and formulas are only text.
 - A compressed file (`.gz`, `.zip`, `.npz`, Parquet, a checkpoint) may expand to {expansion} times its
   size, or to {free} MiB if that is more. It is read as a stream. No member is unpacked to disk, whatever its
   name. A table may take a few times the size of its file in memory.
