@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from rnn_jax.data.row_streams import Row
-from rnn_jax.errors import InputError, choose
+from rnn_jax.data.row_streams import ROWS_AT_ONCE, Row
+from rnn_jax.errors import InputError, choose, require
 from rnn_jax.files import replacing
 
 if TYPE_CHECKING:
@@ -45,6 +45,16 @@ def rows_into(path: Path, names: Sequence[str], schema: "pyarrow.Schema | None")
         yield write
 
 
+def _refuse_others(rows: Sequence[Row], names: Sequence[str], kind: str) -> None:
+    """Raises InputError for fields that are no columns: those that first come far down in JSON lines."""
+    others = sorted({name for row in rows for name in row} - {*names})
+    require(
+        not others,
+        f"--out cannot be {kind}: rows have the fields {others[:20]}, which the first {ROWS_AT_ONCE:,} rows "
+        "of --input lack; give a .jsonl file",
+    )
+
+
 @contextmanager
 def _csv(file: BinaryIO, names: Sequence[str], schema: Any, delimiter: str = ",") -> Iterator[Write]:
     # Half of a surrogate pair, which no UTF-8 can hold, becomes "?": as such the network has read it.
@@ -53,10 +63,8 @@ def _csv(file: BinaryIO, names: Sequence[str], schema: Any, delimiter: str = ","
     writer.writeheader()
 
     def write(rows: Sequence[Row]) -> None:
-        try:
-            writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
-        except ValueError as error:
-            raise InputError(f"--out cannot be CSV: {error}; give a .jsonl file") from error
+        _refuse_others(rows, names, "CSV")
+        writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
 
     yield write
     text.detach()
@@ -88,6 +96,7 @@ def _parquet(file: BinaryIO, names: Sequence[str], schema: "pyarrow.Schema | Non
 
     def write(rows: Sequence[Row]) -> None:
         nonlocal writer
+        _refuse_others(rows, names, "Parquet")
         try:
             if writer is None:
                 found = pyarrow.Table.from_pylist([{name: row.get(name) for name in names} for row in rows])

@@ -5,7 +5,7 @@ Arrow's reader of JSON ends the process on a line `null` and on deep nesting, so
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +45,7 @@ def table_of_rows(path: Path, rows: list[dict[str, object]]) -> "pyarrow.Table":
     """Returns rows as a table. Raises InputError for rows without any field."""
     import pyarrow
 
-    names = dict.fromkeys(name for row in rows for name in row)
+    names = names_of(rows)
     require(bool(names) or not rows, f"{str(path)!r} has rows without a field; name each field")
     columns = []
     try:
@@ -56,14 +56,14 @@ def table_of_rows(path: Path, rows: list[dict[str, object]]) -> "pyarrow.Table":
             except (pyarrow.ArrowException, OverflowError):  # several types, or integers of over 64 bits
                 texts = [None if value is None else json.dumps(value) for value in values]
                 columns.append(pyarrow.array(texts, pyarrow.json_()))
-        return pyarrow.table(columns, list(names))
+        return pyarrow.table(columns, names)
     except UnicodeEncodeError as error:  # half of a surrogate pair, which no UTF-8 can hold
         raise unreadable(path, error) from error
 
 
 def _values(path: Path, reading: Reading) -> Iterator[object]:
     """Yields the JSON values that stand one after another in a file."""
-    decoder = json.JSONDecoder(object_pairs_hook=_object)
+    decoder = json.JSONDecoder(object_pairs_hook=named_once)
     text = text_of(path, reading)
     place = JSON_SPACE.match(text).end()  # type: ignore[union-attr]  # it matches nothing, too
     while place < len(text):
@@ -122,7 +122,17 @@ def _unwrapped(path: Path, whole: dict[str, Any]) -> Iterable[object]:
     return [whole]
 
 
-def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def names_of(rows: Iterable[Mapping[str, object]]) -> list[str]:
+    """Returns the names of the fields of all rows, in the order in which they are met.
+
+    >>> names_of([{"text": "a"}, {"id": 7, "text": "b"}])
+    ['text', 'id']
+    """
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def named_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Returns an object of JSON. Raises ValueError where it names a field twice."""
     fields = dict(pairs)
     if len(fields) < len(pairs):
         raise ValueError(f"an object names a field twice: {[name for name, _ in pairs][:10]}")

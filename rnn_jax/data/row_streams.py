@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rnn_jax.data.columns import named_column, no_column, path_in, say_other
 from rnn_jax.data.delimited import LONGEST_FIELD, Layout, layout_of, long_row, open_quotes
-from rnn_jax.data.objects import json_objects
+from rnn_jax.data.objects import json_objects, named_once, names_of
 from rnn_jax.data.reading import (
     EmptySourceError,
     Reading,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 Row = dict[str, Any]
-ROWS_AT_ONCE = 1024  # of a Parquet file
+ROWS_AT_ONCE = 1024  # of a Parquet file; and the first ones of JSON lines, which tell the columns
 END = ["", ""]  # read after the last row of a file of separated values
 
 
@@ -41,7 +41,7 @@ class Rows(NamedTuple):
     """The rows of a file.
 
     Attributes:
-      names: the columns, in order.
+      names: the columns, in order; of JSON lines those of the first ROWS_AT_ONCE rows.
       rows: the rows as {column: value}, each read when it is asked for.
       schema: the types of the columns, where the file tells them.
       path: the column of the texts, and the fields inside it where they are in objects; () is not known.
@@ -125,19 +125,26 @@ def delimited_rows(path: Path, reading: Reading) -> Rows:
         lines = _fields(path, layout_of(path, reading))
     except DAMAGE as error:
         raise unreadable(path, error) from error
-    names = next(lines, [])
+    names = _numbered(next(lines, []))
     double = sorted({name for name in names if names.count(name) > 1})
     require(not double, f"{str(path)!r} has the column {double[:1]} twice; name each once")
 
     def rows() -> Iterator[Row]:
         for number, fields in enumerate(lines, start=2):
-            if not fields and len(names) > 1:
+            if len(names) > 1 and (not fields or (len(fields) == 1 and fields[0].isspace())):
                 continue  # an empty line; where there is one column, it is an empty text
             if len(fields) > len(names):
                 raise long_row(path, f"row {number} (the header is row 1)", len(fields))
             yield dict(itertools.zip_longest(names, fields, fillvalue=""))
 
     return Rows(names, rows())
+
+
+def _numbered(names: list[str]) -> list[str]:
+    """Returns the names of columns; where several are empty, they are called as training calls them."""
+    if names.count("") < 2:
+        return names
+    return [name or f"Unnamed: {place}" for place, name in enumerate(names)]
 
 
 def _fields(path: Path, layout: Layout) -> Iterator[list[str]]:
@@ -181,9 +188,11 @@ def json_rows(path: Path, reading: Reading) -> Rows:
     except (*DAMAGE, ValueError, RecursionError):
         pass  # `json_objects` says what is wrong
     if isinstance(first, dict):
-        return Rows(list(first), _objects(path, encoding))
-    rows = json_objects(path, reading)
-    return Rows(list(rows[0]) if rows else [], iter(rows))
+        rows = _objects(path, encoding)
+        known = list(itertools.islice(rows, ROWS_AT_ONCE))
+        return Rows(names_of(known), itertools.chain(known, rows))
+    whole = json_objects(path, reading)
+    return Rows(names_of(whole), iter(whole))
 
 
 def _objects(path: Path, encoding: str) -> Iterator[Row]:
@@ -192,7 +201,7 @@ def _objects(path: Path, encoding: str) -> Iterator[Row]:
             for number, line in enumerate(lines, start=1):
                 if not line.strip():
                     continue
-                row = json.loads(line.removeprefix("\ufeff"), object_pairs_hook=_named_once)
+                row = json.loads(line.removeprefix("\ufeff"), object_pairs_hook=named_once)
                 require(
                     isinstance(row, dict),
                     f"{str(path)!r}: line {number} is no object; give rows like "
@@ -205,13 +214,6 @@ def _objects(path: Path, encoding: str) -> Iterator[Row]:
         raise not_text(path, encoding, error) from error
     except (*DAMAGE, ValueError, RecursionError) as error:
         raise unreadable(path, error) from error
-
-
-def _named_once(pairs: list[tuple[str, Any]]) -> Row:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        raise ValueError(f"an object names a field twice: {[name for name, _ in pairs][:10]}")
-    return row
 
 
 def parquet_rows(path: Path, reading: Reading) -> Rows:

@@ -120,11 +120,32 @@ def test_a_model_of_pairs_shows_the_columns_that_there_are(tmp_path, capsys, mon
     assert (tmp_path / "out.csv").read_text() == "text,id,predicted,probability\n"
 
 
-def test_a_field_that_the_first_row_lacks_is_refused_where_columns_are_fixed(workdir, tmp_path, capsys):
-    (tmp_path / "in.jsonl").write_text('{"text": "a film"}\n{"text": "a film", "more": 1}\n')
+@pytest.mark.parametrize("out", ["out.csv", "out.parquet"])
+def test_a_field_that_the_first_rows_lack_is_refused_where_columns_are_fixed(
+    workdir, tmp_path, capsys, monkeypatch, out
+):
+    monkeypatch.setattr("rnn_jax.data.row_streams.ROWS_AT_ONCE", 2)
+    (tmp_path / "in.jsonl").write_text('{"text": "a film"}\n' * 2 + '{"text": "a film", "more": 1}\n')
     with pytest.raises(SystemExit):
-        predict(workdir, tmp_path / "in.jsonl", tmp_path / "out.csv")
-    assert "fields not in fieldnames: 'more'; give a .jsonl file" in capsys.readouterr().err
+        predict(workdir, tmp_path / "in.jsonl", tmp_path / out)
+    said = capsys.readouterr().err
+    assert (
+        f"--out cannot be {'CSV' if out == 'out.csv' else 'Parquet'}: rows have the fields ['more']" in said
+    )
+    assert "give a .jsonl file" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+@pytest.mark.parametrize("name", ["in.jsonl", "in.json"])
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
+def test_columns_that_the_first_row_lacks_are_read_and_written(workdir, tmp_path, name, suffix):
+    rows = [{"id": 1}, {"id": 2, "text": "a film"}, {"text": "a film", "more": "x"}]
+    content = json.dumps(rows) if name == "in.json" else "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / name).write_text(content)
+    predict(workdir, tmp_path / name, tmp_path / f"out{suffix}")
+    read = read_source(str(tmp_path / f"out{suffix}"))["train"].to_list()
+    assert [(row["id"], row["more"]) for row in read] == [(1, None), (2, None), (None, "x")]
+    assert [row["predicted"] for row in read] == expected(workdir, ["", "a film", "a film"])[0]
 
 
 def test_an_empty_row_between_others_of_a_sheet_is_a_row_to_predict_and_none_to_train_on(workdir, tmp_path):
@@ -290,6 +311,18 @@ def test_fields_in_quotes_may_have_line_breaks_and_end_the_file(tmp_path, end):
     (tmp_path / "closed.csv").write_text(f'text,id\n"a\n""b""",1\n,\n"c","2"{end}', newline="")
     rows = [list(row.values()) for row in stream_rows(str(tmp_path / "closed.csv")).rows]
     assert rows == [['a\n"b"', "1"], ["", ""], ["c", "2"]]
+
+
+def test_lines_of_spaces_and_columns_without_a_name_are_those_of_training(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label,,\na,1,,\n  \t\n\n  ,2,,\n")
+    found = stream_rows(str(tmp_path / "a.csv"))
+    rows, trained = list(found.rows), read_source(str(tmp_path / "a.csv"))["train"]
+    assert found.names == trained.column_names == ["text", "label", "Unnamed: 2", "Unnamed: 3"]
+    assert [row["text"] for row in rows] == trained["text"][:] == ["a", "  "]
+    (tmp_path / "index.csv").write_text(",text\n0,a\n")
+    assert stream_rows(str(tmp_path / "index.csv")).names == ["", "text"]
+    (tmp_path / "one.csv").write_text("text\na\n  \n")
+    assert [row["text"] for row in stream_rows(str(tmp_path / "one.csv")).rows] == ["a", "  "]
 
 
 def test_a_text_longer_than_the_limit_of_the_reader_is_read(tmp_path):
