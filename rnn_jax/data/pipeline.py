@@ -15,7 +15,7 @@ from rnn_jax.data.batches import WHOLE, Batch_co, Batches, BatchSource, bucket_l
 from rnn_jax.data.encoding import encode_splits
 from rnn_jax.data.evidence import Evidence, RowEvidence, fit_evidence, ratio_targets
 from rnn_jax.data.folders import HELD_OUT
-from rnn_jax.data.reading import Reading, quiet, reading_of
+from rnn_jax.data.reading import Reading, quiet, read_for, reading_of
 from rnn_jax.data.sources import read_texts
 from rnn_jax.data.splits import Corpus, hold_out, load_corpus
 from rnn_jax.data.targets import rows_of_pairs, single_texts, standardised
@@ -253,7 +253,8 @@ def load_data(
     def texts(say: Callable[[str], None] = quiet) -> list[str]:
         if not larger:
             return single_texts([*loaded.train.texts, *(loaded.soft.texts if loaded.soft else ())])
-        return read_texts(larger, corpus["text_column"], Reading(say=say))
+        with read_for("text.vocabulary_source"):
+            return read_texts(larger, corpus["text_column"], Reading(say=say))
 
     settings = _tokenizer_settings(text, chosen_from := texts(notes.append), notes)
     splits = {name: single_texts(split.texts) for name, split in loaded.splits.items()}

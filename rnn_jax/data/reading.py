@@ -40,6 +40,24 @@ class EmptySourceError(InputError):
         self.names, self.schema = list(names), schema
 
 
+class NotTextError(InputError):
+    """The bytes of a file are no text in its encoding; `elsewhere` says so where no setting names it."""
+
+    def __init__(self, message: str, elsewhere: str):
+        super().__init__(message)
+        self.elsewhere = elsewhere
+
+
+@contextmanager
+def read_for(setting: str) -> Iterator[None]:
+    """Puts a setting before errors about its source, which data.encoding says nothing of."""
+    try:
+        yield
+    except InputError as error:
+        reason = error.elsewhere if isinstance(error, NotTextError) else str(error)
+        raise InputError(f"{setting}: {reason}") from error
+
+
 def quiet(_: str) -> None:
     """Says nothing: the default of `say`."""
 
@@ -235,19 +253,22 @@ def text_of(path: Path, reading: Reading) -> str:
     return text.removeprefix("\ufeff")
 
 
-def not_text(path: Path, encoding: str, error: UnicodeError) -> InputError:
+def not_text(path: Path, encoding: str, error: UnicodeError) -> NotTextError:
     """Returns the error of a file whose bytes are no text in an encoding, with what they look like."""
     with opened(path) as file:
         content = file.read(PROBED)
     archive = next((name for mark, name in ARCHIVES.items() if content.startswith(mark)), "")
+    setting = ""
     if archive:
-        hint = f"it looks like an archive: name it {path.name}.{archive}"
+        looks, cure = "like an archive", f"name it {path.name}.{archive}"
     elif (guess := _guess(content, encoding)) is not None:
-        hint = f"it looks like {guess}: set data.encoding (or --encoding) to {guess!r}, or save it as UTF-8"
+        looks, cure = f"like {guess}", "save it as UTF-8"
+        setting = f"set data.encoding (or --encoding) to {guess!r}, or "
     else:
-        hint = "it looks like no text at all; give a file of text"
+        looks, cure = "like no text at all", "give a file of text"
     place = f" ({error.reason} at byte {error.start:,})" if isinstance(error, UnicodeDecodeError) else ""
-    return InputError(f"could not read {str(path)!r}: it is no text in {encoding}{place}; {hint}")
+    start = f"could not read {str(path)!r}: it is no text in {encoding}{place}; it looks {looks}: "
+    return NotTextError(f"{start}{setting}{cure}", elsewhere=f"{start}{cure}")
 
 
 def _guess(content: bytes, tried: str) -> str | None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from rnn_jax.data.columns import column_of, texts_of
 from rnn_jax.data.folders import HELD_OUT
-from rnn_jax.data.reading import Reading
+from rnn_jax.data.reading import Reading, read_for
 from rnn_jax.data.sources import Source, named, read_source
 from rnn_jax.errors import InputError, require
 from rnn_jax.files import keep
@@ -46,10 +46,8 @@ def read_soft_labels(
     """
     texts: list[str] = []
     rows: list[list[float]] = []
-    try:
+    with read_for("data.soft_labels"):
         parts = read_source(source, reading)
-    except InputError as error:
-        raise InputError(f"data.soft_labels: {error}") from error
     for part, data in parts.items():
         if part not in HELD_OUT:
             values = column_of(data, PROBABILITIES, part, reading.say)

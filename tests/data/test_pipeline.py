@@ -69,6 +69,13 @@ def test_a_length_for_training_beyond_that_for_all_is_refused_before_anything_is
         train_loop.train_and_evaluate(config, tmp_path / "run")
 
 
+def test_a_vocabulary_source_in_another_encoding_has_a_cure_that_reaches_it(tmp_path):
+    (tmp_path / "words.csv").write_bytes("text\nun été à la plage, où il a plu déjà\n".encode("cp1252"))
+    with pytest.raises(InputError, match=r"text\.vocabulary_source: could not read .*words\.csv") as error:
+        load(tmp_path / "data", TRAIN, TEST, vocabulary_source=str(tmp_path / "words.csv"))
+    assert str(error.value).endswith("it looks like cp1252: save it as UTF-8")
+
+
 @pytest.mark.parametrize("folded", [True, False])
 def test_bytes_of_folded_texts_are_said_to_be_folded(tmp_path, folded):
     rows = [{"text": f"A film {n}<br />", "label": n % 2} for n in range(20)]

@@ -178,6 +178,13 @@ def test_an_error_names_the_row(tmp_path):
         read_soft_labels(path, NAMES, Reading("text"))
 
 
+def test_a_file_in_another_encoding_has_a_cure_that_reaches_it(tmp_path):
+    (tmp_path / "soft.csv").write_bytes("text,probabilities\nun été à la plage,{}\n".encode("cp1252"))
+    with pytest.raises(InputError, match=r"data\.soft_labels: .*soft\.csv.*: save it as UTF-8$") as error:
+        read_soft_labels(str(tmp_path / "soft.csv"), NAMES, Reading("text"))
+    assert "data.encoding" not in str(error.value)
+
+
 def test_a_file_that_is_not_there_is_named_with_its_setting(tmp_path):
     with pytest.raises(InputError, match=r"data\.soft_labels: '.*nowhere\.csv' is not there"):
         read_soft_labels(str(tmp_path / "nowhere.csv"), NAMES, Reading("text"))
