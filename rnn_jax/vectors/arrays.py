@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnn_jax.data.reading import Reading, text_of
+from rnn_jax.data.reading import Reading, read_for, text_of
 from rnn_jax.errors import InputError, require
 from rnn_jax.files import check_expansion, keep, most_bytes
 from rnn_jax.hashing import digest_of_arrays
@@ -79,7 +79,10 @@ def read_npy_vectors(path: Path, words_file: Path, search: "Search") -> None:
         table = np.load(path, mmap_mode="r", allow_pickle=False)
     except ValueError as error:
         raise InputError(f"{search.source!r} is no array of numbers: {error}") from error
-    words = text_of(words_file, Reading()).splitlines()
+    with read_for("embedding.vectors"):
+        lines = text_of(words_file, Reading()).removesuffix("\n")
+    # Other characters that Python takes for line breaks may be in words.
+    words = [line.removesuffix("\r") for line in lines.split("\n")]
     add_rows(search, (word.encode() for word in words), len(words), table)
 
 

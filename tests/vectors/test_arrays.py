@@ -81,6 +81,19 @@ def test_a_byte_order_mark_does_not_cost_the_first_word_of_a_list(tmp_path):
         assert read_vectors(str(tmp_path / "w.txt"), VOCABULARY).found[2]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_words_beside_an_array_stand_in_lines_that_a_line_feed_ends(tmp_path, end):
+    words = ["film", "\x85", "\u2028", "a\x0bb", "", "actor"]
+    np.save(tmp_path / "v.npy", np.arange(12, dtype=np.float32).reshape(6, 2))
+    for last in ("", end):
+        (tmp_path / "v.txt").write_bytes((end.join(words) + last).encode())
+        found = read_vectors(str(tmp_path / "v.npy"), ["[PAD]", "[UNK]", "\u2028", "actor"])
+        assert found.table[2:].tolist() == [[4, 5], [10, 11]]
+    (tmp_path / "v.txt").write_bytes("été à la plage\n".encode("cp1252") * 6)
+    with pytest.raises(InputError, match=r"embedding\.vectors: could not read .*v\.txt.*: save it as UTF-8$"):
+        read_vectors(str(tmp_path / "v.npy"), ["[PAD]", "[UNK]", "film"])
+
+
 def refused(folder, name):
     path = folder / name
     if name == "pickle.kv":
