@@ -4,6 +4,7 @@ import errno
 import io
 import lzma
 import os
+import secrets
 import struct
 import zipfile
 import zlib
@@ -119,7 +120,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     A process that is killed leaves the temporary file: `leftovers` finds it.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
+    # The process alone does not tell two threads apart, nor two containers that share a folder.
+    temporary = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY}")
     try:
         with temporary.open("wb") as file:
             yield file

@@ -68,6 +68,18 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_two_writers_of_one_process_each_write_the_whole_file(tmp_path):
+    path = tmp_path / "config.json"
+    with replacing(path) as one:
+        with replacing(path) as other:
+            one.write(b"one")
+            other.write(b"the other")
+            assert len(leftovers(path)) == 2
+        assert path.read_bytes() == b"the other"
+    assert path.read_bytes() == b"one"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_what_a_killed_process_leaves_is_found_and_nothing_else(tmp_path):
     path = tmp_path / "config.json"
     for name in ("config.json.bak", "config.jsonl.1.tmp", "other.1.tmp"):
