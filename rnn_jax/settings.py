@@ -201,20 +201,10 @@ LANGUAGE_MODEL: dict[str, Any] = {
 }
 
 LANGUAGE_MODEL_LEAST = {  # the smallest value of each setting that has one
-    "seed": 0,
-    "text.vocab_size": 3,  # padding, the unknown word, and a word
+    **{key: least for key, least in CLASSIFIER_LEAST.items() if key in flatten_dict(LANGUAGE_MODEL, sep=".")},
     "batch.lanes": 1,
     "batch.window": 1,
     "objective.negatives": 0,
-    "train.epochs": 1,
-    "train.evaluate_every": 1e-6,
-    "train.patience": 0,
-    "embedding.scale": 0,
-    "embedding.epochs": 1,
-    "train.keep_checkpoints": 1,
-    "log.every": 1,
-    "devices": 0,
-    "data.validation_share": 1e-6,
 }
 
 TAGGER: dict[str, Any] = {

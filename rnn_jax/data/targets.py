@@ -171,8 +171,18 @@ def numbers_of(values: Sequence[Any], split: str) -> np.ndarray:
 
 
 def scale_of(numbers: np.ndarray) -> tuple[float, float]:
-    """Returns the mean and the standard deviation of the numbers to train on."""
-    return float(numbers.mean()), float(numbers.std())
+    """Returns the mean and the standard deviation of the numbers to train on.
+
+    Raises:
+      InputError: they do not differ, so that there is nothing to learn.
+    """
+    mean, deviation = float(numbers.mean()), float(numbers.std())
+    require(
+        np.ptp(numbers) > 0 and deviation > 0,
+        f"data.target is 'number', but all {len(numbers):,} texts to train on have the number {mean:g} once "
+        "the splits are cut; give more texts with other numbers, or set another data.split_seed",
+    )
+    return mean, deviation
 
 
 def standardised(targets: np.ndarray, scale: tuple[float, float]) -> np.ndarray:

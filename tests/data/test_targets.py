@@ -114,6 +114,25 @@ def test_a_cut_has_its_share_of_rare_labels_and_of_all_sizes_of_numbers():
     assert corpus.scale == (corpus.train.labels.mean(), corpus.train.labels.std())
 
 
+def test_numbers_that_do_not_differ_once_the_splits_are_cut_are_refused():
+    """One text of 100 has another number: where it is held out, there is nothing to learn."""
+    rows = [{"text": f"film {n}", "label": 0.1 + (n == 7)} for n in range(100)]
+    splits = {"train": datasets.Dataset.from_list(rows)}
+
+    def spread(seed):
+        shares = {"validation_share": 0.3, "test_share": 0.3, "split_seed": seed}
+        try:
+            return load_corpus(splits, **COLUMNS, **shares, target="number").scale[1]
+        except InputError as error:
+            return str(error)
+
+    found = [spread(seed) for seed in range(12)]
+    refused = [message for message in found if isinstance(message, str)]
+    assert min(number for number in found if number not in refused) > 0.1
+    assert "all 40 texts to train on have the number 0.1 once the splits are cut" in refused[0]
+    assert "set another data.split_seed" in refused[0]
+
+
 def test_equal_pairs_are_in_one_split_and_other_second_texts_make_other_pairs():
     rows = [{"text": "film", "other": f"take {n % 20}", "label": n % 20 % 2} for n in range(60)]
     source = {"train": datasets.Dataset.from_list(rows)}

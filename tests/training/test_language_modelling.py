@@ -165,6 +165,7 @@ def test_frozen_parameters_stay_and_the_words_of_a_vocabulary_are_those_of_train
     [
         ({"direction": "sideways"}, r"direction is 'sideways', which is not one of: forward, backward"),
         ({"objective__proposal": "zipf"}, r"objective.proposal is 'zipf', which is not one of: unigram"),
+        ({"data__split_seed": -1}, r"data.split_seed is -1; give at least 0"),
         ({"objective__negatives": -1}, r"objective.negatives is -1; give at least 0"),
         ({"objective__weight_drop": 0.5, "model__cell": "lru"}, r"weight_drop is 0.5, but the cell 'lru'"),
         ({"objective__weight_drop": 1.0}, r"weight_drop is 1.0"),
