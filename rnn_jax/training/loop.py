@@ -46,8 +46,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path, source: "Source 
     workdir, clock = Path(workdir), Stopwatch("data", "pretrain", "compile", "train", "eval")
     task = check_config(config)
     require_same("the config", lambda: repr(flatten(config.to_dict())))
-    if finished := on_process_zero(partial(results_of, config, workdir, task.measures)):
-        say(f"the run in {workdir} is finished already, and is used as it is; another --workdir is a new run")
+    if finished := on_process_zero(partial(results_of, config, workdir, task.measures, say)):
         return finished
     with clock("data"):
         data = in_turn(partial(prepare_data, config, source))
@@ -63,7 +62,6 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path, source: "Source 
         state, evaluations = shared.restore(run.template, say)
         state = exchange(state) if shared.begun else state
         start = step = int(state.step)
-        untimed = start - (evaluations[-1]["step"] if evaluations else 0)  # the seconds of an interrupted run
         clock.add(evaluations[-1].get("seconds", {}) if evaluations else {})
         with shared.journal(run.plan.total, start, config.log.tensorboard) as journal:
             with clock("compile"):
@@ -87,9 +85,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path, source: "Source 
             with clock("eval"):
                 chosen = shared.restore_params(best, state.params)
                 test, scores = run.test(chosen, data.test, journal.say)
-        timed = int(state.step) - untimed
-        measured = measurements(run, state, data, clock, timed, evaluations, best, test.unit) | scores
-        measured |= {"resumed_at": start, "seed": config.seed}
+        measured = measurements(run, state, data, clock, start, evaluations, best, test.unit)
+        measured |= scores | {"resumed_at": start, "seed": config.seed}
         report = partial(task.report, workdir, test, data)
         return on_process_zero(lambda: write_report(workdir, test, report(), journal.history, measured))
 

@@ -57,16 +57,18 @@ def measurements(
     state: TrainState,
     data: RunData[Tree],
     clock: Stopwatch,
-    timed: int,
+    start: int,
     evaluations: Sequence[Results],
     best: int,
     unit: str,
 ) -> Results:
     """Returns the evaluation at the best step, the sizes of a finished run, and what it took.
 
-    `timed` is the number of steps that the clock has the seconds of.
+    `start` is the step that it went on from. The clock has no seconds of the steps between it and the last
+    evaluation before it, where the run was interrupted.
     """
-    trained = timed / data.train.steps_per_epoch * data.train.predictions
+    untimed = start - max([each["step"] for each in evaluations if each["step"] <= start], default=0)
+    trained = (int(state.step) - untimed) / data.train.steps_per_epoch * data.train.predictions
     return {
         "best_step": best,
         "validation": next(evaluation for evaluation in evaluations if evaluation["step"] == best),

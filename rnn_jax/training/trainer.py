@@ -179,15 +179,19 @@ class Run(NamedTuple):
         return metrics, {"scores": scores}
 
 
-def results_of(config: ConfigDict, workdir: Path, measures: Sequence[str]) -> Results | None:
+def results_of(config: ConfigDict, workdir: Path, measures: Sequence[str], say: Say) -> Results | None:
     """Returns the results of a finished run, which have all of `measures`; None if the run is not finished.
+
+    That nothing is trained is said.
 
     Raises:
       InputError: nothing can be trained in `workdir`, or what the run would start from is missing.
     """
     check_workdir(workdir, config.to_dict())
     if (workdir / RESULTS).exists():
-        return read_results(workdir, measures)
+        results = read_results(workdir, measures)
+        say(f"the run in {workdir} is finished already, and is used as it is; another --workdir is a new run")
+        return results
     if not has_begun(workdir):
         start_of(config.embedding).check()
     return None
