@@ -135,7 +135,7 @@ def test_odd_tables_are_read(tmp_path, name):
 REFUSED_TABLES = {
     "rows longer than the header": ("a.csv", b"text,label\na,b,1\nc,d,0\n", "more fields than its header"),
     "a column twice": ("a.csv", b"text,text\na,b\n", "the column .'text'. twice"),
-    "quotes that do not end": ("a.csv", b'text\n"a\nb\n', "could not read"),
+    "quotes that do not end": ("a.csv", b'text\n"a\nb\n', "inside quotes that are open since row 2"),
     "an archive under another name": ("a.csv", gzip.compress(b"text\na\n"), "could not read"),
     "null for a row": (
         "a.jsonl",
