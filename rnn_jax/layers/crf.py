@@ -85,7 +85,8 @@ class CRF(nn.Module):
         batch, time, _ = scores.shape
         lengths = jnp.full(batch, time) if lengths is None else row_lengths(lengths, (batch,), time)
         # A sum of many scores, rounded to 8 or 11 bits, would be more than the sum over all sequences.
-        return zero_padding(scores, lengths).astype(wide(scores.dtype)), lengths
+        masked = zero_padding(scores, lengths)
+        return masked.astype(wide(masked.dtype)), lengths
 
 
 def path_score(

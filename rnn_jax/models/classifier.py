@@ -221,7 +221,7 @@ def build_classifier(
         check_rate(f"model.{name}", rate)
     compute_dtype = choose("model.dtype", dtype, DTYPES)
     layers = build_encoder(dtype=compute_dtype, **encoder)
-    check_weight_drop(weight_drop, encoder["cell"])
+    check_weight_drop("model.weight_drop", weight_drop, encoder["cell"])
     below = build_contextual(compute_dtype, **(contextual or {}))
     sizes = vocab_size, embedding_dim, num_classes
     return TextClassifier(*sizes, layers, pooling, *rates, compute_dtype, independent, pair, evidence, below)

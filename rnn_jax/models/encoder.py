@@ -103,14 +103,14 @@ def build_encoder(
     return stack(bidirectional)
 
 
-def check_weight_drop(rate: float, cell: str) -> None:
-    """Raises InputError unless a rate is in [0, 1), and 0 for a cell without recurrent kernels."""
-    check_rate("weight_drop", rate)
+def check_weight_drop(setting: str, rate: float, cell: str) -> None:
+    """Raises InputError unless a setting's rate is in [0, 1), and 0 for cells without recurrent kernels."""
+    check_rate(setting, rate)
     made = CELLS[cell]
     linear = isinstance(made, type) and issubclass(made, LinearCell)
     require(
         not rate or not linear,
-        f"weight_drop is {rate}, but the cell {cell!r} has no recurrent kernel to drop from; set it to 0",
+        f"{setting} is {rate}, but the cell {cell!r} has no recurrent kernel to drop from; set it to 0",
     )
 
 

@@ -37,7 +37,7 @@ def check_language(config: ConfigDict) -> None:
     averaging(config)
     check_vocabulary(config.text.tokenizer, config.embedding.vectors)
     build_objective(config, np.ones(3, int))
-    check_weight_drop(config.objective.weight_drop, config.model.cell)
+    check_weight_drop("objective.weight_drop", config.objective.weight_drop, config.model.cell)
     choose("direction", config.direction, DIRECTIONS)
     check_rows("batch.lanes", config.batch.lanes, batch_mesh(config.devices))
 
