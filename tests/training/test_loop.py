@@ -15,7 +15,7 @@ import rnn_jax
 import train_loop
 from configs import smoke
 from rnn_jax.errors import InputError
-from rnn_jax.training import initialisation, loop
+from rnn_jax.training import loop, trainer
 from rnn_jax.training.logger import NonFiniteLossError
 from rnn_jax.training.programs import CompiledByShape
 from rnn_jax.training.trainer import Trainer
@@ -152,14 +152,13 @@ def test_what_cannot_be_pretrained_or_frozen_is_said_before_training(tmp_path, r
 
 
 @pytest.mark.slow
-def test_a_refused_setting_is_said_before_word2vec_trains_and_can_be_mended(tmp_path, reviews, monkeypatch):
+def test_a_refused_setting_is_said_before_word_vectors_and_can_be_mended(tmp_path, reviews, monkeypatch):
     config = tiny_config(reviews, train__freeze=("embeding",))
     with monkeypatch.context() as patch:
-        patch.setattr(initialisation, "train_vectors", lambda *_, **__: pytest.fail("trained vectors"))
-        config.embedding.vectors = "word2vec"
+        patch.setattr(trainer, "start_from", lambda *_: pytest.fail("made word vectors"))
         with pytest.raises(InputError, match="Did you mean 'embedding'"):
             train_loop.train_and_evaluate(config, tmp_path / "run")
-    config.embedding.vectors, config.train.freeze = "", ("embedding",)
+    config.train.freeze = ("embedding",)
     assert train_loop.train_and_evaluate(config, tmp_path / "run")["resumed_at"] == 0
 
 
