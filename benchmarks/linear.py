@@ -30,11 +30,11 @@ computes all outputs and the final state. The LRU of memax (0.1.1) and the RG-LR
 are layers of other JAX libraries, with JAX's own flags and one device. {machine}.
 """
 REASONS = """\
-Take linear cells where layers are wide or sequences long. MinGRU and MinLSTM run in one native kernel
-each way: gates stay in registers from the product to the state, and are written once for the gradient.
+Take linear cells where layers are wide or sequences long. MinGRU, MinLSTM and RG-LRU run in one native
+kernel each way: gates stay in registers from the product to the state, and are written once for the gradient.
 What is left is the products, and they bound the gain: for the values and the gradients of a step where E
 is H, an LSTM makes five times as many multiplications as a minGRU, 20 H^2 against 4 H^2. So ten times at
-T = 16,384 is out of reach here. In SRU, LRU and RG-LRU the recurrence takes less than a tenth of the
+T = 16,384 is out of reach here. In SRU and LRU the recurrence takes less than a tenth of the
 time. The rest goes into products and into gates, which XLA computes in several passes over memory. An
 LRU's states are complex, and 2H numbers are multiplied with H to make its outputs. The peers run their
 recurrences by a scan of JAX's: an associative one over all states (memax), or one step at a time, unrolled

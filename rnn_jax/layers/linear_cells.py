@@ -10,13 +10,11 @@ from flax.linen.dtypes import promote_dtype
 from flax.typing import Dtype, Initializer
 
 from rnn_jax.errors import require
-from rnn_jax.layers.gated import by_kernel, min_gru, min_lstm
+from rnn_jax.layers.gated import POWER, by_kernel, min_gru, min_lstm, rglru
 from rnn_jax.layers.linear import LinearCell, LinearWeights, Terms
 from rnn_jax.layers.matmul import products, wide
 from rnn_jax.layers.recurrence import along
 from rnn_jax.trees import Tree
-
-POWER = 8  # c of the paper: at most what a gate of an RG-LRU forgets
 
 
 class MinGRUCell(LinearCell):
@@ -226,25 +224,8 @@ class RGLRUCell(LinearCell):
         kept = jax.random.uniform(key, shape, dtype, self.least, self.most) ** (1 / POWER)
         return jnp.log(kept) - jnp.log1p(-kept)
 
+    @by_kernel("rglru")
     def terms(self, weights: LinearWeights, x: jax.Array) -> Terms:
         """Returns a and b = sqrt(1 - a^2) * (i * (W_g x + b_g)); see `LinearCell.terms`."""
         r, i, g = self.project(weights, x)
-        log_a = POWER * jax.nn.sigmoid(r) * along(r, weights.extras.astype(r.dtype))
-        a, left = decay(log_a)
-        return Terms(a, left * (jax.nn.sigmoid(i) * g))
-
-
-@jax.custom_jvp
-def decay(log_a: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns a and sqrt(1 - a^2), at least 1e-6."""
-    return jnp.exp(log_a), jnp.sqrt(jnp.maximum(-jnp.expm1(2 * log_a), 1e-12))
-
-
-@decay.defjvp
-def decay_jvp(
-    primals: tuple[jax.Array], tangents: tuple[jax.Array]
-) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
-    """The rule. The slope of a root at 0 is infinite, and a closed gate r would turn gradients into NaN."""
-    (log_a,), (change,) = primals, tangents
-    a, left = decay(log_a)
-    return (a, left), (a * change, -(a * a / left) * change)
+        return Terms(*rglru(r, i, g, weights.extras)[:2])

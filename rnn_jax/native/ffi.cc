@@ -95,7 +95,7 @@ void share(ffi::ThreadPool& pool, int64_t threads, int64_t count, const std::fun
 ffi::ErrorOr<Layer> layer_of(Checks& checks, int64_t kind, bool reverse, bool bfloat16, Floats x, Floats kernel,
                              Floats recurrent,
                              Floats bias, Floats extra, Floats first_c, Floats first_h, Floats mask, Bools valid) {
-  if (kind < 0 || kind > int64_t(Kind::min_lstm)) return ffi::Unexpected(ffi::Error::InvalidArgument("unknown kind of cell"));
+  if (kind < 0 || kind > int64_t(Kind::rglru)) return ffi::Unexpected(ffi::Error::InvalidArgument("unknown kind of cell"));
   if (bfloat16 && !has_bfloat16())
     return ffi::Unexpected(ffi::Error::InvalidArgument("this processor does not multiply bfloat16 numbers"));
   if (x.dimensions().size() != 3 || first_h.dimensions().size() != 2)
@@ -107,7 +107,7 @@ ffi::ErrorOr<Layer> layer_of(Checks& checks, int64_t kind, bool reverse, bool bf
   checks.shape("bias", bias.dimensions(), {G * H});
   checks.shape("h", first_h.dimensions(), {B, H});
   if (Kind(kind) == Kind::lstm) checks.shape("c", first_c.dimensions(), {B, H});
-  if (Kind(kind) == Kind::gru) checks.shape("extra", extra.dimensions(), {H});
+  if (has_extra(Kind(kind))) checks.shape("extra", extra.dimensions(), {H});
   checks.optional("hidden_mask", mask.dimensions(), {B, H});
   checks.optional("valid", valid.dimensions(), {B, T});
   if (H < 1) return ffi::Unexpected(ffi::Error::InvalidArgument("H must be at least 1"));
@@ -174,7 +174,7 @@ ffi::Error Backward_(ffi::ThreadPool pool, int64_t kind, bool reverse, int64_t t
   if (bias_ct->element_count()) {  // else no weight has a gradient
     checks.shape("gradient of kernel", kernel_ct->dimensions(), {E, G * H});
     if (!is_gated(layer.kind)) checks.shape("gradient of recurrent", recurrent_ct->dimensions(), {H, G * H});
-    if (layer.kind == Kind::gru) checks.shape("gradient of extra", extra_ct->dimensions(), {H});
+    if (has_extra(layer.kind)) checks.shape("gradient of extra", extra_ct->dimensions(), {H});
   }
   checks.shape("new cotangent of h", first_h_ct->dimensions(), {B, H});
   checks.optional("cotangent of x", x_ct->dimensions(), {B, T, E});

@@ -12,16 +12,21 @@
 
 namespace rnn_jax {
 
-enum class Kind : int64_t { simple = 0, lstm = 1, gru = 2, min_gru = 3, min_lstm = 4 };
+enum class Kind : int64_t { simple = 0, lstm = 1, gru = 2, min_gru = 3, min_lstm = 4, rglru = 5 };
 
-// Cells whose gates read x alone: columns are not scaled, U and extra are not read, and the backward pass needs `kept`.
-constexpr bool is_gated(Kind kind) { return kind == Kind::min_gru || kind == Kind::min_lstm; }
+// Cells whose gates read x alone: columns are not scaled, U is not read, and the backward pass needs `kept`.
+constexpr bool is_gated(Kind kind) { return kind >= Kind::min_gru; }
+constexpr bool has_extra(Kind kind) { return kind == Kind::gru || kind == Kind::rglru; }
 constexpr int64_t gates_of(Kind kind) {
-  return kind == Kind::lstm ? 4 : kind == Kind::gru || kind == Kind::min_lstm ? 3 : kind == Kind::min_gru ? 2 : 1;
+  constexpr int64_t of[] = {1, 4, 3, 2, 3, 3};
+  return of[int64_t(kind)];
 }
-// Arrays [H] that a step keeps for the backward pass: the gates, and (h U + b)_n of a GRU; z and n of a minGRU, and of
-// a minLSTM f / (f+i), g, 1-f and 1-i.
-constexpr int64_t kept_of(Kind kind) { return kind == Kind::simple ? 0 : kind == Kind::min_gru ? 2 : 4; }
+// Arrays [H] that a step keeps for the backward pass: the gates, and (h U + b)_n of a GRU; z and n of a minGRU, of a
+// minLSTM f / (f+i), g, 1-f and 1-i, and of an RG-LRU r, i and g.
+constexpr int64_t kept_of(Kind kind) {
+  constexpr int64_t of[] = {0, 4, 4, 2, 4, 3};
+  return of[int64_t(kind)];
+}
 
 struct Layer {
   Kind kind;
@@ -31,7 +36,7 @@ struct Layer {
   const float* kernel;                  // W [E, G*H]
   const float* recurrent;               // U [H, G*H]
   const float* bias;                    // b [G*H]
-  const float* extra;                   // [H], of a GRU: the bias inside the reset
+  const float* extra;                   // [H], of a GRU: the bias inside the reset; of an RG-LRU: log sigmoid(logit)
   const float* first_c;                 // [B, H], of an LSTM
   const float* first_h;                 // [B, H]
   const float* hidden_mask;             // [B, H], times h in h U; null: ones

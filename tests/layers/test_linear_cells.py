@@ -23,8 +23,7 @@ from rnn_jax import (
 )
 from rnn_jax.errors import InputError
 from rnn_jax.layers import LinearCarry, LinearCell, Terms
-from rnn_jax.layers.gated import shares
-from rnn_jax.layers.linear_cells import decay
+from rnn_jax.layers.gated import decay, shares
 from rnn_jax.native import cores, why_missing
 from tests.helpers import oracle
 from tests.helpers.cases import LENGTHS, LINEAR, TIME, UNITS, a_batch, padded_with, parameters, rnn, slow_but
@@ -182,14 +181,14 @@ def program_of(layer, rows, time):
 
 
 def test_auto_runs_the_recurrence_and_one_step_by_the_cell():
-    runs = partial(program_of, rnn("rglru"), 2)
+    runs = partial(program_of, rnn("sru"), 2)
     assert "linear_recurrence[" in runs(5)
     assert "linear_recurrence[" not in runs(1)
-    assert "linear_recurrence[" not in program_of(rnn("rglru", backend="scan"), 2, 5)
+    assert "linear_recurrence[" not in program_of(rnn("sru", backend="scan"), 2, 5)
 
 
 @pytest.mark.skipif(bool(why_missing()), reason="the native kernels are not built")
-@pytest.mark.parametrize("name", ["min_gru", "min_lstm"])
+@pytest.mark.parametrize("name", ["min_gru", "min_lstm", "rglru"])
 def test_one_kernel_runs_products_gates_and_states_where_each_thread_has_a_row(name):
     assert "gated_forward[" in program_of(rnn(name), cores(), 5)
     assert "linear_recurrence[" not in program_of(rnn(name), cores(), 5)

@@ -56,6 +56,10 @@ static double loss(const Case& s, const Vector& x, const Vector& kernel, const V
           if (s.kind == Kind::min_gru) state += open(0) * (z[s.H + u] - state);
           if (s.kind == Kind::min_lstm)
             state = (open(0) * state + open(1) * z[2 * s.H + u]) / (open(0) + open(1));
+          if (s.kind == Kind::rglru) {
+            double log_a = 8 * open(0) * extra[u];
+            state = std::exp(log_a) * state + std::sqrt(-std::expm1(2 * log_a)) * open(1) * z[2 * s.H + u];
+          }
         }
       }
       for (int64_t u = 0; u < s.H; u++) {
@@ -128,7 +132,7 @@ static int run(const Kernels& kernels, double rounding, Case& s, std::mt19937& r
   differences("kernel", s.kernel, dk);
   if (!is_gated(s.kind)) differences("recurrent", s.recurrent, du);
   differences("bias", s.bias, db);
-  if (s.kind == Kind::gru) differences("extra", s.extra, de);
+  if (has_extra(s.kind)) differences("extra", s.extra, de);
   if (memory) differences("c", s.c0, dc);
   differences("h0", s.h0, dh);
   if (wants_x) differences("x", s.x, dx);
@@ -189,7 +193,7 @@ int main(int, char** arguments) {
     std::mt19937 random(number);
     std::normal_distribution<float> normal;
     Case s;
-    s.kind = Kind(number % 5);
+    s.kind = Kind(number % 6);
     s.G = gates_of(s.kind);
     s.K = kept_of(s.kind);
     s.T = is_gated(s.kind) && random() % 4 == 0 ? 300 + random() % 100 : random() % 9;  // more than a tile
@@ -207,7 +211,9 @@ int main(int, char** arguments) {
     fill(s.kernel, s.E * s.G * s.H, .3f);
     fill(s.recurrent, is_gated(s.kind) ? 0 : s.H * s.G * s.H, .2f);
     fill(s.bias, s.G * s.H, .3f);
-    fill(s.extra, s.kind == Kind::gru ? s.H : 0, .3f);
+    fill(s.extra, has_extra(s.kind) ? s.H : 0, .3f);
+    for (float& value : s.extra)
+      if (s.kind == Kind::rglru) value = -.1f - std::abs(value);  // a logarithm of what is below 1
     fill(s.c0, s.kind == Kind::lstm ? s.B * s.H : 0, .5f);
     fill(s.h0, s.B * s.H, .5f);
     fill(s.mask, s.B * s.H, 1);
