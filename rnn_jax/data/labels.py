@@ -67,7 +67,7 @@ def label_set(feature: object, labels: Sequence, names: Sequence[str]) -> tuple[
         empty takes the column's own names, or the values.
 
     Raises:
-      InputError: a label is missing or none, all are the same, or there are more or fewer names than labels.
+      InputError: a label is missing or none, all are the same, or `names` are not one string for each label.
     """
     own_names = getattr(feature, "names", None)
     odd = [label for label in labels if not isinstance(label, int | str)]
@@ -87,14 +87,21 @@ def label_set(feature: object, labels: Sequence, names: Sequence[str]) -> tuple[
     require(len(kinds) == 1, "the label column holds strings and numbers; write all labels as one of them")
     values = list(range(len(own_names))) if own_names else sorted(found)
     require(len(found) > 1, f"the label column holds only {sorted(found)}; classification needs two labels")
+    check_names(names, values)
     if set(names) == found:
         values = list(names)  # each names itself
-    names = tuple(names) or tuple(own_names or map(str, values))
+    return tuple(names) or tuple(own_names or map(str, values)), values
+
+
+def check_names(names: Sequence[object], values: Sequence[object]) -> None:
+    """Raises InputError unless `names`, if there are any, are different strings, one for each value."""
+    odd = [name for name in names if not isinstance(name, str)]
+    require(not odd, f"data.label_names has {odd[:1]}, which is no string; give a string for each label")
     require(
-        len(names) == len(values),
+        len(names) in (0, len(values)),
         f"label_names has {len(names)} names, {names}, but there are {len(values)} labels: {values[:20]}",
     )
-    return names, values
+    require(len({*names}) == len(names), f"data.label_names are {names}; give each label another name")
 
 
 def positions(labels: Sequence, values: Sequence, split: str) -> np.ndarray:

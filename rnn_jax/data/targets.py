@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from rnn_jax.data.labels import check_names
 from rnn_jax.errors import choose, require
 
 CLASS, LABELS, NUMBER = "class", "labels", "number"
@@ -52,7 +53,8 @@ def read_targets(
       target: "labels" or "number".
       columns: the values of each split, "train" among them.
       feature: the type that `datasets` gives the column; lists of class labels have names of their own.
-      names: one for each label; empty takes the column's own names, or the values.
+      names: one for each label, in the order of the sorted values, or the values themselves in any order;
+        empty takes the column's own names, or the values.
       separator: between the labels of one string; "" where they are lists.
 
     Raises:
@@ -74,11 +76,9 @@ def read_targets(
     require(len(kinds) == 1, "the label column holds strings and numbers; write all labels as one of them")
     own = getattr(getattr(feature, "feature", None), "names", None)
     values = list(range(len(own))) if own else sorted(found)
+    check_names(names, values)
+    values = list(names) if {*names} == found else values  # each names itself
     names = tuple(names) or tuple(own or map(str, values))
-    require(
-        len(names) == len(values),
-        f"label_names has {len(names)} names, {names}, but there are {len(values)} labels: {values[:20]}",
-    )
     splits = {split: label_matrix(rows, values, split) for split, rows in lists.items()}
     return Columns(splits, names, values)
 
@@ -174,9 +174,15 @@ def scale_of(numbers: np.ndarray) -> tuple[float, float]:
     """Returns the mean and the standard deviation of the numbers to train on.
 
     Raises:
-      InputError: they do not differ, so that there is nothing to learn.
+      InputError: they do not differ, so that there is nothing to learn, or their squares are too large.
     """
-    mean, deviation = float(numbers.mean()), float(numbers.std())
+    with np.errstate(over="ignore"):
+        mean, deviation = float(numbers.mean()), float(numbers.std())
+    require(
+        math.isfinite(deviation),
+        f"data.target is 'number', but there are numbers up to {np.abs(numbers).max():g}, too large for a "
+        "standard deviation; give them in another unit",
+    )
     require(
         np.ptp(numbers) > 0 and deviation > 0,
         f"data.target is 'number', but all {len(numbers):,} texts to train on have the number {mean:g} once "

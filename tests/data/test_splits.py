@@ -86,6 +86,20 @@ def test_another_number_of_label_names_is_refused(tmp_path):
         load(save(tmp_path, train=[0, 1] * 20), label_names=("bad", "fair", "good"))
 
 
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("film", "film"), r"are \('film', 'film'\); give each label another name"),
+        ((0, 1), r"has \[0\], which is no string; give a string for each label"),
+    ],
+)
+@pytest.mark.parametrize("target", ["class", "labels"])
+def test_label_names_that_a_model_could_not_be_loaded_with_are_refused(tmp_path, target, names, message):
+    labels = [0, 1] if target == "class" else [[0], [0, 1]]
+    with pytest.raises(InputError, match=message):
+        load(save(tmp_path, train=labels * 20), label_names=names, target=target)
+
+
 def test_a_training_row_without_a_label_is_refused(tmp_path):
     with pytest.raises(ValueError, match="rows without a label"):
         load(save(tmp_path, train=[0, 1, None] * 10))

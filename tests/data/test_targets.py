@@ -59,6 +59,12 @@ def test_what_is_no_list_of_labels_is_refused(column, others, message):
         read(column, **others)
 
 
+def test_labels_that_are_given_as_their_own_names_keep_them_in_any_order():
+    found = read_targets("labels", {"train": [["love"], ["war", "love"]]}, None, ("war", "love"), "")
+    assert (found.names, found.values) == (("war", "love"), ["war", "love"])
+    assert found.splits["train"].tolist() == [[0, 1], [1, 1]]
+
+
 def test_numbers_are_read_from_strings_and_a_row_without_one_is_named():
     found = read(["1.5", 2, -3e2], target="number").splits["train"]
     assert found.tolist() == [1.5, 2.0, -300.0]
@@ -131,6 +137,12 @@ def test_numbers_that_do_not_differ_once_the_splits_are_cut_are_refused():
     assert min(number for number in found if number not in refused) > 0.1
     assert "all 40 texts to train on have the number 0.1 once the splits are cut" in refused[0]
     assert "set another data.split_seed" in refused[0]
+
+
+def test_numbers_too_large_for_a_standard_deviation_are_refused():
+    rows = [{"text": f"film {n}", "label": 1e300 * n} for n in range(100)]
+    with pytest.raises(InputError, match=r"numbers up to 9\.\de\+301, too large .* in another unit"):
+        load_corpus({"train": datasets.Dataset.from_list(rows)}, **COLUMNS, **SHARES, target="number")
 
 
 def test_equal_pairs_are_in_one_split_and_other_second_texts_make_other_pairs():
