@@ -111,6 +111,11 @@ def loaded(options: argparse.Namespace) -> TextModel | Tagger:
 def predict_rows(options: argparse.Namespace) -> None:
     """Writes the rows of --input, in their order, with what was predicted of each, into --out."""
     check_out(options.out)
+    require(
+        options.format == "table" or options.out.suffix.lower() in (".jsonl", ".ndjson"),
+        f"--format is {options.format!r}, but --out is {options.out}, whose suffix tells the format of the "
+        "file; leave one of them out",
+    )
     found = _rows(options)
     predictor = loaded(options)
     names, added = [*found.names], added_columns(predictor, options.probabilities)
@@ -346,6 +351,12 @@ def _rows(options: argparse.Namespace) -> Rows:
             return stream_rows(options.input, _reading(options))
         except EmptySourceError as error:
             return Rows(error.names, iter([]), error.schema)
+    for option in ("delimiter", "encoding"):
+        require(
+            not getattr(options, option),
+            f"--{option} is given without --input; texts of the command line are taken as they are, and "
+            "standard input is UTF-8 unless PYTHONIOENCODING names another encoding",
+        )
     lines = options.texts or _standard_input()
     return Rows([options.column], ({options.column: text} for text in lines), path=(options.column,))
 
@@ -362,8 +373,8 @@ def _reading(options: argparse.Namespace) -> Reading:
 def _standard_input() -> Iterator[str]:
     require(sys.stdin is not None, "standard input is closed; give texts or --input")
     try:
-        for line in sys.stdin:
-            yield line.rstrip("\n")
+        for number, line in enumerate(sys.stdin):
+            yield (line if number else line.removeprefix("\ufeff")).rstrip("\n")
     except UnicodeDecodeError as error:
         raise InputError(f"standard input is not {error.encoding}: {error}") from error
 

@@ -6,7 +6,7 @@ import platform
 import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import jax
 
@@ -36,6 +36,8 @@ DESCRIPTION = """Recurrent networks for text: train one, and use it.
 
 def main(given: Sequence[str] | None = None) -> None:
     """Runs one command; bad input ends it with one line and exit code 2, or 1 where it trains."""
+    sys.stdout = sys.stdout or _nowhere()  # a closed one is None
+    sys.stderr = sys.stderr or _nowhere()
     whole = parser()
     options, overrides = whole.parse_known_args(given)
     if options.run is commands.train:
@@ -91,6 +93,10 @@ def version() -> str:
 def _end(message: str) -> NoReturn:
     print(f"rnn-jax: {message}", file=sys.stderr)
     sys.exit(2)
+
+
+def _nowhere() -> TextIO:
+    return os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
 
 
 def _drop_output() -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from rnn_jax.data.row_streams import ROWS_AT_ONCE, Row
@@ -59,7 +60,9 @@ def _refuse_others(rows: Sequence[Row], names: Sequence[str], kind: str) -> None
 def _csv(file: BinaryIO, names: Sequence[str], schema: Any, delimiter: str = ",") -> Iterator[Write]:
     # Half of a surrogate pair, which no UTF-8 can hold, becomes "?": as such the network has read it.
     text = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="", write_through=True)
-    writer = csv.DictWriter(text, names, delimiter=delimiter, lineterminator="\n")
+    # `csv` puts in quotes what holds a character of the line's end, and "\r" ends a row for every reader.
+    lines: Any = SimpleNamespace(write=lambda row: text.write(row.removesuffix("\r\n") + "\n"))
+    writer = csv.DictWriter(lines, names, delimiter=delimiter, lineterminator="\r\n")
     writer.writeheader()
 
     def write(rows: Sequence[Row]) -> None:

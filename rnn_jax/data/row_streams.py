@@ -150,11 +150,11 @@ def _numbered(names: list[str]) -> list[str]:
 def _fields(path: Path, layout: Layout) -> Iterator[list[str]]:
     try:
         with opened(path) as file, io.TextIOWrapper(file, layout.encoding, newline="") as text:
-            followed = itertools.chain(text, [layout.delimiter])  # a row of two empty fields, END
+            start = text.readline().removeprefix("\ufeff")  # of a file whose encoding is named
+            followed = itertools.chain([start], text, [layout.delimiter])  # a row of two empty fields, END
             lines = csv.reader(followed, delimiter=layout.delimiter, quoting=layout.quoting)
             rows = _before_end(path, lines)
-            header = next(rows, [])
-            yield [name.removeprefix("\ufeff") for name in header]  # of a file whose encoding is named
+            yield next(rows, [])
             yield from rows
     except UnicodeError as error:
         raise not_text(path, layout.encoding, error) from error

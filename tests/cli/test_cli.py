@@ -97,6 +97,31 @@ def test_texts_as_lines_of_standard_input(workdir, capsys, monkeypatch):
     assert lines_of(output) == expected_lines(workdir, ["a great film", "", "so dull"])
 
 
+def test_a_closed_output_is_no_error(workdir, tmp_path, monkeypatch):
+    """Python has None for an output that the shell closed with >&-."""
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    main(["predict", "--workdir", str(workdir), "a great film"])
+    main(["predict", "--workdir", str(workdir), "a great film", "--out", str(tmp_path / "out.csv")])
+    assert (tmp_path / "out.csv").read_text().startswith("text,predicted,probability\na great film,")
+    sys.stdout.close()
+    sys.stderr.close()
+
+
+def test_the_mark_before_standard_input_is_no_part_of_its_first_text(workdir, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\ufeffa great film\n\ufeffso dull\n"))
+    output = run(capsys, "predict", workdir, "--format", "jsonl")
+    assert [row["text"] for row in lines_of(output)] == ["a great film", "\ufeffso dull"]
+
+
+@pytest.mark.parametrize("option", ["--encoding=cp1252", "--delimiter=;"])
+@pytest.mark.parametrize("texts", [["a film"], []])
+def test_how_a_file_is_written_is_refused_where_none_is_read(capsys, option, texts):
+    with pytest.raises(SystemExit):
+        main(["predict", "--workdir", "runs/none", option, *texts])
+    assert f"{option.split('=')[0]} is given without --input" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
 def test_texts_of_a_file(workdir, capsys, tmp_path, suffix):

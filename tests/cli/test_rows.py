@@ -99,6 +99,15 @@ def test_rows_of_json_keep_fields_of_any_kind(workdir, tmp_path):
     assert [row["predicted"] for row in found] == expected(workdir, ["a film", "", ""])[0]
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_a_carriage_return_in_a_text_ends_no_row(tmp_path, suffix):
+    rows = [{"id": str(n), "text": text} for n, text in enumerate(["a\rb", "c\r\nd", "e\nf", "g"])]
+    with row_files.rows_into(tmp_path / f"out{suffix}", ["id", "text"], None) as write:
+        write(rows)
+    assert list(stream_rows(str(tmp_path / f"out{suffix}")).rows) == rows
+    assert read_source(str(tmp_path / f"out{suffix}"))["train"]["text"][:] == [row["text"] for row in rows]
+
+
 def test_objects_and_lists_are_json_in_a_field_of_text(workdir, tmp_path):
     row = {"text": "a film", "more": {"a": [1, None, True]}, "tags": ["x", "\u00e9"]}
     (tmp_path / "in.jsonl").write_text(json.dumps(row) + "\n")
@@ -272,6 +281,7 @@ def test_an_error_leaves_no_file(workdir, tmp_path, capsys):
         ("out.xml", [], "the suffix of --out is '.xml'"),
         ("none/out.csv", [], "there is no folder"),
         ("out.csv", ["--column", "txt"], "no column 'txt'; it has id ('007'), text ('a great, m"),
+        ("out.csv", ["--format", "jsonl"], "out.csv, whose suffix tells the format"),
     ],
 )
 def test_what_cannot_be_written_is_refused_at_once(table, tmp_path, capsys, out, more, message):
@@ -336,14 +346,19 @@ FILES = {
     "a.json": b'{"data": [{"text": "a great film"}, {"text": null}]}',
     "nested.jsonl": b'{"r": {"text": "a great film"}}\n{"r": null}\n',
     "latin.csv": "text,id\na great film,é\n,x\n".encode("cp1252"),
+    "marked.csv": '"text","id"\na great film,é\n,x\n'.encode("utf-8-sig"),
+}
+OPTIONS = {
+    "nested.jsonl": ["--column", "r.text"],
+    "latin.csv": ["--encoding", "cp1252"],
+    "marked.csv": ["--encoding", "utf-8"],
 }
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_files_that_training_reads_are_predicted_a_row_for_each(workdir, tmp_path, capsys, name):
     (tmp_path / name).write_bytes(FILES[name])
-    options = {"nested.jsonl": ["--column", "r.text"], "latin.csv": ["--encoding", "cp1252"]}.get(name, [])
-    predict(workdir, tmp_path / name, tmp_path / "out.jsonl", *options)
+    predict(workdir, tmp_path / name, tmp_path / "out.jsonl", *OPTIONS.get(name, []))
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [row["predicted"] for row in rows] == expected(workdir, ["a great film", ""])[0]
     said = capsys.readouterr().err
