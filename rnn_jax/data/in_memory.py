@@ -163,7 +163,9 @@ def _split(
     if labels is None:
         first, rows = _peeked(rows)
         if isinstance(first, Mapping):
-            return datasets.Dataset.from_list([dict(row) for row in rows])
+            rows = list(rows)
+            names = dict.fromkeys(name for row in rows for name in row)
+            return _table({str(name): [_listed(row.get(name)) for row in rows] for name in names})
         if isinstance(first, tuple) and len(first) == 2:
             rows, labels = zip(*rows, strict=True)
     rows = list(rows)

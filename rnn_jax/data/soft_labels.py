@@ -107,7 +107,8 @@ def kept_soft_labels(folder: Path, given: Any) -> Path:
         texts, probabilities = given
         pairs = list(zip(texts, probabilities, strict=True))
         rows = [
-            {"text": text, PROBABILITIES: {name: float(p) for name, p in of.items()}} for text, of in pairs
+            {"text": text, PROBABILITIES: {str(name): float(p) for name, p in of.items()}}
+            for text, of in pairs
         ]
         lines = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
     except (TypeError, ValueError, AttributeError) as error:

@@ -67,6 +67,16 @@ def test_a_missing_text_is_none_in_training_and_empty_in_use(nothing):
     assert list(texts_in(pd.Series(["a", nothing], dtype=object))) == ["a", ""]
 
 
+@pytest.mark.parametrize("nothing", [None, float("nan"), pd.NA])
+def test_rows_may_lack_a_text_or_a_label_as_columns_may(nothing):
+    rows = [{"text": "a"}, {"text": nothing, "label": "x"}, {"text": "b", "label": nothing}]
+    assert splits_of(rows, None, None, *NAMES)["train"].to_list() == [
+        {"text": "a", "label": None},
+        {"text": None, "label": "x"},
+        {"text": "b", "label": None},
+    ]
+
+
 @pytest.mark.parametrize(
     ("texts", "labels", "message"),
     [
@@ -77,6 +87,7 @@ def test_a_missing_text_is_none_in_training_and_empty_in_use(nothing):
         ([b"a"], [0], "a bytes; give strings"),
         (np.array([["a", "b"]]), [0], r"texts has the shape \(1, 2\); give one column"),
         (TEXTS, [0, 1, "a"], "label holds int, str, which no column can"),
+        ([{"text": "a", "label": 1}, {"text": "b", "label": "x"}], None, "label holds int, str, which no"),
     ],
 )
 def test_what_is_no_table_is_refused(texts, labels, message):

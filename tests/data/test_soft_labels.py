@@ -190,6 +190,14 @@ def test_a_file_that_is_not_there_is_named_with_its_setting(tmp_path):
         read_soft_labels(str(tmp_path / "nowhere.csv"), NAMES, Reading("text"))
 
 
+@pytest.mark.parametrize("kind", [bool, np.int64, str])
+def test_soft_labels_may_be_named_by_the_labels_themselves(tmp_path, kind):
+    labels = kind(0), kind(1)
+    path = kept_soft_labels(tmp_path, (["a film"], [dict(zip(labels, (0.25, 0.75), strict=True))]))
+    read = read_soft_labels(str(path), tuple(map(str, labels)), Reading("text"))
+    assert read[1].tolist() == [[0.25, 0.75]]
+
+
 def test_soft_labels_of_a_program_are_kept_and_read_again(tmp_path):
     texts, rows = zip(*SOFT, strict=True)
     path = kept_soft_labels(
