@@ -32,7 +32,7 @@ from rnn_jax.data.labels import read_labels
 from rnn_jax.data.sentences import TAG_COLUMNS, WORD_COLUMNS
 from rnn_jax.data.soft_labels import kept_soft_labels
 from rnn_jax.data.sources import IN_MEMORY, Splits
-from rnn_jax.data.targets import CLASS, LABELS
+from rnn_jax.data.targets import CLASS, LABELS, labels_of
 from rnn_jax.distributed.preemption import Interrupted
 from rnn_jax.errors import choose, require
 from rnn_jax.files import path_of
@@ -111,6 +111,7 @@ def fit(
             settings, "embedding.vectors", lambda folder, of: kept_vectors(folder, *table_of(of))
         )
         settings = _kept(settings, "data.soft_labels", kept_soft_labels)
+    validation = validation.item() if getattr(validation, "shape", None) == () else validation  # of numpy
     words, texts, labels = are_words(texts, labels)
     words = words and not {"data.target", "data.pair_column"} & {*settings}  # pairs with several labels
     config = _config(recipe, start, validation, settings, words)
@@ -119,7 +120,8 @@ def fit(
     if source is not None:
         whole = start is not None or isinstance(recipe, ConfigDict)  # settings that are used as they are
         with quiet(not progress):
-            _fit_data(config, source, whole or "data.test_share" in settings, "data.label_names" in settings)
+            keep_names = isinstance(recipe, ConfigDict) or "data.label_names" in settings
+            _fit_data(config, source, whole or "data.test_share" in settings, keep_names)
     if automatic(recipe):
         with quiet(not progress):
             config = _chosen(config, source, settings)
@@ -155,8 +157,10 @@ def _config(recipe: Any, start: Any, validation: Any, settings: Mapping[str, Any
     else:
         config = tagger_settings() if words else recipe_settings(DEFAULT_RECIPE)
     require("task" in config, f"recipe has no setting `task`; give one of: {', '.join(TASKS)}")
+    data = config.get("data", {})
+    pairs = bool(data.get("pair_column")) or data.get("target") == LABELS  # with several labels each
     require(
-        not words or config.task == TAG,
+        not words or config.task == TAG or pairs,
         f"texts are lists of words, which a tagger takes, but the task is {config.task!r}; give strings, or "
         "no recipe",
     )
@@ -246,10 +250,18 @@ def _fit_data(config: ConfigDict, source: Splits, keep_share: bool, keep_names: 
     if "test_share" in data and not keep_share:
         data.test_share = 0.0
     if data.get("label_names") and not keep_names and find_column(source["train"], data.label_column):
-        labels = set(read_labels(column_of(source["train"], data.label_column, "train")))
+        labels = _labels_in(column_of(source["train"], data.label_column, "train"), data)
         fits = labels == set(data.label_names) or not any(isinstance(label, str) for label in labels)
         if len(labels) != len(data.label_names) or not fits:  # an earlier run's, of other labels
             data.label_names = ()
+
+
+def _labels_in(column: list[Any], data: ConfigDict) -> set[Any]:
+    """Returns the labels of a column, of several labels a text those of all texts."""
+    values = read_labels(column)
+    if data.target != LABELS:
+        return set(values)
+    return {label for value in values for label in labels_of(value, data.separator)}
 
 
 def _fit_head(config: ConfigDict, train: "datasets.Dataset") -> None:

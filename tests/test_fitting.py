@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import rnn_jax
+from rnn_jax import fitting
 from rnn_jax.data.in_memory import splits_of
 from rnn_jax.data.splits import load_corpus
 from rnn_jax.errors import InputError
@@ -106,6 +107,7 @@ def test_what_was_saved_outlives_an_error(tmp_path, monkeypatch, reviews):
         ("start", 7, "start is 7; give a model, or the folder of a run"),
         ("start", "runs/none", "start is .*runs/none', which is not the folder of a run"),
         ("validation", 1.5, "validation_share is 1.5"),
+        ("validation", np.float32(1.5), "validation_share is 1.5"),
     ],
 )
 def test_a_wrong_argument_is_refused_at_the_call(reviews, name, value, message):
@@ -258,6 +260,43 @@ def test_an_earlier_runs_label_names_are_kept_for_the_same_labels_alone(reviews,
         by_text = dict(zip(reviews[0], given, strict=True))
         for text, row in zip(corpus.train.texts, corpus.train.labels, strict=True):
             assert by_text[text] == corpus.label_names[row]
+
+
+@pytest.mark.parametrize(
+    ("labels", "separator", "expected"),
+    [
+        ([[0], [0, 1], None], "", ("good", "bad")),
+        (["bad", "bad|good", ""], "|", ("good", "bad")),
+        ([["c"], ["a", "b"], []], "", ("a", "b", "c")),
+    ],
+)
+def test_an_earlier_runs_names_of_several_labels_are_kept_for_the_same_alone(labels, separator, expected):
+    earlier = settings()
+    earlier.data.update(target="labels", separator=separator, label_names=("good", "bad"))
+    source = splits_of([f"film {n}" for n in range(30)], labels * 10, None, "text", "label", "", words=False)
+    _fit_data(earlier, source, keep_share=True, keep_names=False)
+    assert load_corpus(**dict(earlier.data, source=source)).label_names == expected
+
+
+def test_label_names_of_settings_that_are_given_are_used_as_they_are(reviews, monkeypatch):
+    config = settings()
+    config.data.label_names = ("schlecht", "gut")
+    trained = []
+    monkeypatch.setattr(fitting, "train_and_evaluate", lambda config, *_: trained.append(config) or {})
+    with pytest.raises(KeyError):  # there are no results to tell
+        fit(*reviews, recipe=config)
+    assert trained[0].data.label_names == ("schlecht", "gut")
+
+
+@pytest.mark.parametrize("changes", [{"target": "labels"}, {"pair_column": "pair"}])
+def test_pairs_with_several_labels_are_no_sentences_where_the_settings_say_it(monkeypatch, changes):
+    config = settings()
+    config.data.update(changes)
+    trained = []
+    monkeypatch.setattr(fitting, "train_and_evaluate", lambda config, *_: trained.append(config) or {})
+    with pytest.raises(KeyError):  # there are no results to tell
+        fit([("a film", "a play"), ("a play", "a book")], [["art"], ["art", "ink"]], recipe=config)
+    assert (trained[0].data.target, trained[0].data.pair_column) == ("labels", "pair")
 
 
 def test_a_share_to_validate_on_and_a_split_of_its_own_are_refused_together(reviews):
