@@ -1,6 +1,7 @@
 """Estimators for scikit-learn: a text classifier and a text regressor that train with `rnn_jax.fit`."""
 
 from collections.abc import Iterable
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,7 @@ class _TextEstimator(BaseEstimator):
         # Without these words each fold would have a vocabulary of its own size, and a program of its own.
         settings = {"text.fill_vocabulary": True, **settings, **self.settings}
         self.model_ = fit(
-            X,
+            list(texts_in(X)),
             y,
             recipe=self.recipe,
             validation=self.validation,
@@ -116,7 +117,13 @@ class RNNClassifier(ClassifierMixin, _TextEstimator):
 
         Raises:
           InputError: texts, labels or settings that cannot be used.
+          TypeError: X is one string, or holds something that is not a string.
         """
+        require(
+            self.validation is None or isinstance(self.validation, Real),
+            f"validation is a {type(self.validation).__name__}; give the share of X to validate on, or call "
+            "rnn_jax.fit, which takes a split of its own",
+        )
         labels = column_or_1d(y, warn=True)
         check_classification_targets(labels)
         self.classes_, positions = np.unique(labels, return_inverse=True)
@@ -151,6 +158,7 @@ class RNNRegressor(RegressorMixin, _TextEstimator):
 
         Raises:
           InputError: texts, numbers or settings that cannot be used.
+          TypeError: X is one string, or holds something that is not a string.
         """
         numbers = np.asarray(column_or_1d(y, warn=True), float)
         self._train(X, numbers.tolist(), **{"data.target": "number"})

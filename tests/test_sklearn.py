@@ -108,6 +108,18 @@ def test_labels_that_are_numbers_come_back_as_they_were(reviews, fitted):
         estimator().predict(texts)
 
 
+@pytest.mark.parametrize("made", [RNNClassifier, RNNRegressor])
+def test_what_predict_could_not_read_is_refused_before_training(made):
+    with pytest.raises(TypeError, match=r"text 0 is \('a', 'b'\), not a string"):
+        made("smoke").fit([("a", "b"), ("c", "d")] * 20, [0, 1] * 20)
+
+
+def test_a_split_to_validate_on_is_refused_whose_labels_would_be_taken_for_positions():
+    """Of the classes 1, 2 and 3 the label 1 would be the second one."""
+    with pytest.raises(InputError, match="validation is a tuple; give the share of X"):
+        RNNClassifier("smoke", validation=(["new"], [1])).fit(["a", "b", "c"] * 20, [1, 2, 3] * 20)
+
+
 @pytest.mark.slow
 def test_the_random_state_decides_the_network(reviews, fitted):
     again, other = estimator().fit(*reviews), estimator().set_params(random_state=4).fit(*reviews)
