@@ -15,6 +15,7 @@ from rnn_jax.data.sources import Source
 from rnn_jax.distributed.broadcast import in_turn, on_process_zero, require_same, say
 from rnn_jax.distributed.preemption import Interrupted, Interruption
 from rnn_jax.errors import choose, require
+from rnn_jax.files import path_of
 from rnn_jax.training.classification import CLASSIFICATION
 from rnn_jax.training.language_modelling import LANGUAGE_MODELLING
 from rnn_jax.training.logger import Meter, Stopwatch, check_tensorboard
@@ -43,7 +44,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path, source: "Source 
       SaveError: a checkpoint cannot be written.
       Interrupted: SIGTERM or Ctrl-C came, and the step that was under way is done and saved.
     """
-    workdir, clock = Path(workdir), Stopwatch("data", "pretrain", "compile", "train", "eval")
+    workdir, clock = path_of(workdir), Stopwatch("data", "pretrain", "compile", "train", "eval")
     task = check_config(config)
     require_same("the config", lambda: repr(flatten(config.to_dict())))
     if finished := on_process_zero(partial(results_of, config, workdir, task.measures, say)):

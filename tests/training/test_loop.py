@@ -217,6 +217,14 @@ def test_finished_run_is_returned_and_not_repeated(tmp_path, reviews, monkeypatc
 
 
 @pytest.mark.slow
+def test_the_tilde_of_a_workdir_is_the_home_folder_as_for_every_other_command(tmp_path, reviews, monkeypatch):
+    """A shell leaves it to the program in `--workdir=~/runs/a`."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "taken").write_text("no folder of a run")
+    with pytest.raises(InputError, match=f"{tmp_path / 'taken'} exists and is no run"):
+        rnn_jax.train_and_evaluate(tiny_config(reviews), "~/taken")
+
+
 def test_changed_config_is_refused_by_key(tmp_path, reviews):
     train_loop.train_and_evaluate(tiny_config(reviews, train__epochs=1), tmp_path / "run")
     with pytest.raises(InputError, match=r"model\.hidden: 8 -> 16.*train\.epochs: 1 -> 2"):
