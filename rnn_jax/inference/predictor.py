@@ -280,4 +280,4 @@ def load(workdir: str | Path, which: str | int = "best", fallback: bool = False)
     except TypeError as error:
         raise InputError(f"{workdir / CONFIG} is not of this version of rnn_jax: {error}") from error
     params, step = restored(workdir, model, which, fallback)
-    return Predictor(config, model, params, tokenizer, task, step, workdir, evidence)
+    return Predictor(config, model, params, tokenizer, task, step, workdir.absolute(), evidence)

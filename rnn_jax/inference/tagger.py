@@ -299,7 +299,7 @@ def load_tagger(workdir: str | Path, which: str | int = "best", fallback: bool =
     except TypeError as error:
         raise InputError(f"{workdir / CONFIG} is not of this version of rnn_jax: {error}") from error
     params, step = restored(workdir, model, which, fallback)
-    return Tagger(config, model, params, spelling, task, step, workdir)
+    return Tagger(config, model, params, spelling, task, step, workdir.absolute())
 
 
 def _read_task(path: Path, config: ConfigDict) -> TaggerTask:

@@ -109,7 +109,7 @@ def load_language_model(workdir: str | Path, which: str | int = "best", fallback
     except TypeError as error:
         raise InputError(f"{workdir / CONFIG} is not of this version of rnn_jax: {error}") from error
     params, step = restored(workdir, model, which, fallback)
-    return Writer(config, model, params, tokenizer, step, workdir)
+    return Writer(config, model, params, tokenizer, step, workdir.absolute())
 
 
 def sample(

@@ -69,6 +69,14 @@ def test_a_saved_model_predicts_the_same_bits_and_saves_to_the_same_files(model,
     ]  # fmt: skip
 
 
+def test_a_model_finds_its_results_after_the_program_went_to_another_folder(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(run.parent)
+    model = rnn_jax.load(run.name)
+    monkeypatch.chdir(tmp_path)
+    model.save("saved")
+    assert json.loads((tmp_path / "saved" / "results.json").read_text()) == RESULTS
+
+
 def test_a_saved_language_model_writes_the_same(tmp_path):
     make_language_run(tmp_path / "w")
     writer = rnn_jax.load_language_model(tmp_path / "w")
