@@ -278,7 +278,7 @@ def _require_rows(name: str, split: Split, shares: dict[str, float], total: int)
     """Raises InputError for a split without rows, which says how many rows it takes, or which shares."""
     if len(split.texts):
         return
-    share = min(shares.values())
+    share = min((share for share in shares.values() if share > 0), default=0.0)  # 0 cuts no test split
     need = max(3, round(1 / share)) if 0 < share < 1 else 3
     hint = (
         f"at least {need:,} different ones are needed for shares of {share:g}"

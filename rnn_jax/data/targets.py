@@ -192,10 +192,22 @@ def scale_of(numbers: np.ndarray) -> tuple[float, float]:
 
 
 def standardised(targets: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
-    """Returns numbers as float32 with mean 0 and deviation 1, and labels as they are."""
+    """Returns numbers as float32 with mean 0 and deviation 1, and labels as they are.
+
+    Raises:
+      InputError: a number is so far from the mean that float32 cannot hold it.
+    """
     if targets.dtype.kind != "f":
         return targets
-    return ((targets - scale[0]) / scale[1]).astype(np.float32)
+    with np.errstate(over="ignore"):
+        found: np.ndarray = ((targets - scale[0]) / scale[1]).astype(np.float32)
+    odd = targets[~np.isfinite(found)]
+    require(
+        not len(odd),
+        f"data.target is 'number', and {odd[:1].tolist()} is too far from {scale[0]:g}, the mean of the "
+        "numbers to train on; leave such rows out",
+    )
+    return found
 
 
 def strata(targets: np.ndarray) -> np.ndarray:

@@ -294,6 +294,11 @@ def test_a_share_that_leaves_no_training_row_is_refused(tmp_path):
         load(save(tmp_path, train=[0, 1] * 10), validation_share=0.6, test_share=0.6)
 
 
+def test_too_few_texts_are_told_as_that_where_no_test_split_is_cut(tmp_path):
+    with pytest.raises(InputError, match=r"at least 10 different ones .* shares of 0\.1; give more"):
+        load(save(tmp_path, train=[0, 1] * 2), validation_share=0.1, test_share=0.0)
+
+
 def test_a_training_split_that_the_official_test_split_has_whole_is_refused(tmp_path):
     rows = {"text": ["a", "b"], "label": [0, 1]}
     with pytest.raises(ValueError, match="split 'train' has no rows left"):

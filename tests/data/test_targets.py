@@ -9,7 +9,7 @@ import pytest
 from rnn_jax.data.batches import Batches
 from rnn_jax.data.in_memory import splits_of
 from rnn_jax.data.splits import load_corpus
-from rnn_jax.data.targets import check_target, read_targets, say_lists, strata
+from rnn_jax.data.targets import check_target, read_targets, say_lists, standardised, strata
 from rnn_jax.errors import InputError
 
 COLUMNS = {"text_column": "text", "label_column": "label", "label_names": ()}
@@ -137,6 +137,13 @@ def test_numbers_that_do_not_differ_once_the_splits_are_cut_are_refused():
     assert min(number for number in found if number not in refused) > 0.1
     assert "all 40 texts to train on have the number 0.1 once the splits are cut" in refused[0]
     assert "set another data.split_seed" in refused[0]
+
+
+def test_a_number_that_float32_cannot_hold_is_refused_before_training():
+    """As in a test split where 1e300 stands for none: the scores would fail after the last step."""
+    assert standardised(np.array([1.0, 5.0]), (3.0, 2.0)).tolist() == [-1.0, 1.0]
+    with pytest.raises(InputError, match=r"\[1e\+300\] is too far from 3, the mean"):
+        standardised(np.array([1.0, 1e300]), (3.0, 2.0))
 
 
 def test_numbers_too_large_for_a_standard_deviation_are_refused():
