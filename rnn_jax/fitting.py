@@ -222,6 +222,10 @@ def _run_of(start: Any) -> Path:
 def _source(texts: Any, labels: Any, validation: Any, config: ConfigDict) -> "Splits | None":
     """Returns the splits by name, or None where `texts` is the name of a source, which goes to the config."""
     own = None if validation is None or isinstance(validation, int | float) else validation
+    require(
+        own is None or config.task != LANGUAGE,
+        f"validation is a {type(own).__name__}; a language model holds out a share of its texts: give that",
+    )
     if isinstance(texts, str | Path) and labels is None:
         require(own is None, f"validation is a {type(own).__name__}; with a file or folder give a share")
         config.data.source = str(texts)
@@ -249,7 +253,7 @@ def _fit_data(config: ConfigDict, source: Splits, keep_share: bool, keep_names: 
         _fit_head(config, source["train"])
     if "test_share" in data and not keep_share:
         data.test_share = 0.0
-    if data.get("label_names") and not keep_names and find_column(source["train"], data.label_column):
+    if not keep_names and data.get("label_names") and find_column(source["train"], data.label_column):
         labels = _labels_in(column_of(source["train"], data.label_column, "train"), data)
         fits = labels == set(data.label_names) or not any(isinstance(label, str) for label in labels)
         if len(labels) != len(data.label_names) or not fits:  # an earlier run's, of other labels

@@ -21,7 +21,7 @@ from rnn_jax.errors import InputError
 from rnn_jax.fitting import _fit_data
 from rnn_jax.training import loop
 from rnn_jax.training.trainer import Trainer
-from tests.helpers.jobs import tiny_config, write_reviews
+from tests.helpers.jobs import tiny_config, tiny_language_config, write_reviews
 
 SAME_PROGRAM = {"text.fill_vocabulary": True, "text.vocab_size": 130, "train.epochs": 2}
 
@@ -108,6 +108,7 @@ def test_what_was_saved_outlives_an_error(tmp_path, monkeypatch, reviews):
         ("start", "runs/none", "start is .*runs/none', which is not the folder of a run"),
         ("validation", 1.5, "validation_share is 1.5"),
         ("validation", np.float32(1.5), "validation_share is 1.5"),
+        ("data.label_names", np.array(["x", "y"]), r"config.data.label_names is array\(.*; give a tuple"),
     ],
 )
 def test_a_wrong_argument_is_refused_at_the_call(reviews, name, value, message):
@@ -347,6 +348,12 @@ def test_a_language_model_needs_a_folder_and_is_returned_as_it_is_loaded(tmp_pat
         rnn_jax.fit(reviews[0], **arguments)
     writer = rnn_jax.fit(reviews[0], workdir=tmp_path / "run", **arguments)
     assert writer.write("the film", words=2, temperature=1.0, top_k=0, seed=0).startswith("the film ")
+
+
+def test_a_split_that_a_language_model_would_leave_out_is_refused(tmp_path, reviews):
+    config = tiny_language_config("")
+    with pytest.raises(InputError, match="validation is a list; a language model holds out a share"):
+        rnn_jax.fit(reviews[0], recipe=config, validation=["held out"], workdir=tmp_path / "run")
 
 
 @pytest.mark.slow
