@@ -43,7 +43,7 @@ from rnn_jax.inference.text_model import Evaluation, TextModel
 from rnn_jax.inference.writer import load_language_model
 from rnn_jax.models.scores import table
 from rnn_jax.vectors.readers import check_output, write_vectors
-from rnn_jax.vectors.word2vec import load_gensim, train_vectors
+from rnn_jax.vectors.word2vec import check_vector_settings, load_gensim, train_vectors
 
 EVERY_WORD = 2**31 - 1  # no limit to a vocabulary
 
@@ -303,13 +303,14 @@ def export(options: argparse.Namespace) -> None:
 
 def vectors(options: argparse.Namespace) -> None:
     """Trains word vectors on the texts of a source, held-out splits left out, and writes a text file."""
+    settings = {name: getattr(options, name) for name in VECTOR_SETTINGS}
+    check_vector_settings(**settings)  # before the long work, as what follows
     check_output(options.out)
-    load_gensim()  # raises before the long work if the package is missing
+    load_gensim()
     start = time.perf_counter()
     texts = read_texts(options.data, options.column, _reading(options))
     kind = tokenizer_kind("auto", texts)
     sentences = Tokenizer.train(texts, EVERY_WORD, lowercase=True, strip_html=True, kind=kind).words_of(texts)
-    settings = {name: getattr(options, name) for name in VECTOR_SETTINGS}
     words, table = train_vectors(sentences, **settings)
     write_vectors(options.out, words, table)
     seconds = time.perf_counter() - start

@@ -53,8 +53,7 @@ def train_vectors(
     >>> train_vectors(texts, **settings)[0]  # doctest: +SKIP
     ['film', 'a']
     """
-    _check_positive(dim=dim, window=window, epochs=epochs, min_count=min_count, workers=workers)
-    check_seed("seed", seed)
+    check_vector_settings(seed, dim=dim, window=window, epochs=epochs, min_count=min_count, workers=workers)
     word2vec = load_gensim()
     model = word2vec(
         vector_size=dim, window=window, min_count=min_count, seed=seed, workers=workers, sg=0, negative=5
@@ -66,9 +65,11 @@ def train_vectors(
     return list(model.wv.index_to_key), np.array(model.wv.vectors, dtype=np.float32)
 
 
-def _check_positive(**counts: int) -> None:
+def check_vector_settings(seed: int, **counts: int) -> None:
+    """Raises InputError for a setting of `train_vectors` that is out of range."""
     for name, value in counts.items():
         require(value > 0, f"{name} is {value}; give a positive number")
+    check_seed("seed", seed)
 
 
 def _pieces(sentence: Sequence[str]) -> list[Sequence[str]]:

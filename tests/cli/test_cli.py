@@ -338,6 +338,14 @@ def test_vectors_that_cannot_be_made_or_written_are_refused_before_the_work(tmp_
     assert "pip install" in refused(capsys, "vectors", "--data", data, "--out", tmp_path / "v.txt")
 
 
+@pytest.mark.parametrize(
+    ("option", "message"), [("--dim=0", "dim is 0; give a positive"), ("--seed=-1", "seed is")]
+)
+def test_settings_of_vectors_are_checked_before_a_text_is_read(tmp_path, capsys, option, message):
+    out = tmp_path / "v.txt"
+    assert message in refused(capsys, "vectors", "--data", tmp_path / "none.csv", "--out", out, option)
+
+
 @GENSIM
 def test_texts_of_too_few_words_for_vectors_are_refused(tmp_path, capsys):
     data, out = unlabelled(tmp_path / "data"), tmp_path / "v.txt"
