@@ -20,6 +20,7 @@ from rnn_jax.cli.decisions import (
     added_columns,
     cells_of,
     cells_of_rows,
+    check_joined,
     json_lines,
     shown,
 )
@@ -123,12 +124,7 @@ def predict_rows(options: argparse.Namespace) -> None:
         names += [predictor.config.data.pair_column] if predictor.pair and not options.input else []
     taken = sorted({*added} & {*found.names})
     require(not taken, f"--input has the columns {taken}, which --out would add; rename them")
-    if isinstance(predictor, Tagger):
-        spaced = [tag for tag in predictor.tag_names if tag.split() != [tag]]
-        require(
-            not spaced,
-            f"the tag {spaced[:1]} has a space in it, but --out joins tags by spaces; use --format jsonl",
-        )
+    check_joined(predictor)
     count = 0
     with rows_into(options.out, [*names, *added], found.schema) as write:
         rows = rows_of_texts(found, predictor, options)

@@ -49,7 +49,7 @@ def decision(answer: Row, separator: str) -> Row:
 
     >>> decision({"label": "fine", "probabilities": {"dull": 0.25, "fine": 0.75}}, "")
     {'predicted': 'fine', 'probability': 0.75, 'probabilities': '{"dull": 0.25, "fine": 0.75}'}
-    >>> decision({"labels": ["war", "love"], "probabilities": {"war": 0.75, "love": 0.5625}}, "")
+    >>> decision({"labels": ["war", "love"], "probabilities": {"war": 0.75, "love": 0.5625}}, "|")
     {'predicted': 'war|love', 'probabilities': '{"war": 0.75, "love": 0.5625}'}
     >>> decision({"value": 3.5}, "")
     {'predicted': 3.5}
@@ -58,9 +58,31 @@ def decision(answer: Row, separator: str) -> Row:
         return {PREDICTED: answer["value"]}
     probabilities = json.dumps(answer["probabilities"])
     if "labels" in answer:
-        return {PREDICTED: (separator or "|").join(answer["labels"]), PROBABILITIES: probabilities}
+        return {PREDICTED: separator.join(answer["labels"]), PROBABILITIES: probabilities}
     most = max(answer["probabilities"].values())
     return {PREDICTED: answer["label"], PROBABILITY: most, PROBABILITIES: probabilities}
+
+
+def separator_of(model: TextModel) -> str:
+    """Returns what is written between labels of a text: as in the data, or a bar where they were lists."""
+    return model.config.data.separator or "|"
+
+
+def check_joined(model: TextModel | Tagger) -> None:
+    """Raises InputError for a name that holds what --out writes between tags, or between several labels."""
+    if isinstance(model, Tagger):
+        spaced = [tag for tag in model.tag_names if tag.split() != [tag]]
+        require(
+            not spaced,
+            f"the tag {spaced[:1]} has a space in it, but --out joins tags by spaces; use --format jsonl",
+        )
+    elif model.head.target == LABELS:
+        joint = separator_of(model)
+        odd = [name for name in model.label_names if joint in name]
+        require(
+            not odd,
+            f"the label {odd[:1]} has {joint!r} in it, but --out joins labels by that; use --format jsonl",
+        )
 
 
 def shown(answer: Row) -> tuple[str, ...]:
@@ -83,5 +105,5 @@ def cells_of_rows(model: TextModel | Tagger, prediction: Any, columns: Sequence[
             {WORDS: " ".join(words), PREDICTED: " ".join(tags)}
             for words, tags in zip(prediction.words, prediction.tags, strict=True)
         ]
-    decisions = (decision(answer, model.config.data.separator) for answer in model.head.as_json(prediction))
+    decisions = (decision(answer, separator_of(model)) for answer in model.head.as_json(prediction))
     return [{name: cells[name] for name in columns} for cells in decisions]

@@ -11,6 +11,7 @@ import pytest
 
 import rnn_jax
 from rnn_jax.cli import main, row_files
+from rnn_jax.cli.decisions import check_joined
 from rnn_jax.data.row_streams import stream_rows
 from rnn_jax.data.sources import read_source
 from rnn_jax.errors import InputError
@@ -265,6 +266,17 @@ def test_a_file_is_not_read_before_its_rows_are_asked_for(tmp_path, name, text):
     assert next(rows)["text"] == "first"  # what is wrong further down is not seen yet
     with pytest.raises(InputError, match=r"more fields|could not read"):
         list(rows)
+
+
+def test_labels_that_could_not_be_told_apart_once_they_are_joined_are_refused():
+    check_joined(make_predictor(("war|love", "peace")))  # a class is not joined with others
+    check_joined(make_predictor(("war", "love"), target="labels"))
+    model = make_predictor(("war, love", "war|love"), target="labels")
+    with pytest.raises(InputError, match=r"the label \['war\|love'\] has '\|' in it"):
+        check_joined(model)
+    model.config.data.separator = ","
+    with pytest.raises(InputError, match=r"the label \['war, love'\] has ',' in it"):
+        check_joined(model)
 
 
 def test_an_error_leaves_no_file(workdir, tmp_path, capsys):
