@@ -128,10 +128,8 @@ def values_of(values: Any, argument: str) -> Iterable[object]:
     """
     shape = getattr(values, "shape", None)
     if isinstance(shape, tuple):  # numpy, pandas
-        require(
-            len(shape) == 1 or (len(shape) == 2 and shape[1] == 1),
-            f"{argument} has the shape {shape}; give one column",
-        )
+        column = len(shape) == 1 or (len(shape) == 2 and shape[1] == 1 and hasattr(values, "squeeze"))
+        require(column, f"{argument} has the shape {shape}; give one column, such as table['text']")
         values = values.squeeze(axis=1) if len(shape) == 2 else values
         return values.tolist()
     return values

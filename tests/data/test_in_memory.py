@@ -86,6 +86,7 @@ def test_rows_may_lack_a_text_or_a_label_as_columns_may(nothing):
         (["a", 7], [0, 1], "text 1 is '7', a int"),
         ([b"a"], [0], "a bytes; give strings"),
         (np.array([["a", "b"]]), [0], r"texts has the shape \(1, 2\); give one column"),
+        (datasets.Dataset.from_dict({"text": TEXTS}), LABELS, r"shape \(3, 1\); give one column, such as"),
         (TEXTS, [0, 1, "a"], "label holds int, str, which no column can"),
         ([{"text": "a", "label": 1}, {"text": "b", "label": "x"}], None, "label holds int, str, which no"),
     ],
