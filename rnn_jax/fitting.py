@@ -86,7 +86,8 @@ def fit(
         are; None is "bilstm", of lists of words the settings of `tagger_settings()`, or those of `start`.
         "auto" takes what was best for so many labelled texts (docs/small_data.md), and says why.
       validation: the share of the texts to validate on, in (0, 1), or a split of its own: a pair (texts,
-        labels) or a table. None is `data.validation_share`, 0.1, unless `texts` has that split.
+        labels) or a table; of a language model a share. None is `data.validation_share`, 0.1, unless `texts`
+        has that split.
       workdir: the run's folder; a run in it goes on. None is a temporary folder, removed with the model.
       progress: whether to print; what is not printed goes to the logger "rnn_jax".
       start: a model, or the folder of a run, whose parameters training starts from.
