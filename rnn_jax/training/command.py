@@ -69,8 +69,8 @@ def _parsed(define: Callable[..., object], arguments: Sequence[str]) -> Any:
     """Returns the value of the flag --config, which `define` defines, after `arguments`."""
     arguments = ["train", *arguments]
     values = flags.FlagValues()  # separate, so that a program that imports this one keeps its own flags
-    define("config", flag_values=values, lock_config=True, sys_argv=arguments)
     try:
+        define("config", flag_values=values, lock_config=True, sys_argv=arguments)
         rest = values(arguments)
         config = values["config"].value
     except (AttributeError, KeyError) as error:
