@@ -121,6 +121,7 @@ def start_from(
     seed: int,
     cache: Path,
     labels: Sequence[str] | None = None,
+    letters: Sequence[str] | None = None,
 ) -> Params:
     """Returns the parameters, with those replaced that `start` names.
 
@@ -128,7 +129,7 @@ def start_from(
       uses: int[V], how often the training texts have each word.
       texts: gives the texts to train word2vec on.
       say: takes lines for the log.
-      labels: as in `transferred`.
+      labels, letters: as in `transferred`.
 
     Raises:
       InputError: as `read_vectors`, `train_vectors`, `with_vectors` and `transferred` do.
@@ -144,7 +145,7 @@ def start_from(
         params = with_vectors(params, table * (start.scale / table[found.found].std() if start.scale else 1))
         say(coverage(found, tokenizer.words, uses).describe())
     if start.taken():
-        params, lines = transferred(params, tokenizer.words, start.from_workdir, start.take, labels)
+        params, lines = transferred(params, tokenizer.words, start.from_workdir, start.take, labels, letters)
         say("\n".join(lines))
     return params
 
@@ -171,7 +172,9 @@ def trained_vectors(
 
 
 TABLE_PATH = "/".join(TABLE)
-HEAD = "head/"  # the beginning of the paths of what turns a text's features into labels
+BY_WORD = (TABLE_PATH, "softmax_table", "softmax_bias")  # with a row for each word
+BY_LETTER = "letter_embedding/embedding"  # with a row for each letter
+BY_LABEL = ("head/", "crf/")  # the beginnings of the paths of what scores labels, or tags
 ARGUMENT = "embedding.take"
 
 
@@ -222,12 +225,14 @@ def transferred(
     workdir: str | Path,
     take: Sequence[object],
     labels: Sequence[str] | None = None,
+    letters: Sequence[str] | None = None,
 ) -> tuple[Params, list[str]]:
     """Returns the parameters, with some replaced by those of earlier runs, and log lines on what was taken.
 
-    In the embedding, each word gets the row that it had in the earlier run, whatever its id there. A word
-    that the earlier run did not know gets the mean of its rows. Other arrays are taken if their shape is the
-    same; if it is not, the parameters stay and a line says so. So do those of a head for other labels. What a
+    In the embedding, and in a language model's softmax, each word gets the row that it had in the earlier
+    run, whatever its id there; so does each letter in a tagger's table of letters. One that the earlier run
+    did not know gets the mean of its rows. Other arrays are taken if their shape is the same; if it is not,
+    the parameters stay and a line says so. So do those of a head, or a CRF, for other labels or tags. What a
     pair or a triple moves has to fit.
 
     Args:
@@ -238,7 +243,8 @@ def transferred(
         a pattern: "embedding", "encoder" or "encoder/*/cell";
         a pair, which moves a path to another place: ("encoder", "encoder/forward_rnn");
         a triple, which does so from another run: ("encoder", "encoder/backward_rnn", "runs/backward").
-      labels: the names of this run's labels, by position; None takes a head whatever its labels.
+      labels: the names of this run's labels or tags, by position; None takes a head whatever its labels.
+      letters: the letters that this run knows, by position; None takes their table as it is.
 
     Raises:
       InputError: no such run, an entry of another form, an entry that matches nothing in the run or has no
@@ -257,14 +263,16 @@ def transferred(
     entries = [take_of(entry, workdir) for entry in take]
     runs = {folder: _earlier(folder) for folder in dict.fromkeys(entry.workdir for entry in entries)}
     for entry in entries:
-        found, old_words, old_labels = runs[entry.workdir]
+        found, old_words, old_labels, old_letters = runs[entry.workdir]
         if entry.moves:
             matching(ARGUMENT, entry.here, list(flat))  # a path that is written out has to be here
         for there in matching(ARGUMENT, entry.there, list(found)):
             here = entry.here + there[len(entry.there) :] if entry.moves else there
-            rows = (old_words, words) if here == TABLE_PATH else None
-            table_of = entry.workdir if rows else table_of
-            if here.startswith(HEAD) and labels is not None and list(labels) != old_labels:
+            rows = (old_words, words) if here in BY_WORD else None
+            if here == BY_LETTER and letters is not None:
+                rows = [*SPECIAL_WORDS, *old_letters], [*SPECIAL_WORDS, *letters]
+            table_of = entry.workdir if here == TABLE_PATH else table_of
+            if here.startswith(BY_LABEL) and labels is not None and list(labels) != old_labels:
                 lines.append(f"not taken, its labels there are {', '.join(old_labels) or 'none'}: {here}")
                 continue
             flat, line = _placed(flat, here, found[there], rows)
@@ -282,6 +290,7 @@ class _Earlier(NamedTuple):
     params: dict[str, np.ndarray]  # by path, of the best checkpoint
     words: list[str]
     labels: list[str]
+    letters: list[str]  # of a tagger
 
 
 def _strangers(runs: dict[Path, _Earlier], table_of: Path | None) -> list[str]:
@@ -308,29 +317,34 @@ def _earlier(workdir: Path) -> _Earlier:
     found = flatten_dict(best_params(workdir), sep="/")
     # The oldest runs of language models have no task.json.
     task = read_json(workdir / TASK) if (workdir / TASK).exists() else {}
-    return _Earlier(found, Tokenizer.load(workdir / TOKENIZER).words, list(task.get("label_names", ())))
+    words, labels = Tokenizer.load(workdir / TOKENIZER).words, task.get("label_names", task.get("tag_names"))
+    return _Earlier(found, words, list(labels or ()), list(task.get("letters", ())))
 
 
 def _placed(
-    flat: dict[str, Tree], path: str, array: np.ndarray, words: tuple[Sequence[str], Sequence[str]] | None
+    flat: dict[str, Tree], path: str, array: np.ndarray, rows: tuple[Sequence[str], Sequence[str]] | None
 ) -> tuple[dict[str, Tree], str]:
     """Returns the parameters with an array put at a path, if it fits, and a line that says whether it did.
 
-    `words`, the old and the new vocabulary, is given if the array has a row for each word.
+    `rows`, the old and the new words or letters, is given if the array has a row for each.
     """
     if path not in flat:
         return flat, f"not taken, no such parameter here: {path}"
-    if words:
-        table, known = remapped(array, *words)
-        flat = flatten_dict(with_vectors(unflatten_dict(flat, sep="/"), table), sep="/")
-        return flat, f"taken: {path}, {known:,} of {len(words[1]) - len(SPECIAL_WORDS):,} words known"
+    note = ""
+    if rows:
+        array, known = remapped(array, *rows)
+        kind = "letters" if path == BY_LETTER else "words"
+        note = f", {known:,} of {len(rows[1]) - len(SPECIAL_WORDS):,} {kind} known"
+    if path == TABLE_PATH:
+        flat = flatten_dict(with_vectors(unflatten_dict(flat, sep="/"), array), sep="/")
+        return flat, f"taken: {path}{note}"
     if array.shape != flat[path].shape:
         return flat, f"not taken, {array.shape} there and {flat[path].shape} here: {path}"
-    return flat | {path: jnp.asarray(array, flat[path].dtype)}, f"taken: {path}"
+    return flat | {path: jnp.asarray(array, flat[path].dtype)}, f"taken: {path}{note}"
 
 
 def remapped(table: np.ndarray, old: Sequence[str], new: Sequence[str]) -> tuple[np.ndarray, int]:
-    """Returns a table's rows [len(old), E] in the order of the words `new`, and how many of these `old` has.
+    """Returns a table's rows [len(old), ...] in the order of the words `new`, and how many `old` has of them.
 
     The special words keep their rows and are not counted. A word that is not in `old` gets the mean row of
     the words that are.
@@ -342,7 +356,7 @@ def remapped(table: np.ndarray, old: Sequence[str], new: Sequence[str]) -> tuple
     row_of = {word: row for row, word in enumerate(old)}
     rows = np.array([row_of.get(word, -1) for word in new])
     mean = table[len(SPECIAL_WORDS) :].mean(axis=0, dtype=np.float64).astype(table.dtype)
-    moved = np.where((rows >= 0)[:, None], table[rows], mean)
+    moved = np.where((rows >= 0).reshape(-1, *[1] * (table.ndim - 1)), table[rows], mean)
     return moved, int((rows[len(SPECIAL_WORDS) :] >= 0).sum())
 
 

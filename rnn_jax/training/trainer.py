@@ -1,6 +1,6 @@
 """A run's training: its phases, in which different parameters train, and a step compiled for every shape."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -258,9 +258,10 @@ def first_params(config: ConfigDict, drawn: Params, data: RunData[Tree], cache: 
 
     def begin() -> tuple[Params, None]:
         start = start_of(config.embedding)
-        labels: Any = data.task.get("label_names", ())
+        task: Mapping[str, Any] = data.task
+        names = task.get("label_names", task.get("tag_names", ())), task.get("letters")
         words, uses = data.tokenizer, data.uses
-        return start_from(start, drawn, words, uses, data.texts, say, config.seed, cache, labels), None
+        return start_from(start, drawn, words, uses, data.texts, say, config.seed, cache, *names), None
 
     return broadcast_arrays(begin, lambda _: drawn)[0]
 

@@ -1,5 +1,6 @@
 """Where training starts: word vectors and earlier runs, row by row and path by path."""
 
+import json
 import shutil
 from functools import cache, partial
 
@@ -24,7 +25,7 @@ from rnn_jax.training.initialisation import (
     with_vectors,
 )
 from rnn_jax.training.steps import init_params
-from tests.helpers.runs import TEXTS, State, make_language_run, make_run
+from tests.helpers.runs import TEXTS, State, make_language_run, make_run, make_tagger_run
 from tests.training.test_parameter_groups import same
 
 SETTINGS = {
@@ -308,6 +309,44 @@ def test_a_half_that_does_not_fit_is_refused(language_model, other, message):
     params = params_of(tokenizer, bidirectional=True, **other)
     with pytest.raises(InputError, match=message):
         transferred(params, tokenizer.words, language_model, [("encoder", "encoder/forward_rnn")])
+
+
+def with_best(workdir, params):
+    """Saves a checkpoint that is better than those of a run."""
+    with Checkpoints(workdir, keep=3) as checkpoints:
+        checkpoints.save(State(np.int32(9), params), [{"step": 9, "loss": 0.1, "accuracy": 1.0}])
+
+
+@pytest.mark.slow
+def test_a_language_model_goes_on_with_the_softmax_of_each_word(tmp_path):
+    """The vocabulary is as large as the earlier one, and in another order."""
+    params = make_language_run(tmp_path / "old", texts=["dull dull dull film film a"], tied=False)[2]
+    params = params | {"softmax_bias": np.arange(5, dtype=np.float32)}
+    with_best(tmp_path / "old", params)
+    words = ["[PAD]", "[UNK]", "a", "new", "dull"]
+    moved, lines = transferred(jax.tree.map(np.zeros_like, params), words, tmp_path / "old", ["*"])
+    assert moved["softmax_bias"].tolist() == [0, 1, 4, 3, 2]
+    table = params["softmax_table"]
+    expected = np.stack([table[0], table[1], table[4], table[2:].mean(axis=0), table[2]])
+    np.testing.assert_allclose(moved["softmax_table"], expected, rtol=1e-6)
+    assert "taken: softmax_table, 2 of 3 words known" in lines
+
+
+@pytest.mark.slow
+def test_a_tagger_goes_on_with_the_vector_of_each_letter_and_no_scores_of_other_tags(tmp_path):
+    sentences, names = [["baa", "ab"]], ["NOUN", "VERB"]
+    old = make_tagger_run(tmp_path / "old", sentences, names, output="crf")[2]
+    assert json.loads((tmp_path / "old" / "task.json").read_text())["letters"] == ["a", "b"]
+    words = Tokenizer.load(tmp_path / "old" / "tokenizer.json").words
+    fresh = jax.tree.map(np.zeros_like, old)
+    moved, lines = transferred(fresh, words, tmp_path / "old", ["*"], names, ["b", "a"])
+    assert same(moved["letter_embedding"]["embedding"], old["letter_embedding"]["embedding"][[0, 1, 3, 2]])
+    assert same(moved["head"]["kernel"], old["head"]["kernel"])
+    assert "taken: letter_embedding/embedding, 2 of 2 letters known" in lines
+    moved, lines = transferred(fresh, words, tmp_path / "old", ["*"], ["LOC", "PER"], ["a", "b"])
+    assert not any(leaf.any() for name in ("head", "crf") for leaf in jax.tree.leaves(moved[name]))
+    assert "not taken, its labels there are NOUN, VERB: crf/transitions" in lines
+    assert same(moved["letter_embedding"]["embedding"], old["letter_embedding"]["embedding"])
 
 
 def checked(**options):
