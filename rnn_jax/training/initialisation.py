@@ -158,7 +158,8 @@ def trained_vectors(
     They are kept in `cache`, under a hash of everything that they depend on.
     """
     settings = {"dim": width, "window": WINDOW, "epochs": epochs, "min_count": 1, "seed": seed}
-    key = fingerprint({"": texts}, settings | {"words": tokenizer.words})
+    # Equal words do not make an equal tokeniser: bytes are the same ones in lower case and as they are.
+    key = fingerprint({"": texts}, settings | {"tokenizer": tokenizer.to_json()})
 
     def train() -> Vectors:
         words, vectors = train_vectors(tokenizer.words_of(texts), **settings)

@@ -175,6 +175,24 @@ def test_word2vec_of_the_texts_is_kept_and_gives_the_unknown_word_a_vector(tmp_p
     assert same(trained_vectors(tokenizer, texts, 4, 1, 0, tmp_path).table, first.table)
 
 
+def test_word2vec_of_equal_words_that_are_found_otherwise_is_trained_anew(tmp_path, monkeypatch):
+    trained = []
+
+    def train(rows, dim, **_):
+        trained.append(rows)
+        return [rows[0][0]], np.full((1, dim), len(trained), np.float32)
+
+    monkeypatch.setattr("rnn_jax.training.initialisation.train_vectors", train)
+    folded, kept = (Tokenizer.train(["A Film"], 300, lowercase, True, "bytes") for lowercase in (True, False))
+    assert folded.words == kept.words
+    first, second, again = (
+        trained_vectors(each, ["A Film"], 2, 1, 0, tmp_path) for each in (folded, kept, folded)
+    )
+    assert [rows[0][0] for rows in trained] == ["a", "A"]
+    assert same(first.table, again.table)
+    assert not same(first.table, second.table)
+
+
 def test_a_table_of_another_width_names_the_setting():
     params = {"embedding": {"embedding": jnp.zeros((3, 32))}}
     with pytest.raises(
