@@ -66,6 +66,11 @@ class Start(NamedTuple):
         taken = self.taken()
         for entry in taken:
             check_run("config.embedding.take", entry.workdir)
+        require(
+            not self.from_workdir or Path(self.from_workdir) in {entry.workdir for entry in taken},
+            f"embedding.from_workdir is {self.from_workdir!r}, but {ARGUMENT} is {tuple(self.take)}, which "
+            "takes nothing of it; name what to take, such as ('embedding',), or set from_workdir to ''",
+        )
         over = [entry.there for entry in taken if matches(entry.here, TABLE_PATH)]
         require(
             not self.vectors or not over,

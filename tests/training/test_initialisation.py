@@ -385,6 +385,15 @@ def test_what_takes_from_no_run_is_refused_and_triples_need_no_other_run(classif
     assert all(map(same, jax.tree.leaves(params["encoder"]), jax.tree.leaves(old["encoder"])))
 
 
+def test_a_run_of_which_nothing_is_taken_is_refused(classifier, tmp_path):
+    shutil.copytree(classifier, tmp_path / "other")
+    moved = ("encoder", "encoder", str(classifier))
+    for take in ((), (moved,)):
+        with pytest.raises(InputError, match=r"from_workdir is '.*', but embedding.take is .* takes nothing"):
+            checked(from_workdir=str(tmp_path / "other"), take=take)
+    assert checked(from_workdir=str(classifier), take=(moved,)) is None
+
+
 @pytest.mark.parametrize("take", ["embedding", "*", "embedding/embedding"])
 def test_vectors_that_an_earlier_embedding_would_replace_are_refused(classifier, tmp_path, take):
     (tmp_path / "v.txt").write_text("film 1 2 3 4 5\n")
