@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from rnn_jax.checkpoints.workdir import EVIDENCE
-from rnn_jax.convert.parameter_files import save_params
+from rnn_jax.checkpoints.workdir import EVIDENCE, has_begun
+from rnn_jax.convert.parameter_files import load_params, save_params
 from rnn_jax.data.evidence import check_evidence
 from rnn_jax.data.pipeline import Data, load_data
 from rnn_jax.data.sources import Source
@@ -20,7 +21,7 @@ from rnn_jax.data.tokenizer import TRUNCATIONS
 from rnn_jax.data.vocabularies import ALL_BYTES
 from rnn_jax.distributed.broadcast import say
 from rnn_jax.distributed.data_parallel import batch_mesh, check_rows, own_rows
-from rnn_jax.errors import choose, require
+from rnn_jax.errors import InputError, choose, require
 from rnn_jax.models.classifier import build_classifier
 from rnn_jax.models.heads import MONITORS, Head, NumberHead, head_of
 from rnn_jax.models.losses import make_classifier_loss, make_classifier_measure
@@ -32,6 +33,7 @@ from rnn_jax.training.regularisers import Regularisers
 from rnn_jax.training.report import report_confusion
 from rnn_jax.training.tasks import Network, Results, Scoring, Task
 from rnn_jax.training.trainer import check_plan
+from rnn_jax.trees import leaves_by_path
 
 BALANCED = "balanced"
 USE_IT = "use it: rnn-jax predict --workdir {workdir} 'a text'"
@@ -87,7 +89,8 @@ def check_head(config: ConfigDict) -> None:
 def check_use_of_evidence(config: ConfigDict) -> None:
     """Raises InputError for settings that evidence of n-grams cannot be used with."""
     text = config.text
-    most = len(ALL_BYTES["vocab"]) if text.tokenizer == "bytes" else text.vocab_size
+    bare = text.tokenizer == "bytes" and not text.fill_vocabulary
+    most = len(ALL_BYTES["vocab"]) if bare else text.vocab_size
     check_evidence(config.embedding.evidence.orders, most)
     why = (
         (config.data.target == NUMBER, "data.target is 'number': evidence counts the texts of each class"),
@@ -220,9 +223,32 @@ def regularisers(config: ConfigDict) -> Regularisers:
 
 
 def keep_evidence(workdir: Path, data: Data) -> None:
-    """Writes the n-grams that a predictor looks up into the run's folder, where the network reads any."""
-    if data.evidence:
-        save_params(workdir / EVIDENCE, data.evidence.to_arrays())
+    """Writes the n-grams that a predictor looks up into the run's folder, where the network reads any.
+
+    Raises:
+      InputError: the run has begun with others, which were counted on other texts or labels.
+    """
+    if not data.evidence:
+        return
+    path, arrays = workdir / EVIDENCE, data.evidence.to_arrays()
+    require(
+        not has_begun(workdir) or _are_ngrams_of(path, arrays),
+        f"the run in {workdir} began with other data: its n-grams are others, or have other counts; give it "
+        "the texts and labels that it began with, or another --workdir",
+    )
+    save_params(path, arrays)
+
+
+def _are_ngrams_of(path: Path, arrays: Mapping[str, Any]) -> bool:
+    """Returns whether a file has these n-grams, and ratios that only rounding tells apart, or is damaged."""
+    try:
+        old, new = leaves_by_path(load_params(path)), leaves_by_path(arrays)
+    except InputError:
+        return True  # it is written anew
+    return old.keys() == new.keys() and all(
+        array.shape == new[path].shape and np.allclose(array, new[path], rtol=1e-5, atol=1e-6)
+        for path, array in old.items()
+    )
 
 
 def report_classifier(workdir: Path, test: Measured, data: Data) -> Results:

@@ -202,6 +202,27 @@ def test_a_resumed_run_equals_an_uninterrupted_one(run, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_run_does_not_go_on_with_other_counts_of_ngrams(tmp_path):
+    """What is counted may stand where the network does not read, so that its batches are the same."""
+    reviews = write_reviews(tmp_path / "reviews.jsonl", 40)
+    words = write_reviews(tmp_path / "words.jsonl", 40)
+    config = with_evidence(reviews, text__truncate="head", text__vocabulary_source=str(words))
+    config.text.max_length = 4
+    train_until_killed(config, tmp_path / "run", 1)
+    before, kept = reviews.read_text(), (tmp_path / "run" / EVIDENCE).read_bytes()
+    rows = [json.loads(line) for line in before.splitlines()]
+    longer = [row | {"text": row["text"] + " who meet" * row["label"]} for row in rows]
+    reviews.write_text("".join(json.dumps(row) + "\n" for row in longer))
+    with pytest.raises(InputError, match="began with other data: its n-grams are others"):
+        train_loop.train_and_evaluate(config, tmp_path / "run")
+    assert (tmp_path / "run" / EVIDENCE).read_bytes() == kept
+    reviews.write_text(before)
+    (tmp_path / "run" / EVIDENCE).write_bytes(kept[:-9])  # damaged: it is written anew
+    assert train_loop.train_and_evaluate(config, tmp_path / "run")["resumed_at"] > 0
+    assert (tmp_path / "run" / EVIDENCE).read_bytes() == kept
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", [(0, 1, 2), LABELS])
 def test_several_classes_and_several_labels_have_a_ratio_each(tmp_path, labels):
     path = write_reviews(tmp_path / "reviews.jsonl", 90, (0, 1, 2))
@@ -239,6 +260,9 @@ def test_of_bytes_there_are_258_whatever_the_vocabulary_may_have(source):
     check_config(config)
     config.embedding.evidence.orders = (3, 8)
     with pytest.raises(InputError, match=r"has 8, too long for text\.vocab_size 258"):
+        check_config(config)
+    config.embedding.evidence.orders, config.text.fill_vocabulary = (3, 5), True
+    with pytest.raises(InputError, match=r"has 5, too long for text\.vocab_size 10,000"):
         check_config(config)
 
 
