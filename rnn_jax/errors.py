@@ -47,8 +47,8 @@ def require(condition: bool, message: str) -> None:
 
 
 def check_rate(argument: str, rate: float) -> None:
-    """Raises InputError unless `rate` is a rate of dropout: at least 0 and below 1."""
-    require(0 <= rate < 1, f"{argument} is {rate}, but a rate of dropout is at least 0 and below 1")
+    """Raises InputError unless `rate` is at least 0 and below 1, as a rate of dropout is."""
+    require(0 <= rate < 1, f"{argument} is {rate}, but has to be at least 0 and below 1")
 
 
 def check_seed(argument: str, seed: int) -> None:
