@@ -305,7 +305,7 @@ class LSTMCell(Cell):
     def initialize_carry(self, rng: jax.Array, input_shape: tuple[int, ...]) -> LSTMCarry:
         """Returns zeros [..., H] twice, float32 or wider, for inputs [..., E]; `rng` is unused."""
         zeros = super().initialize_carry(rng, input_shape)
-        return LSTMCarry(zeros, zeros)
+        return LSTMCarry(zeros, jnp.zeros_like(zeros))  # a jitted step may take over the memory of both
 
 
 def check_cell(cell: object) -> None:

@@ -155,7 +155,8 @@ class LinearCell(BareCell):
         zeros = super().initialize_carry(rng, input_shape)
         if not self.has_output():
             return zeros
-        return LinearCarry(jnp.concatenate([zeros, zeros], axis=-1) if self.paired else zeros, zeros)
+        h = jnp.zeros_like(zeros)  # an array of its own: a jitted step may take over the memory of both
+        return LinearCarry(jnp.concatenate([zeros, zeros], axis=-1) if self.paired else zeros, h)
 
     def join_inputs(
         self, biases: Mapping[str, Initializer | None], input_size: int, extras: Tree = None

@@ -89,4 +89,5 @@ class SLSTMCell(Cell):
     @nn.nowrap
     def initialize_carry(self, rng: jax.Array, input_shape: tuple[int, ...]) -> SLSTMCarry:
         """Returns zeros [..., H] four times, float32 or wider, for inputs [..., E]; `rng` is unused."""
-        return SLSTMCarry(*[super().initialize_carry(rng, input_shape)] * 4)
+        zeros = super().initialize_carry(rng, input_shape)
+        return SLSTMCarry(zeros, *(jnp.zeros_like(zeros) for _ in range(3)))  # four arrays: see LSTMCell

@@ -11,6 +11,7 @@ from jax.test_util import check_grads
 
 from rnn_jax import GRUCell, LSTMCarry, LSTMCell, SimpleCell
 from tests.helpers import oracle
+from tests.helpers.cases import EVERY_CELL
 from tests.helpers.oracle import assert_trees_close, random_like
 
 BATCH, SIZE, UNITS = 3, 5, 4
@@ -163,3 +164,10 @@ def test_param_dtype_is_the_storage_type_and_the_carry_starts_as_float32():
     shapes = {(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(carry)}
     assert shapes == {((BATCH, 50), jnp.dtype(jnp.float32))}
     assert not any(leaf.any() for leaf in jax.tree.leaves(carry))
+
+
+@pytest.mark.parametrize("name", EVERY_CELL)
+def test_a_jitted_step_may_take_over_the_memory_of_the_first_carry(name):
+    carry = EVERY_CELL[name][0](UNITS).initialize_carry(jax.random.key(0), (BATCH, SIZE))
+    step = jax.jit(lambda carry: jax.tree.map(lambda state: state + 1, carry), donate_argnums=0)
+    assert all((state == 1).all() for state in jax.tree.leaves(step(carry)))
