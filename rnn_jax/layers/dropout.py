@@ -38,7 +38,7 @@ class Dropout(nn.Module):
         """Returns x [B, ..., F] with dropout; with `deterministic`, or a rate of 0, x itself.
 
         Raises:
-          InputError: a rate outside [0, 1), or a traced `deterministic`.
+          InputError: a rate outside [0, 1), x without rows, or a traced `deterministic`.
 
         >>> import jax.numpy as jnp
         >>> from rnn_jax.layers import Dropout
@@ -48,6 +48,7 @@ class Dropout(nn.Module):
         check_rate("rate", self.rate)
         if not drops(self.rate, deterministic):
             return x
+        require(x.ndim > 1, f"x has shape {x.shape}; each row has a mask: give [batch, ..., features]")
         shape = (*x.shape[1:-1], 1) if self.whole_steps else (*(1 for _ in x.shape[1:-1]), x.shape[-1])
         keys = jax.vmap(jax.random.fold_in, (None, 0))(self.make_rng("dropout"), row_numbers(x))
         mask = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, shape))(keys)

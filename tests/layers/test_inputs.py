@@ -119,6 +119,7 @@ ERRORS = {
     "features of LSTMCell is -1; give at least 1": (Stacked([RNN(LSTMCell(-1))]), (X,)),
     r"^rate is 1.5, but has to be at least 0 and below 1": (Dropout(1.5), (X, True)),
     r"^rate is -1.0, but has to be at least 0 and below 1": (Dropout(-1.0), (X, False)),
+    r"^x has shape \(4,\); each row has a mask: give": (Dropout(0.5), (np.zeros(4), False)),
     r"^embedding_dropout is 50.0": (TextClassifier(9, 3, 2, rnn(), embedding_dropout=50.0), ([[1]],)),
     r"^dropout is 2.0": (WordTagger(9, 3, 2, rnn(), dropout=2.0), ([[1]],)),
     "x is a list that is no array of numbers": (rnn(), ([[[1.0]], [[1.0], [2.0]]],)),
