@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.errors import require
-from rnn_jax.layers.inputs import row_lengths
+from rnn_jax.layers.inputs import as_array, row_lengths
 from rnn_jax.layers.masking import keep_valid, valid_steps, zero_padding
 from rnn_jax.layers.matmul import wide
 
@@ -31,7 +31,7 @@ class CRF(nn.Module):
       kernel_init: the initialiser of `start` [C], `end` [C] and `transitions` [C, C], from tag and to tag.
 
     Raises:
-      InputError: scores are not [B, T, C], or lengths not int[B].
+      InputError: scores are not [B, T, C], tags not [B, T], or lengths not int[B].
 
     References: Lafferty et al., ICML 2001; Lample et al., NAACL 2016. The layout is that of pytorch-crf:
     start_transitions, end_transitions and transitions are `start`, `end` and `transitions`.
@@ -64,6 +64,11 @@ class CRF(nn.Module):
           lengths: int[B], the valid steps of each row, clamped to 0..T. None: all T.
         """
         scores, lengths = self._checked(scores, lengths)
+        tags = as_array("tags", tags)
+        require(
+            tags.shape == scores.shape[:2],
+            f"tags has shape {tags.shape}, and scores {scores.shape}; give [batch, time], a tag a step",
+        )
         chain = self.start, self.end, self.transitions
         return path_score(scores, tags, lengths, *chain) - log_partition(scores, lengths, *chain)
 
@@ -78,6 +83,7 @@ class CRF(nn.Module):
         return tag_marginals(scores, lengths, self.start, self.end, self.transitions)
 
     def _checked(self, scores: jax.Array, lengths: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        scores = as_array("scores", scores)
         require(
             scores.ndim == 3 and scores.shape[-1] == self.tags,
             f"scores has shape {scores.shape}; a CRF of {self.tags} tags reads [batch, time, {self.tags}]",

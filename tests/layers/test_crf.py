@@ -198,3 +198,18 @@ def test_scores_of_few_bits_are_summed_in_float32(case, dtype):
         found, expected = (CRF_OF.apply(variables, each, method=method) for each in (scores, wide))
         assert found.dtype == expected.dtype
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("shape", [(2, 1), (3,), (2, 4), ()])
+def test_tags_of_another_shape_than_the_scores_are_refused_and_never_repeated(case, shape):
+    scores, lengths = case[1][:2, :3], [3, 2]
+    with pytest.raises(
+        InputError, match=r"tags has shape \(.*\), and scores \(2, 3, 3\); give \[batch, time\]"
+    ):
+        CRF_OF.apply({"params": case[0]}, scores, np.ones(shape, int), lengths)
+
+
+def test_scores_and_tags_may_be_lists(case):
+    params, scores, tags = case
+    found = CRF_OF.apply({"params": params}, scores.tolist(), tags.tolist(), LENGTHS)
+    np.testing.assert_array_equal(found, CRF_OF.apply({"params": params}, scores, tags, LENGTHS))
