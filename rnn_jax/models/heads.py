@@ -18,7 +18,7 @@ import numpy as np
 from rnn_jax.data.batches import Batch
 from rnn_jax.data.targets import CLASS, LABELS, NUMBER
 from rnn_jax.errors import choose
-from rnn_jax.models.losses import batch_metrics, class_log_probabilities
+from rnn_jax.models.losses import batch_metrics, class_factors, class_log_probabilities
 from rnn_jax.models.metrics import LabelMetrics, Measured, Metrics, NumberMetrics, Values, of_field
 from rnn_jax.models.scores import (
     FROM_COUNTS,
@@ -219,9 +219,8 @@ class LabelsHead:
         """
         true_BC, weights_B = jnp.asarray(batch.labels, jnp.float32), jnp.asarray(batch.weights)
         soft_BC = (1 - smoothing) * true_BC + smoothing / 2
-        factors_C = (
-            jnp.ones(len(self.names)) if class_weights is None else jnp.asarray(class_weights, jnp.float32)
-        )
+        classes = len(self.names)
+        factors_C = jnp.ones(classes) if class_weights is None else class_factors(class_weights, classes)
         losses_BC = factors_C[None] * soft_BC * jax.nn.softplus(-logits) + (1 - soft_BC) * jax.nn.softplus(
             logits
         )

@@ -85,6 +85,9 @@ def batch_metrics(
       smoothing: s, from 0 to below 1 (Szegedy et al. 2016).
       class_weights: float[C], factors of the weights by label; None is 1 for all.
 
+    Raises:
+      InputError: labels that are neither int[B] nor [B, C], or another number of class weights.
+
     >>> import jax.numpy as jnp, numpy as np
     >>> from rnn_jax.data import Batch
     >>> from rnn_jax.models import batch_metrics
@@ -95,6 +98,7 @@ def batch_metrics(
     """
     log_p_BC = class_log_probabilities(logits)
     classes = log_p_BC.shape[-1]
+    check_labels(batch.labels, log_p_BC)
     if batch.labels.ndim == 2:
         labels_B, losses_B = batch.labels.argmax(axis=-1), -(batch.labels * log_p_BC).sum(axis=-1)
     else:
@@ -102,13 +106,34 @@ def batch_metrics(
         losses_B = -jnp.take_along_axis(log_p_BC, labels_B[:, None], axis=1)[:, 0]
     weights_B = batch.weights
     if class_weights is not None:
-        factors_C = jnp.asarray(class_weights, jnp.float32)
+        factors_C = class_factors(class_weights, classes)
         weights_B = weights_B * (batch.labels @ factors_C if batch.labels.ndim == 2 else factors_C[labels_B])
     if smoothing:
         losses_B = (1 - smoothing) * losses_B - smoothing * log_p_BC.mean(axis=1)
     true_BC = jax.nn.one_hot(labels_B, classes) * weights_B[:, None]
     predicted_BC = jax.nn.one_hot(log_p_BC.argmax(axis=-1), classes)
     return Metrics((losses_B * weights_B).sum(), true_BC.T @ predicted_BC)
+
+
+def check_labels(labels: Values, log_p_BC: jax.Array) -> None:
+    """Raises InputError unless labels are int[B], or probabilities [B, C] for log probabilities [B, C]."""
+    rows, classes = log_p_BC.shape
+    require(
+        labels.shape == (rows, classes)
+        or (labels.shape == (rows,) and jnp.issubdtype(labels.dtype, jnp.integer)),
+        f"labels has shape {labels.shape} and dtype {labels.dtype}, but the logits are of {rows} rows and "
+        f"{classes} classes; give integers [{rows}], or probabilities [{rows}, {classes}]",
+    )
+
+
+def class_factors(class_weights: Values, classes: int) -> jax.Array:
+    """Returns float32[C], a factor for each of C classes. Raises InputError for another number of them."""
+    factors_C = jnp.asarray(class_weights, jnp.float32)
+    require(
+        factors_C.shape == (classes,),
+        f"class_weights has shape {factors_C.shape}, but there are {classes} classes; give one for each",
+    )
+    return factors_C
 
 
 def make_classifier_loss(

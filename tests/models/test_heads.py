@@ -10,7 +10,7 @@ from sklearn import metrics
 from rnn_jax import RNN, Bidirectional, GRUCell, TextClassifier
 from rnn_jax.data.batches import Batch, Batches
 from rnn_jax.errors import InputError
-from rnn_jax.models.heads import LabelsHead, NumberHead, head_of
+from rnn_jax.models.heads import ClassHead, LabelsHead, NumberHead, head_of
 from rnn_jax.models.scores import label_scores, number_scores
 
 NAMES = ("a", "b", "c")
@@ -51,6 +51,25 @@ def test_weights_are_factors_of_the_texts_that_have_the_label():
     losses = np.asarray(optax.sigmoid_binary_cross_entropy(logits, labels))
     wanted = (losses * np.where(labels > 0, weights, 1)).mean(-1).sum()
     assert float(found.loss) == pytest.approx(wanted, rel=1e-6)
+
+
+@pytest.mark.parametrize("head", [ClassHead(NAMES), LabelsHead(NAMES)])
+def test_weights_of_another_number_of_classes_are_refused(head):
+    logits, labels = drawn()
+    labels = labels if isinstance(head, LabelsHead) else labels[:, 0]
+    for weights in (np.ones(1), np.ones(2), np.ones(4)):
+        with pytest.raises(InputError, match=r"class_weights has shape .* but there are 3 classes; give one"):
+            head.measure(padded(logits), batch_of(labels), class_weights=weights)
+
+
+@pytest.mark.parametrize(
+    "labels", [np.zeros((20, 1), int), np.zeros((20, 2)), np.zeros(20), np.zeros(19, int), np.zeros(20, bool)]
+)
+def test_labels_that_are_neither_classes_nor_probabilities_of_all_are_refused(labels):
+    with pytest.raises(
+        InputError, match=r"labels has shape .* give integers \[22\], or probabilities \[22, 3\]"
+    ):
+        ClassHead(NAMES).measure(padded(drawn()[0]), batch_of(labels))
 
 
 def test_metrics_and_scores_of_labels_are_scikit_learns():
