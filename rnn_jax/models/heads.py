@@ -17,7 +17,7 @@ import numpy as np
 
 from rnn_jax.data.batches import Batch
 from rnn_jax.data.targets import CLASS, LABELS, NUMBER
-from rnn_jax.errors import choose
+from rnn_jax.errors import choose, require
 from rnn_jax.models.losses import batch_metrics, class_factors, class_log_probabilities
 from rnn_jax.models.metrics import LabelMetrics, Measured, Metrics, NumberMetrics, Values, of_field
 from rnn_jax.models.scores import (
@@ -216,7 +216,11 @@ class LabelsHead:
           batch: its labels and weights are read.
           smoothing: s; a target y becomes (1 - s) y + s / 2.
           class_weights: float[C], w above; None is 1.
+
+        Raises:
+          InputError: labels that are not [B, C], or another number of class weights.
         """
+        check_shape(batch.labels, logits.shape)
         true_BC, weights_B = jnp.asarray(batch.labels, jnp.float32), jnp.asarray(batch.weights)
         soft_BC = (1 - smoothing) * true_BC + smoothing / 2
         classes = len(self.names)
@@ -296,7 +300,17 @@ class NumberHead:
     def measure(
         self, logits: jax.Array, batch: Batch, smoothing: float = 0.0, class_weights: Values | None = None
     ) -> NumberMetrics:
-        """Returns the sums of a batch, whose `labels` are standardised float32[B]; logits are float[B, 1]."""
+        """Returns the sums of a batch, whose `labels` are standardised float32[B]; logits are float[B, 1].
+
+        Raises:
+          InputError: labels that are not [B], or smoothing or class weights, which numbers do not have.
+        """
+        check_shape(batch.labels, logits.shape[:1])
+        require(
+            not smoothing and class_weights is None,
+            f"smoothing is {smoothing} and class_weights is {class_weights}, but a number has no classes; "
+            "leave them at 0 and None",
+        )
         true_B, weights_B = jnp.asarray(batch.labels), jnp.asarray(batch.weights)
         errors_B = logits[:, 0] - true_B
         parts = (errors_B**2, jnp.abs(errors_B), true_B, true_B**2, jnp.ones_like(true_B))
@@ -325,6 +339,13 @@ class NumberHead:
 
     def as_json(self, prediction: NumbersPrediction) -> list[dict[str, Any]]:
         return [{"value": value} for value in prediction.values.tolist()]
+
+
+def check_shape(labels: Values, shape: tuple[int, ...]) -> None:
+    """Raises InputError unless labels are of that shape: JAX would repeat others in silence."""
+    require(
+        labels.shape == shape, f"labels has shape {labels.shape}, but the logits are for {shape}; give that"
+    )
 
 
 def named(names: Sequence[str], row: np.ndarray) -> dict[str, float]:

@@ -72,6 +72,24 @@ def test_labels_that_are_neither_classes_nor_probabilities_of_all_are_refused(la
         ClassHead(NAMES).measure(padded(drawn()[0]), batch_of(labels))
 
 
+@pytest.mark.parametrize("shape", [(20, 1), (20,), (19, 3), (20, 2)])
+def test_several_labels_of_another_shape_than_the_logits_are_refused(shape):
+    with pytest.raises(InputError, match=r"labels has shape .* but the logits are for \(22, 3\); give that"):
+        LabelsHead(NAMES).measure(padded(drawn()[0]), batch_of(np.ones(shape, int)))
+
+
+@pytest.mark.parametrize("shape", [(20, 1), (20, 3), (19,)])
+def test_numbers_that_are_not_one_a_row_are_refused(shape):
+    with pytest.raises(InputError, match=r"labels has shape .* but the logits are for \(22,\); give that"):
+        NumberHead(0.0, 1.0).measure(padded(drawn()[0][:, :1]), batch_of(np.ones(shape, np.float32)))
+
+
+@pytest.mark.parametrize("options", [{"smoothing": 0.1}, {"class_weights": np.ones(2)}])
+def test_a_number_refuses_the_options_of_classes(options):
+    with pytest.raises(InputError, match="but a number has no classes; leave them at 0 and None"):
+        NumberHead(0.0, 1.0).measure(jnp.zeros((22, 1)), batch_of(np.ones(20, np.float32)), **options)
+
+
 def test_metrics_and_scores_of_labels_are_scikit_learns():
     logits, labels = drawn()
     head = LabelsHead(NAMES)
