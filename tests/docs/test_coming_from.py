@@ -110,3 +110,11 @@ FLAX = [
 def test_every_argument_has_a_row(page, arguments):
     first_cells = " ".join(re.findall(r"^\| ([^|]*) \|", (DOCS / f"{page}.md").read_text(), re.MULTILINE))
     assert [name for name in arguments if not re.search(rf"\b{name}\b", first_cells)] == []
+
+
+@pytest.mark.parametrize("page", ["from_torch", "from_keras"])
+def test_pages_name_the_initialiser_that_input_kernels_have(page):
+    # tests/layers/test_cells.py holds the cells to Glorot uniform.
+    text = (DOCS / f"{page}.md").read_text()
+    assert "glorot" in text.lower()
+    assert "lecun" not in text.lower()
