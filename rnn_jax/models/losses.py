@@ -97,8 +97,7 @@ def batch_metrics(
     [[1.0, 0.0], [1.0, 0.0]]
     """
     log_p_BC = class_log_probabilities(logits)
-    classes = log_p_BC.shape[-1]
-    check_labels(batch.labels, log_p_BC)
+    classes = classes_of(batch.labels, log_p_BC)
     if batch.labels.ndim == 2:
         labels_B, losses_B = batch.labels.argmax(axis=-1), -(batch.labels * log_p_BC).sum(axis=-1)
     else:
@@ -106,8 +105,7 @@ def batch_metrics(
         losses_B = -jnp.take_along_axis(log_p_BC, labels_B[:, None], axis=1)[:, 0]
     weights_B = batch.weights
     if class_weights is not None:
-        factors_C = class_factors(class_weights, classes)
-        weights_B = weights_B * (batch.labels @ factors_C if batch.labels.ndim == 2 else factors_C[labels_B])
+        weights_B = weights_B * row_factors(batch.labels, class_factors(class_weights, classes))
     if smoothing:
         losses_B = (1 - smoothing) * losses_B - smoothing * log_p_BC.mean(axis=1)
     true_BC = jax.nn.one_hot(labels_B, classes) * weights_B[:, None]
@@ -115,8 +113,8 @@ def batch_metrics(
     return Metrics((losses_B * weights_B).sum(), true_BC.T @ predicted_BC)
 
 
-def check_labels(labels: Values, log_p_BC: jax.Array) -> None:
-    """Raises InputError unless labels are int[B], or probabilities [B, C] for log probabilities [B, C]."""
+def classes_of(labels: Values, log_p_BC: jax.Array) -> int:
+    """Returns C. Raises InputError unless labels are int[B], or probabilities [B, C]."""
     rows, classes = log_p_BC.shape
     require(
         labels.shape == (rows, classes)
@@ -124,6 +122,7 @@ def check_labels(labels: Values, log_p_BC: jax.Array) -> None:
         f"labels has shape {labels.shape} and dtype {labels.dtype}, but the logits are of {rows} rows and "
         f"{classes} classes; give integers [{rows}], or probabilities [{rows}, {classes}]",
     )
+    return classes
 
 
 def class_factors(class_weights: Values, classes: int) -> jax.Array:
@@ -134,6 +133,11 @@ def class_factors(class_weights: Values, classes: int) -> jax.Array:
         f"class_weights has shape {factors_C.shape}, but there are {classes} classes; give one for each",
     )
     return factors_C
+
+
+def row_factors(labels: Values, factors_C: jax.Array) -> jax.Array:
+    """Returns float32[B], the factor of each row by its label, or by its probabilities."""
+    return labels @ factors_C if labels.ndim == 2 else factors_C[labels]
 
 
 def make_classifier_loss(
