@@ -1,13 +1,16 @@
 """How a layer runs the layers inside it."""
 
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import flax.linen as nn
 import jax
 
-from rnn_jax.errors import require
+from rnn_jax.errors import InputError, require
 from rnn_jax.layers.cells import depth
 from rnn_jax.layers.recurrence import Carry
+
+Merge: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 class Mode(NamedTuple):
@@ -31,6 +34,37 @@ class Nestable(Protocol):
     def _apply(
         self, x: jax.Array, lengths: jax.Array | None, initial_carry: Any, mode: Mode
     ) -> tuple[Any, jax.Array]: ...
+
+
+def check_layers(layers: object) -> None:
+    """Raises InputError unless the layers of a stack are a list or a tuple, and not empty."""
+    if not isinstance(layers, Sequence):
+        raise InputError(f"layers is a {type(layers).__name__}; give a list: Stacked([RNN(...), RNN(...)])")
+    require(len(layers) > 0, "layers is empty; a stack needs at least one")
+
+
+def check_encoder(argument: str, layer: object) -> None:
+    """Raises InputError for a cell where a network needs a layer, which runs one over time."""
+    name = type(layer).__name__
+    require(
+        not isinstance(layer, nn.RNNCellBase),
+        f"{argument} is a {name}, one step of a recurrence; give RNN({name}(...)), which runs it over time",
+    )
+
+
+def equally_wide(name: str, merge: Merge) -> Merge:
+    """Returns the merge of that name, of two directions of one width: JAX would repeat a single feature."""
+
+    def merged(forward: jax.Array, backward: jax.Array) -> jax.Array:
+        widths = forward.shape[-1], backward.shape[-1]
+        require(
+            widths[0] == widths[1],
+            f"merge is {name!r}, but forward_rnn and backward_rnn have {widths[0]} and {widths[1]} features; "
+            "give both as many, or merge 'concat'",
+        )
+        return merge(forward, backward)
+
+    return merged
 
 
 def run_layer(

@@ -1,6 +1,6 @@
 """Layers over time: `carry, outputs = layer(x, lengths, initial_carry, deterministic)`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import flax.linen as nn
@@ -14,7 +14,7 @@ from rnn_jax.layers.dropout import Dropout, drops
 from rnn_jax.layers.inputs import fit_carry, over_leading_axes, split_carry
 from rnn_jax.layers.linear import is_linear
 from rnn_jax.layers.masking import mean_of_groups, valid_steps, zero_padding
-from rnn_jax.layers.nesting import Mode, run_layer
+from rnn_jax.layers.nesting import Merge, Mode, check_layers, equally_wide, run_layer
 from rnn_jax.layers.placement import over_rows, place_rows, vary_with
 from rnn_jax.layers.recurrence import Carry, hidden_state
 from rnn_jax.layers.scanned import PLAIN, Lifting, run_scanned
@@ -22,7 +22,6 @@ from rnn_jax.trees import Tree
 
 Layer: TypeAlias = "RNN | Bidirectional | Stacked"
 Mask: TypeAlias = jax.Array | None
-Merge: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 class RNN(nn.Module):
@@ -179,9 +178,9 @@ class RNN(nn.Module):
 
 MERGES: dict[str, Merge] = {
     "concat": lambda forward, backward: jnp.concatenate([forward, backward], axis=-1),
-    "sum": jnp.add,
-    "mul": jnp.multiply,
-    "ave": lambda forward, backward: (forward + backward) / 2,
+    "sum": equally_wide("sum", jnp.add),
+    "mul": equally_wide("mul", jnp.multiply),
+    "ave": equally_wide("ave", lambda forward, backward: (forward + backward) / 2),
 }
 
 
@@ -197,7 +196,7 @@ class Bidirectional(nn.Module):
 
     Raises:
       InputError: initial_carry is not a pair, the two share one layer or cell, one is built with
-        reverse=True or is no layer, or an unknown merge.
+        reverse=True or is no layer, an unknown merge, or other widths with one that is not "concat".
 
     >>> import jax, jax.numpy as jnp
     >>> from rnn_jax import RNN, Bidirectional, GRUCell
@@ -258,7 +257,7 @@ class Bidirectional(nn.Module):
         return (forward_carry, backward_carry), self._merge(forward, backward)
 
     def _merge(self, forward: jax.Array, backward: jax.Array) -> jax.Array:
-        merge = choose("merge", self.merge, MERGES) if isinstance(self.merge, str) else self.merge
+        merge = self.merge if callable(self.merge) else choose("merge", self.merge, MERGES)
         return merge(forward, backward)
 
     def _check_layers(self) -> None:
@@ -345,7 +344,7 @@ class Stacked(nn.Module):
     def _apply(
         self, x: jax.Array, lengths: jax.Array | None, initial_carry: Sequence[Carry] | None, mode: Mode
     ) -> tuple[tuple[Carry, ...], jax.Array]:
-        require(len(self.layers) > 0, "layers is empty; a stack needs at least one")
+        check_layers(self.layers)
         check_rate("dropout", self.dropout)
         given = split_carry(initial_carry, len(self.layers), "layers")
         check_stride(self.stride, mode.every_step)
@@ -384,13 +383,14 @@ def parts(layer: object) -> list[object]:
     elif isinstance(layer, Bidirectional):
         inside = [layer.forward_rnn, layer.backward_rnn]
     elif isinstance(layer, Stacked):
-        inside = layer.layers
+        inside = layer.layers if isinstance(layer.layers, Sequence) else ()  # refused where it runs
     return [layer, *(part for each in inside for part in parts(each))]
 
 
 def read_from_the_end(layer: object) -> str:
     """Returns what in a layer reads later steps or may, such as "a Bidirectional", or "" for nothing."""
     if isinstance(layer, Stacked):
+        check_layers(layer.layers)
         if layer.stride > 1:
             return f"a stride of {layer.stride}"
         return next(filter(None, map(read_from_the_end, layer.layers)), "")

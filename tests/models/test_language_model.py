@@ -192,6 +192,7 @@ def test_bfloat16_gives_float32_logits_near_those_of_float32_and_gradients_in_fl
         (Stacked([RNN(GRUCell(2)), Bidirectional(RNN(GRUCell(2)), RNN(GRUCell(2)))]), "a Bidirectional"),
         (Stacked([RNN(GRUCell(2)), RNN(GRUCell(2), reverse=True)]), "reverse=True.*reverse the documents"),
         (nn.RNN(nn.GRUCell(2)), "give an RNN or a Stacked of RNNs"),
+        (Stacked(RNN(GRUCell(2))), "layers is a RNN; give a list"),
     ],
 )
 def test_layers_that_see_the_word_they_predict_are_refused(encoder, message):
