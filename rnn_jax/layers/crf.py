@@ -64,13 +64,10 @@ class CRF(nn.Module):
           lengths: int[B], the valid steps of each row, clamped to 0..T. None: all T.
         """
         scores, lengths = self._checked(scores, lengths)
-        tags = as_array("tags", tags)
-        require(
-            tags.shape == scores.shape[:2],
-            f"tags has shape {tags.shape}, and scores {scores.shape}; give [batch, time], a tag a step",
-        )
         chain = self.start, self.end, self.transitions
-        return path_score(scores, tags, lengths, *chain) - log_partition(scores, lengths, *chain)
+        return path_score(scores, check_tags(tags, scores), lengths, *chain) - log_partition(
+            scores, lengths, *chain
+        )
 
     def decode(self, scores: jax.Array, lengths: jax.Array | None = None) -> jax.Array:
         """Returns int32[B, T], the likeliest tags of each row, 0 at padding; arguments as in the call."""
@@ -93,6 +90,16 @@ class CRF(nn.Module):
         # A sum of many scores, rounded to 8 or 11 bits, would be more than the sum over all sequences.
         masked = zero_padding(scores, lengths)
         return masked.astype(wide(masked.dtype)), lengths
+
+
+def check_tags(tags: jax.Array, scores_BTC: jax.Array) -> jax.Array:
+    """Returns tags as an array. Raises InputError unless it is [B, T], as scores [B, T, C] are."""
+    tags = as_array("tags", tags)
+    require(
+        tags.shape == scores_BTC.shape[:2],
+        f"tags has shape {tags.shape}, and scores {scores_BTC.shape}; give [batch, time], a tag a step",
+    )
+    return tags
 
 
 def path_score(

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from rnn_jax.errors import check_rate, choose, require
 from rnn_jax.layers.dropout import Dropout
 from rnn_jax.layers.inputs import as_token_ids
+from rnn_jax.layers.nesting import check_encoder
 from rnn_jax.layers.pooling import POOLINGS, Pooling
 from rnn_jax.layers.rnn import Layer
 from rnn_jax.models.encoder import (
@@ -51,8 +52,9 @@ class TextClassifier(nn.Module):
         frozen language models (Johnson & Zhang 2016; ELMo, Peters et al. 2018).
 
     Raises:
-      InputError: an unknown pooling, a rate outside [0, 1), evidence that is missing or not wanted, an odd
-        number of words or lengths that are not [B, 2] where pairs are read, or what the encoder raises.
+      InputError: an unknown pooling, a rate outside [0, 1), a cell for a layer, evidence that is missing or
+        not wanted, an odd number of words or lengths that are not [B, 2] where pairs are read, or what the
+        encoder raises.
 
     >>> import jax, jax.numpy as jnp
     >>> from rnn_jax import RNN, LSTMCell, TextClassifier
@@ -80,6 +82,8 @@ class TextClassifier(nn.Module):
     def setup(self) -> None:
         for name in ("word_dropout", "embedding_dropout", "dropout"):
             check_rate(name, getattr(self, name))
+        for name in ("encoder", "contextual"):
+            check_encoder(name, getattr(self, name))
         self.embedding = nn.Embed(self.vocab_size, self.embedding_dim, dtype=self.dtype)
         # What Dropout draws depends on its name: a run that goes on has to draw as it did before.
         self.drop_words = Dropout(self.word_dropout, whole_steps=True, name="words")

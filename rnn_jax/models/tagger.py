@@ -12,10 +12,11 @@ from rnn_jax.data.tagged import NO_LETTER, TagBatch
 from rnn_jax.data.tokenizer import UNK
 from rnn_jax.errors import check_rate, choose, require
 from rnn_jax.layers.cells import Carry
-from rnn_jax.layers.crf import CRF
+from rnn_jax.layers.crf import CRF, check_tags
 from rnn_jax.layers.dropout import Dropout, drops
 from rnn_jax.layers.inputs import as_array, as_token_ids, row_lengths
 from rnn_jax.layers.masking import valid_steps
+from rnn_jax.layers.nesting import check_encoder
 from rnn_jax.layers.placement import vary_with
 from rnn_jax.layers.rnn import Layer
 from rnn_jax.models.encoder import DTYPES, EncoderSettings, build_encoder
@@ -77,6 +78,8 @@ class WordTagger(nn.Module):
     def setup(self) -> None:
         for name in ("word_dropout", "embedding_dropout", "dropout"):
             check_rate(name, getattr(self, name))
+        for name in ("encoder", "letter_encoder"):
+            check_encoder(name, getattr(self, name))
         self.embedding = nn.Embed(self.vocab_size, self.embedding_dim, dtype=self.dtype)
         if self.letter_encoder is not None:
             self.letter_embedding = nn.Embed(self.letter_count, self.letter_dim, dtype=self.dtype)
@@ -141,9 +144,14 @@ class WordTagger(nn.Module):
         return self.letter_encoder.final_hidden(carry)  # type: ignore[union-attr]
 
     def log_likelihood(self, scores: jax.Array, tags: jax.Array, lengths: jax.Array) -> jax.Array:
-        """Returns float32[B], the log probability of each row's tags, int[B, T]."""
+        """Returns float32[B], the log probability of each row's tags, int[B, T].
+
+        Raises:
+          InputError: tags of another shape than [B, T].
+        """
         if self.output == "crf":
             return self.crf(scores, tags, lengths)
+        tags = check_tags(tags, scores)
         valid_BT = valid_steps(lengths, scores.shape[1])
         log_p_BTC = jax.nn.log_softmax(scores)
         own_BT = jnp.take_along_axis(log_p_BTC, jnp.where(valid_BT, tags, 0)[:, :, None], axis=2)[:, :, 0]

@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from configs import bilstm, gru, lstm, simple_rnn, smoke, stacked_bilstm, stacked_lstm
+from rnn_jax import RNN, GRUCell, TextClassifier
 from rnn_jax.errors import InputError
 from rnn_jax.models.classifier import build_classifier
 from rnn_jax.models.encoder import CELLS as NAMES
@@ -252,6 +253,15 @@ def test_residual_needs_a_layer_as_wide_as_its_input():
 def test_options_that_make_no_sense_are_refused(change, message):
     with pytest.raises(InputError, match=message):
         build_classifier(**({"vocab_size": 20, "num_classes": 2} | SMALL | change))
+
+
+@pytest.mark.parametrize("place", ["encoder", "contextual"])
+def test_a_cell_for_a_layer_is_refused(place):
+    layers = {"encoder": RNN(GRUCell(4)), place: GRUCell(4)}
+    with pytest.raises(
+        InputError, match=rf"^{place} is a GRUCell, one step of a recurrence; give RNN\(GRUCell"
+    ):
+        jax.eval_shape(TextClassifier(9, 3, 2, **layers).init, jax.random.key(0), np.ones((1, 2), int))
 
 
 @pytest.mark.parametrize("cell", slow_but(["min_gru"], sorted(NAMES.keys() - CELLS.keys())))

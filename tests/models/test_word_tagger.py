@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rnn_jax import RNN, GRUCell
 from rnn_jax.data import TagBatch
 from rnn_jax.data.tokenizer import UNK
 from rnn_jax.errors import InputError
 from rnn_jax.layers import CRF
 from rnn_jax.layers.dropout import BATCH_AXIS
-from rnn_jax.models import build_tagger, make_tagger_loss, make_tagger_measure
+from rnn_jax.models import WordTagger, build_tagger, make_tagger_loss, make_tagger_measure
 from rnn_jax.models.scores import class_scores
 from rnn_jax.settings import tagger_settings
 
@@ -172,3 +173,19 @@ def test_the_parts_of_a_split_batch_add_up_to_the_batch_with_dropout_on():
     parts, together = totals(params)
     assert float(parts) == pytest.approx(float(together), rel=1e-5)
     assert float(together) != pytest.approx(2 * float(loss_fn(params, (), a_batch(), key)[0]), rel=1e-5)
+
+
+@pytest.mark.parametrize("place", ["encoder", "letter_encoder"])
+def test_a_cell_for_a_layer_is_refused(place):
+    layers = {"encoder": RNN(GRUCell(4)), place: GRUCell(4)}
+    with pytest.raises(
+        InputError, match=rf"^{place} is a GRUCell, one step of a recurrence; give RNN\(GRUCell"
+    ):
+        jax.eval_shape(WordTagger(9, 3, 2, **layers).init, jax.random.key(0), np.ones((1, 2), int))
+
+
+@pytest.mark.parametrize("shape", [(2, 1), (3,), (2, 4)])
+def test_tags_of_another_shape_than_the_scores_are_refused(shape):
+    model, scores = WordTagger(9, 3, 2, RNN(GRUCell(4))), np.zeros((2, 3, 2), np.float32)
+    with pytest.raises(InputError, match=r"tags has shape .* and scores \(2, 3, 2\); give \[batch, time\]"):
+        model.apply({}, scores, np.ones(shape, int), np.array([3, 2]), method="log_likelihood")
