@@ -1,5 +1,6 @@
 """Weight drop: dropout of the entries of recurrent kernels, before a network runs."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -21,8 +22,8 @@ def drop_weights(params: Params, key: jax.Array, rate: float) -> Params:
       InputError: a rate outside [0, 1), or no recurrent kernel among the parameters.
     """
     check_rate("weight_drop", rate)
-    leaves = list(leaves_by_path(params).values())
-    recurrent = [index for index, path in enumerate(leaves_by_path(params)) if is_recurrent_kernel(path)]
+    leaves, paths = jax.tree.leaves(params), leaves_by_path(nn.meta.unbox(params))  # a box is in no path
+    recurrent = [index for index, path in enumerate(paths) if is_recurrent_kernel(path)]
     require(len(recurrent) > 0, "params have no recurrent kernel to drop")
     for index in recurrent:
         kept = jax.random.bernoulli(jax.random.fold_in(key, index), 1 - rate, leaves[index].shape)

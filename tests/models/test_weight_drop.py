@@ -1,5 +1,6 @@
 """Weight drop of classifiers: the language model's function, once a step, and nothing at 0."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,3 +74,11 @@ def test_the_setting_is_checked_and_an_old_config_has_none_of_it():
     old = classifier_settings().to_dict()
     del old["model"]["weight_drop"]
     assert completed(old) == classifier_settings().to_dict()
+
+
+def test_kernels_in_boxes_are_dropped_as_without_and_keep_their_boxes():
+    params = parameters()
+    boxed = jax.tree.map(lambda leaf: nn.Partitioned(leaf, (None,) * leaf.ndim), params)
+    found = drop_weights(boxed, KEY, 0.5)
+    assert jax.tree.structure(found) == jax.tree.structure(boxed)
+    assert_trees_close(nn.meta.unbox(found), drop_weights(params, KEY, 0.5), rtol=0, atol=0)
