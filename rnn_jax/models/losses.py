@@ -137,6 +137,7 @@ def class_factors(class_weights: Values, classes: int) -> jax.Array:
 
 def row_factors(labels: Values, factors_C: jax.Array) -> jax.Array:
     """Returns float32[B], the factor of each row by its label, or by its probabilities."""
+    labels = jnp.asarray(labels)
     return labels @ factors_C if labels.ndim == 2 else factors_C[labels]
 
 
