@@ -43,6 +43,9 @@ reviews is 0.6 points. Seconds are those of five epochs of steps, without compil
 |---|---|---|---|---|---|---|---|---|
 """
 CHOICE = """
+RG-LRU's seconds are from before its kernel, with which it trains as fast as a minLSTM
+([performance](performance.md#linear-recurrences)).
+
 What to read from it, with one seed:
 
 - **The GRU is the one to take.** It is the best or near the best in every network, 90.1 to 90.3 % with a
