@@ -51,6 +51,13 @@ def check_rate(argument: str, rate: float) -> None:
     require(0 <= rate < 1, f"{argument} is {rate}, but has to be at least 0 and below 1")
 
 
+def check_sizes(owner: object, *arguments: str) -> None:
+    """Raises InputError unless each of these attributes of `owner` is at least 1."""
+    for argument in arguments:
+        size = getattr(owner, argument)
+        require(size > 0, f"{argument} is {size}; give at least 1")
+
+
 def check_seed(argument: str, seed: int) -> None:
     """Raises InputError unless `seed` is one that every generator takes: from 0 to 2**32 - 1.
 

@@ -228,7 +228,7 @@ TAGGER: dict[str, Any] = {
     },
     "text": {
         "vocab_size": 30_000,  # padding and the unknown word included
-        "vector_words": 0,  # so many of the first, most frequent, words of embedding.vectors are known too
+        "vector_words": 0,  # first words of embedding.vectors known too; above 0, all of a run it starts from
         "lowercase": True,  # of the words that are looked up; letters keep their case
         "letters": 16,  # of a word; of a longer one the first half and the last
         "max_length": 128,  # words; a longer sentence is read in pieces

@@ -3,6 +3,7 @@
 import argparse
 import os
 import platform
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
@@ -53,6 +54,8 @@ def main(given: Sequence[str] | None = None) -> None:
         _end(str(error))
     except UnicodeEncodeError as error:
         _end(f"standard output cannot show {error.object[error.start : error.end]!r}: {error}")
+    except KeyboardInterrupt:  # what was to be a whole file has not taken its name
+        sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:  # the reader of the output, such as head, has ended
         _drop_output()
         sys.exit(1)

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.errors import check_rate, choose, require
+from rnn_jax.errors import check_rate, check_sizes, choose, require
 from rnn_jax.layers.dropout import Dropout
 from rnn_jax.layers.inputs import as_token_ids
 from rnn_jax.layers.nesting import check_encoder
@@ -80,6 +80,7 @@ class TextClassifier(nn.Module):
     contextual: "Layer | None" = None
 
     def setup(self) -> None:
+        check_sizes(self, "vocab_size", "embedding_dim", "num_classes")
         for name in ("word_dropout", "embedding_dropout", "dropout"):
             check_rate(name, getattr(self, name))
         for name in ("encoder", "contextual"):

@@ -17,7 +17,7 @@ import numpy as np
 
 from rnn_jax.data.batches import Batch
 from rnn_jax.data.targets import CLASS, LABELS, NUMBER
-from rnn_jax.errors import choose, require
+from rnn_jax.errors import check_rate, choose, require
 from rnn_jax.models.losses import batch_metrics, class_factors, class_log_probabilities
 from rnn_jax.models.metrics import LabelMetrics, Measured, Metrics, NumberMetrics, Values, of_field
 from rnn_jax.models.scores import (
@@ -218,8 +218,10 @@ class LabelsHead:
           class_weights: float[C], w above; None is 1.
 
         Raises:
-          InputError: labels that are not [B, C], or another number of class weights.
+          InputError: labels that are not [B, C], smoothing outside [0, 1), or another number of class
+            weights.
         """
+        check_rate("smoothing", smoothing)
         check_shape(batch.labels, logits.shape)
         true_BC, weights_B = jnp.asarray(batch.labels, jnp.float32), jnp.asarray(batch.weights)
         soft_BC = (1 - smoothing) * true_BC + smoothing / 2

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from rnn_jax.errors import check_rate, choose, require
+from rnn_jax.errors import check_rate, check_sizes, choose, require
 from rnn_jax.layers.dropout import Dropout, drops
 from rnn_jax.layers.inputs import as_token_ids
 from rnn_jax.layers.matmul import as_rows, contract
@@ -72,6 +72,7 @@ class LanguageModel(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
+        check_sizes(self, "vocab_size", "embedding_dim")
         check_causal(self.encoder)
         for name in ("type_dropout", "embedding_dropout", "output_dropout"):
             check_rate(name, getattr(self, name))

@@ -86,7 +86,8 @@ def batch_metrics(
       class_weights: float[C], factors of the weights by label; None is 1 for all.
 
     Raises:
-      InputError: labels that are neither int[B] nor [B, C], or another number of class weights.
+      InputError: labels that are neither int[B] nor [B, C], smoothing outside [0, 1), or another number of
+        class weights.
 
     >>> import jax.numpy as jnp, numpy as np
     >>> from rnn_jax.data import Batch
@@ -96,6 +97,7 @@ def batch_metrics(
     >>> batch_metrics(jnp.array([[-2.0], [-1.0]]), batch).confusion.tolist()
     [[1.0, 0.0], [1.0, 0.0]]
     """
+    check_rate("smoothing", smoothing)
     log_p_BC = class_log_probabilities(logits)
     classes = classes_of(batch.labels, log_p_BC)
     if batch.labels.ndim == 2:

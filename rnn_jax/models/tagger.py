@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from rnn_jax.data.tagged import NO_LETTER, TagBatch
 from rnn_jax.data.tokenizer import UNK
-from rnn_jax.errors import check_rate, choose, require
+from rnn_jax.errors import check_rate, check_sizes, choose, require
 from rnn_jax.layers.cells import Carry
 from rnn_jax.layers.crf import CRF, check_tags
 from rnn_jax.layers.dropout import Dropout, drops
@@ -76,6 +76,7 @@ class WordTagger(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     def setup(self) -> None:
+        check_sizes(self, "vocab_size", "embedding_dim", "num_tags")
         for name in ("word_dropout", "embedding_dropout", "dropout"):
             check_rate(name, getattr(self, name))
         for name in ("encoder", "letter_encoder"):

@@ -6,9 +6,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from rnn_jax.checkpoints.workdir import TOKENIZER
 from rnn_jax.data.sentences import span_scheme
 from rnn_jax.data.sources import Source
 from rnn_jax.data.tagged import TaggedData, load_tagged
+from rnn_jax.data.tokenizer import SPECIAL_WORDS, Tokenizer
 from rnn_jax.distributed.broadcast import say
 from rnn_jax.distributed.data_parallel import batch_mesh, check_rows, own_rows
 from rnn_jax.errors import require
@@ -42,8 +44,9 @@ def check_tagger(config: ConfigDict) -> None:
         "the file that it writes",
     )
     require(
-        bool(vectors) or not more,
-        f"text.vector_words is {more}, but embedding.vectors names no vectors; name some, or set it to 0",
+        bool(vectors or config.embedding.from_workdir) or not more,
+        f"text.vector_words is {more}, but embedding.vectors names no vectors; name some, or a run in "
+        "embedding.from_workdir, or set it to 0",
     )
     if jax.process_count() > 1:  # a process alone pads the batch with rows of zeros
         check_rows("batch.size", config.batch.size, batch_mesh(config.devices))
@@ -51,12 +54,19 @@ def check_tagger(config: ConfigDict) -> None:
 
 def load_tagger_data(config: ConfigDict, cache: Path, source: "Source | None" = None) -> TaggedData:
     """Returns the batches of the three splits; this process gets its own rows of each."""
-    size, more = config.batch.size, config.text.vector_words
-    more_words = first_words(config.embedding.vectors, more) if more else []
+    size, start = config.batch.size, config.embedding
+    more_words = _more_words(start.vectors, start.from_workdir, config.text.vector_words)
     read = dict(config.data, source=source or config.data.source)
     data = load_tagged(read, config.text, size, config.batch.buckets, more_words, own_rows(size))
     check_seqeval(data.tag_names)
     return data
+
+
+def _more_words(vectors: str, workdir: str, count: int) -> list[str]:
+    """Returns the first words of vectors; without vectors, all words of the run that this one starts from."""
+    if not count or vectors:
+        return first_words(vectors, count) if count else []
+    return Tokenizer.load(Path(workdir, TOKENIZER)).words[len(SPECIAL_WORDS) :]
 
 
 def tagger_network(config: ConfigDict, data: TaggedData) -> Network:

@@ -376,3 +376,21 @@ def test_files_that_training_reads_are_predicted_a_row_for_each(workdir, tmp_pat
     said = capsys.readouterr().err
     assert ("semicolons" in said) == name.startswith("semicolons")
     assert ("'Review ' is read for 'text'" in said) == name.startswith("usual")
+
+
+def test_ctrl_c_ends_it_without_a_traceback_and_leaves_the_old_file(
+    workdir, table, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "out.csv").write_text("of yesterday\n")
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr("rnn_jax.inference.text_model.TextModel.predict_parts", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        predict(workdir, table, tmp_path / "out.csv")
+    assert ended.value.code == 130
+    assert capsys.readouterr() == ("", "")
+    assert (tmp_path / "out.csv").read_text() == "of yesterday\n"
+    assert {path.name for path in tmp_path.iterdir()} == {"table.csv", "out.csv"}

@@ -10,10 +10,11 @@ import optax
 import pytest
 
 from configs import bilstm, gru, lstm, simple_rnn, smoke, stacked_bilstm, stacked_lstm
-from rnn_jax import RNN, GRUCell, TextClassifier
+from rnn_jax import RNN, GRUCell, LanguageModel, TextClassifier
 from rnn_jax.errors import InputError
 from rnn_jax.models.classifier import build_classifier
 from rnn_jax.models.encoder import CELLS as NAMES
+from rnn_jax.models.tagger import WordTagger
 from tests.helpers import oracle
 from tests.helpers.cases import CELLS, slow_but
 from tests.helpers.oracle import random_like
@@ -262,6 +263,20 @@ def test_a_cell_for_a_layer_is_refused(place):
         InputError, match=rf"^{place} is a GRUCell, one step of a recurrence; give RNN\(GRUCell"
     ):
         jax.eval_shape(TextClassifier(9, 3, 2, **layers).init, jax.random.key(0), np.ones((1, 2), int))
+
+
+SIZED = {  # a model, and its sizes
+    TextClassifier: {"vocab_size": 9, "embedding_dim": 3, "num_classes": 2},
+    LanguageModel: {"vocab_size": 9, "embedding_dim": 3},
+    WordTagger: {"vocab_size": 9, "embedding_dim": 3, "num_tags": 2},
+}
+
+
+@pytest.mark.parametrize(("model", "size"), [(model, size) for model in SIZED for size in SIZED[model]])
+def test_a_size_below_1_is_refused(model, size):
+    network = model(**SIZED[model] | {size: 0}, encoder=RNN(GRUCell(4)))
+    with pytest.raises(InputError, match=f"^{size} is 0; give at least 1"):
+        jax.eval_shape(network.init, jax.random.key(0), np.ones((1, 2), int), np.array([2]))
 
 
 @pytest.mark.parametrize("cell", slow_but(["min_gru"], sorted(NAMES.keys() - CELLS.keys())))

@@ -78,6 +78,15 @@ def test_several_labels_of_another_shape_than_the_logits_are_refused(shape):
         LabelsHead(NAMES).measure(padded(drawn()[0]), batch_of(np.ones(shape, int)))
 
 
+@pytest.mark.parametrize("smoothing", [-0.1, 1.0, float("nan")])
+@pytest.mark.parametrize("head", [ClassHead(NAMES), LabelsHead(NAMES)])
+def test_smoothing_that_is_no_share_is_refused(head, smoothing):
+    logits, labels = drawn()
+    labels = labels if isinstance(head, LabelsHead) else labels[:, 0]
+    with pytest.raises(InputError, match=r"^smoothing is .* at least 0 and below 1"):
+        head.measure(padded(logits), batch_of(labels), smoothing)
+
+
 @pytest.mark.parametrize("shape", [(20, 1), (20, 3), (19,)])
 def test_numbers_that_are_not_one_a_row_are_refused(shape):
     with pytest.raises(InputError, match=r"labels has shape .* but the logits are for \(22,\); give that"):

@@ -8,6 +8,7 @@ import pytest
 import rnn_jax
 import train_loop
 from rnn_jax.cli import main
+from rnn_jax.config import starting_from
 from rnn_jax.data.sentences import Sentence, read_tagged
 from rnn_jax.errors import InputError
 from rnn_jax.inference import Tagger
@@ -100,6 +101,11 @@ def span_run(tmp_path_factory):
         write_spans(folder / f"{split}.conll", count, seed)
     config = tiny_config(folder, model__output="crf", train__epochs=2)
     return folder, folder / "run", train_loop.train_and_evaluate(config, folder / "run")
+
+
+def vector_of(tagger, word):
+    table = tagger.params["embedding"]["embedding"]
+    return table[tagger.spelling.tokenizer.words.index(word)]
 
 
 def printed(capsys, *arguments):
@@ -258,6 +264,10 @@ def test_words_of_vectors_join_the_vocabulary_and_start_from_them(tmp_path, sour
         tagger.predict([["to", "leap"], ["the", "leap"]]).tags
         == tagger.predict([["to", "run"], ["the", "run"]]).tags
     )
+    train_loop.train_and_evaluate(starting_from(config, tmp_path / "w"), tmp_path / "next")
+    later = rnn_jax.load(tmp_path / "next")
+    for word in ("leap", "to"):  # that one vectors gave and one training
+        np.testing.assert_array_equal(*(vector_of(each, word) for each in (tagger, later)))
 
 
 @pytest.mark.parametrize(
