@@ -96,8 +96,8 @@ RANKED: dict[int, tuple[str, ...]] = {
         "plain, evidence",
         "labelled vectors, evidence",
         "word2vec",
-        "plain",
         "labelled vectors",
+        "plain",
     ),
 }
 BATCHES = {100: (16, 20), 500: (16, 10), 2_000: (32, 6)}  # rows and epochs; of more labels the recipe's own
