@@ -1,4 +1,4 @@
-"""Trains and evaluates a text classifier, or a language model: `rnn-jax train` under the name of this file.
+"""Trains and evaluates a classifier, a tagger or a language model: `rnn-jax train` by this file's name.
 
 python train_loop.py --config configs/bilstm.py [--workdir W] [--config.model.hidden=64]
                      [--coordinator HOST:PORT --processes N --process I]  # on each of several hosts

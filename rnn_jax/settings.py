@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from rnn_jax.errors import InputError, choose
 
 CLASSIFIER: dict[str, Any] = {
-    "task": "classify",  # or "language", which has other settings: LANGUAGE_MODEL below
+    "task": "classify",  # or "language" or "tag", with other settings: LANGUAGE_MODEL and TAGGER below
     "seed": 0,  # of the initial weights, the order of the data and dropout
     "devices": 0,  # of each process, to split batches over; 0 is all, on a CPU as many as pay
     "data": {

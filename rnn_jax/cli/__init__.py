@@ -1,4 +1,4 @@
-"""The command `rnn-jax`: train; predict, evaluate, export and write with trained runs; train word vectors."""
+"""The command `rnn-jax`: train; use, report, serve, share and export what was trained; train word vectors."""
 
 from rnn_jax.cli.main import COMMANDS, main, parser
 

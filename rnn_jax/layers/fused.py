@@ -172,12 +172,7 @@ def chunked_recurrence_jvp(plan: FusedPlan, primals: Tree, tangents: Tree) -> tu
     operands, x_NKBE, first, masks = primals
     operands_dot, x_dot, carry_dot, _ = tangents
     x_dot = None if isinstance(x_dot, SymbolicZero) else x_dot
-    operands_dot, carry_dot = jax.tree.map(
-        lambda leaf, primal: jnp.zeros_like(primal) if isinstance(leaf, SymbolicZero) else leaf,
-        (operands_dot, carry_dot),
-        (operands, first),
-        is_leaf=lambda leaf: isinstance(leaf, SymbolicZero),
-    )
+    operands_dot, carry_dot = with_zeros((operands_dot, carry_dot), (operands, first))
 
     def keep(carry: Carry, activations: Tree) -> tuple[Carry, Tree]:
         return carry, activations if plan.keep_activations else None
@@ -189,6 +184,16 @@ def chunked_recurrence_jvp(plan: FusedPlan, primals: Tree, tangents: Tree) -> tu
     chunks = Chunk(x_NKBE, x_dot, before, carries, activations, masks.valid)
     changes = steps_tangent(plan, operands, operands_dot, carry_dot, masks.hidden, chunks)
     return (carry, hidden_state(carries)), changes
+
+
+def with_zeros(tangents: Tree, primals: Tree) -> Tree:
+    """Returns tangents in which arrays of zeros stand for what does not change."""
+    return jax.tree.map(
+        lambda leaf, primal: jnp.zeros_like(primal) if isinstance(leaf, SymbolicZero) else leaf,
+        tangents,
+        primals,
+        is_leaf=lambda leaf: isinstance(leaf, SymbolicZero),
+    )
 
 
 def steps_forward(

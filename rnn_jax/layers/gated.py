@@ -1,7 +1,7 @@
 """Linear cells of gates: products, gates and state in one kernel, where XLA takes several passes.
 
-Such a cell is MinGRUCell. XLA writes its gates to memory and reads them several times. The native kernels of
-rnn_jax/native/gated.inc have them in registers, from the product to the state.
+Such cells are MinGRUCell, MinLSTMCell and RGLRUCell. XLA writes their gates to memory and reads them several
+times. The native kernels of rnn_jax/native/gated.inc have them in registers, from the product to the state.
 The primitives are as those of rnn_jax.layers.kernel_calls, and mean the products and the linear recurrence.
 """
 

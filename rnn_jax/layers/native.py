@@ -12,7 +12,7 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
 from rnn_jax.layers import fused
-from rnn_jax.layers.fused import Masks, Operands
+from rnn_jax.layers.fused import Masks, Operands, with_zeros
 from rnn_jax.layers.kernel_calls import (
     ABSENT,
     Inputs,
@@ -108,12 +108,7 @@ def native_recurrence_jvp(plan: Plan, primals: Tree, tangents: Tree) -> tuple[Tr
     plan = plan._replace(moves=not isinstance(x_dot, SymbolicZero), learns=learns)
     inputs = inputs_of(operands, x_BTE, first, masks)
     steps = Steps(*bind(forward_p, inputs, plan))
-    operands_dot, carry_dot = jax.tree.map(
-        lambda leaf, primal: jnp.zeros_like(primal) if isinstance(leaf, SymbolicZero) else leaf,
-        (operands_dot, carry_dot),
-        (operands, first),
-        is_leaf=lambda leaf: isinstance(leaf, SymbolicZero),
-    )
+    operands_dot, carry_dot = with_zeros((operands_dot, carry_dot), (operands, first))
     c_dot, h_dot = memory_and_hidden(carry_dot)
     none = or_absent(None)
     weights_dot = operands_dot if learns else Operands(none, none, none, None)

@@ -1,4 +1,4 @@
-"""Networks over layers: a classifier, a language model, and what each is trained for."""
+"""Networks over layers: a classifier, a tagger, a language model, and what each is trained for."""
 
 from rnn_jax.models.classifier import TextClassifier, build_classifier
 from rnn_jax.models.encoder import build_encoder
