@@ -86,8 +86,7 @@ def batch_metrics(
       class_weights: float[C], factors of the weights by label; None is 1 for all.
 
     Raises:
-      InputError: labels that are neither int[B] nor [B, C], smoothing outside [0, 1), or another number of
-        class weights.
+      InputError: labels neither int[B] nor [B, C], another number of class weights, smoothing not in [0, 1).
 
     >>> import jax.numpy as jnp, numpy as np
     >>> from rnn_jax.data import Batch
@@ -103,8 +102,7 @@ def batch_metrics(
     if batch.labels.ndim == 2:
         labels_B, losses_B = batch.labels.argmax(axis=-1), -(batch.labels * log_p_BC).sum(axis=-1)
     else:
-        labels_B = batch.labels
-        losses_B = -jnp.take_along_axis(log_p_BC, labels_B[:, None], axis=1)[:, 0]
+        labels_B, losses_B = batch.labels, -jnp.take_along_axis(log_p_BC, batch.labels[:, None], axis=1)[:, 0]
     weights_B = batch.weights
     if class_weights is not None:
         weights_B = weights_B * row_factors(batch.labels, class_factors(class_weights, classes))
