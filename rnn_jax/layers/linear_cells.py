@@ -22,7 +22,7 @@ class MinGRUCell(LinearCell):
 
     z = sigmoid(W_z x + b_z), n = W_n x + b_n, h' = (1-z)*h + z*n.
 
-    This is the paper's plain form. Its log-space form keeps n positive, so that it is another function.
+    This is the paper's plain form. Its log-space form keeps n positive, so it is another function.
     Parameters: iz, in {kernel, bias}. Attributes are those of `LinearCell`, and bias_init,
     which draws each bias.
 
