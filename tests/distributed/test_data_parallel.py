@@ -14,6 +14,7 @@ from rnn_jax.distributed.data_parallel import batch_mesh, pad_rows, sum_over_bat
 from rnn_jax.distributed.host import DEVICE_COUNT_FLAG
 from rnn_jax.errors import InputError
 from rnn_jax.layers.dropout import BATCH_AXIS, Dropout
+from tests.helpers.devices import flags_for
 
 ROOT = Path(__file__).parents[2]
 ON_FOUR_DEVICES = """
@@ -63,7 +64,7 @@ assert program.count(" all-reduce(") == 1, program.count(" all-reduce(")
 
 
 def with_devices(count):
-    return os.environ | {"XLA_FLAGS": f"{DEVICE_COUNT_FLAG}={count}", "PYTHONPATH": str(ROOT)}
+    return os.environ | {"XLA_FLAGS": flags_for(count), "PYTHONPATH": str(ROOT)}
 
 
 @pytest.mark.slow

@@ -13,8 +13,8 @@ import pytest
 from jax import export
 
 from rnn_jax import RNN, GRUCell, LSTMCell, MinGRUCell, SLSTMCell, SRUCell
-from rnn_jax.distributed.host import DEVICE_COUNT_FLAG
 from tests.helpers.cases import LENGTHS, a_batch, parameters
+from tests.helpers.devices import flags_for
 from tests.helpers.oracle import assert_trees_close
 
 ROOT = Path(__file__).parents[2]
@@ -114,8 +114,7 @@ def test_what_four_devices_compute_is_what_one_does(program):
 
     Masks of dropout are those of the whole batch, whatever the axes of the mesh are called.
     """
-    flags = f"{os.environ.get('XLA_FLAGS', '')} {DEVICE_COUNT_FLAG}=4"
-    settings = {"XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}
+    settings = {"XLA_FLAGS": flags_for(4), "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, env=os.environ | settings)
 
 

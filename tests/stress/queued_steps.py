@@ -7,14 +7,14 @@ import os
 import sys
 from typing import Any
 
-from rnn_jax.distributed.host import DEVICE_COUNT_FLAG
+from tests.helpers.devices import flags_for
 
 
 def main() -> None:
     """Trains a classifier of made-up texts on two cores, whatever the machine has."""
     devices, units, steps, free = *map(int, sys.argv[1:4]), "free" in sys.argv
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DEVICE_COUNT_FLAG}={devices}"
+    os.environ["XLA_FLAGS"] = flags_for(devices)
     import jax
     import numpy as np
     import optax
