@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from flax.core import FrozenDict
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from rnn_jax.convert.cell_layouts import KINDS, LAYOUTS, CellArrays, read_cell, write_cell
@@ -95,7 +96,8 @@ def from_torch(source: object) -> Params:
         match = TORCH_NAME.fullmatch(str(key))
         if match is None:
             raise InputError(
-                f"{key} is no name of nn.LSTM, nn.GRU or nn.RNN; give the state dict of one alone"
+                f"{key} is no name of nn.LSTM, nn.GRU or nn.RNN; give the state dict of one alone, and that "
+                "of an nn.LSTMCell, nn.GRUCell or nn.RNNCell to from_cells(state_dict, 'torch')"
             )
         place = int(match["layer"]), match["reverse"] or ""
         groups.setdefault(place, {})[match["name"]] = value
@@ -148,9 +150,14 @@ def from_keras(layers: Sequence[Sequence[object]]) -> Params:
     ['layers_0', 'layers_1']
     """
     size, cells = len(KERAS_NAMES), []
-    listed = isinstance(layers, list | tuple) and all(isinstance(arrays, list | tuple) for arrays in layers)
+    listed = isinstance(layers, list | tuple)
     require(listed, f"layers is {type(layers).__name__}; give a list of `layer.get_weights()` of each")
     for k, arrays in enumerate(layers):
+        require(
+            isinstance(arrays, list | tuple),
+            f"layer {k} is {type(arrays).__name__}; give a list of `layer.get_weights()` of each, of a "
+            "single layer [layer.get_weights()]",
+        )
         require(
             len(arrays) in (size, 2 * size),
             f"layer {k} has {len(arrays)} arrays; give kernel, recurrent_kernel and bias of an LSTM, GRU or "
@@ -159,6 +166,7 @@ def from_keras(layers: Sequence[Sequence[object]]) -> Params:
         directions = [arrays[:size], arrays[size:]][: len(arrays) // size]
         named = [dict(zip(KERAS_NAMES, direction, strict=True)) for direction in directions]
         cells.append([read_cell("keras", direction, f"{{}} of layer {k}") for direction in named])
+        _check_widths(k, cells[-1])
     require(len(cells) > 0, "layers is empty; give the weights of at least one")
     return tree_of(cells)
 
@@ -223,6 +231,16 @@ def check_equal(layers: Sequence[Sequence[CellArrays]]) -> None:
             )
 
 
+def _check_widths(k: int, layer: Sequence[CellArrays]) -> None:
+    """Raises InputError where the two cells of a layer of Keras cannot be directions, which read the same."""
+    inputs = [cell.sizes[0] for cell in layer]
+    require(
+        len(set(inputs)) == 1,
+        f"layer {k} has cells of {inputs} inputs, but both directions of Bidirectional read the same; of cells "
+        "one on another, as RNN([cell, cell]) has them, give each as a layer",
+    )
+
+
 def _directions(tree: object, path: str) -> list[CellArrays]:
     scope = _scope(tree, path)
     if set(scope) == set(DIRECTION_SCOPES):
@@ -242,9 +260,13 @@ def _cell(tree: object, path: str) -> CellArrays:
 
 def _scope(tree: object, path: str) -> dict[str, object]:
     """Returns the tree. Raises InputError unless it is a dict with names, and not empty."""
-    if isinstance(tree, dict) and tree and all(isinstance(name, str) for name in tree):
-        return tree
-    raise InputError(f"{path.rstrip('/') or 'the tree'} is {type(tree).__name__}; give a dict with names")
+    name = path.rstrip("/") or "the tree"
+    if not isinstance(tree, dict | FrozenDict):
+        raise InputError(f"{name} is {type(tree).__name__}; give a dict with names")
+    named = len(tree) > 0 and all(isinstance(key, str) for key in tree)
+    require(named, f"{name} has the names {list(tree)[:5]}; give strings, at least one")
+    require(bool(path) or list(tree) != ["params"], "the tree is {'params': ...}; give what is in it")
+    return dict(tree)
 
 
 def _by_path(scope: dict[str, object]) -> dict[str, object]:

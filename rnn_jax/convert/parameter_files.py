@@ -86,6 +86,7 @@ def load_params(path: str | Path) -> Params:
 
 
 def _flat(params: Mapping[str, object]) -> ArraysByPath:
+    require(isinstance(params, Mapping), f"params is {type(params).__name__}; give a nested dict of arrays")
     flat = flatten_dict(dict(params), keep_empty_nodes=True)
     arrays = {}
     for path, leaf in flat.items():

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from flax.core import freeze
 from flax.traverse_util import flatten_dict, unflatten_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -443,6 +444,12 @@ def test_layers_that_differ_go_to_keras_and_cells_nest_as_they_are():
     assert_same_bits(convert.from_cells(there, "torch"), params)
 
 
+def test_a_frozen_dict_is_read_as_the_dict_in_it():
+    params = our_params("gru", "bidirectional")
+    assert_same_bits(convert.to_torch(freeze(params)), convert.to_torch(params))
+    assert_same_bits(convert.from_cells(freeze(params), "linen"), params)
+
+
 # Refusals
 
 LSTM = convert.to_torch(our_params("lstm", "one_way"))
@@ -489,6 +496,9 @@ REFUSALS = {
     ),
     "params has .*ir.*RNN, of Bidirectional.*'cell'": lambda: convert.to_torch(GRU["cell"]),
     "the tree is list": lambda: convert.to_torch([1]),
+    r"the tree has the names \[\]": lambda: convert.to_keras({}),
+    r"the tree is \{'params': \.\.\.\}; give what is in it": lambda: convert.to_torch({"params": GRU}),
+    r"the tree is \{'params': .*; give what is in it": lambda: convert.to_cells({"params": GRU}, "linen"),
     "cell is ndarray": lambda: convert.to_torch({"cell": f32(2)}),
     "cell/input_norm/scale: layer_norm": lambda: convert.to_torch(random_like(NORM)),
     "cell/hn/bias is missing": lambda: convert.to_keras(
@@ -505,6 +515,10 @@ REFUSALS = {
     ),
     "layer 1 has 2 arrays.*use_bias=False": lambda: convert.from_keras([KERAS, KERAS[:2]]),
     "layers is empty": lambda: convert.from_keras([]),
+    r"layer 0 is ndarray; .*of a single layer \[layer.get_weights\(\)\]": lambda: convert.from_keras(KERAS),
+    r"layer 0 has cells of \[3, 4\] inputs.*RNN\(\[cell, cell\]\)": lambda: convert.from_keras(
+        [[f32(3, 16), f32(4, 16), f32(16), f32(4, 16), f32(4, 16), f32(16)]]
+    ),
     "recurrent_kernel of layer 0 has shape": lambda: convert.from_keras([[f32(3, 4), f32(4, 9), f32(4)]]),
     "cell/w_i: hk.GRU resets before": lambda: convert.from_cells(
         {"cell": {"w_i": f32(3, 12), "w_h": f32(4, 12), "b": f32(12)}}, "haiku"
@@ -552,5 +566,7 @@ def test_modules_of_torch_that_differ_are_refused_by_name():
         convert.from_torch(torch.nn.LSTM(3, 4, proj_size=2))
     with pytest.raises(InputError, match="bias_hh_l0 is missing"):
         convert.from_torch(torch.nn.GRU(3, 4, bias=False))
+    with pytest.raises(InputError, match=r"weight_ih is no name.*from_cells\(state_dict, 'torch'\)"):
+        convert.from_torch(torch.nn.LSTMCell(3, 4))
     with pytest.raises(InputError, match=r"0\.weight is no name"):
         convert.from_torch(torch.nn.Sequential(torch.nn.Linear(2, 2)))

@@ -208,6 +208,8 @@ def test_a_safetensors_file_without_our_checksum_is_read(ending, tmp_path):
 REFUSED = {
     "the ending of the path is '.pkl'.*npz, .safetensors": ("x.pkl", TREE),
     "params is empty": ("x.npz", {}),
+    "params is list; give a nested dict of arrays": ("x.npz", [[np.ones(1)] * 3]),
+    "params is ndarray; give": ("x.npz", np.ones(1)),
     "a/b is dict|a/b is _EmptyNode": ("x.npz", {"a": {"b": {}}}),
     "a is list; give arrays": ("x.npz", {"a": [1, 2]}),
     "a is float; give arrays": ("x.npz", {"a": 1.0}),
