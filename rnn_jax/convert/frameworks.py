@@ -236,8 +236,8 @@ def _check_widths(k: int, layer: Sequence[CellArrays]) -> None:
     inputs = [cell.sizes[0] for cell in layer]
     require(
         len(set(inputs)) == 1,
-        f"layer {k} has cells of {inputs} inputs, but both directions of Bidirectional read the same; of cells "
-        "one on another, as RNN([cell, cell]) has them, give each as a layer",
+        f"layer {k} has cells of {inputs} inputs, but both directions of Bidirectional read the same; of "
+        "cells one on another, as RNN([cell, cell]) has them, give each as a layer",
     )
 
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from rnn_jax.data.tokenizer import truncate
-from rnn_jax.errors import InputError
+from rnn_jax.errors import InputError, require
 from rnn_jax.inference.attribution import Attribution, attribute_words
 from rnn_jax.inference.predictor import Predictor
 from rnn_jax.serving.limits import Refused
@@ -26,7 +26,15 @@ class Answers:
     """
 
     def __init__(self, predictor: Predictor):
-        """Takes the classifier; nothing is compiled before `compile`."""
+        """Takes the classifier; nothing is compiled before `compile`.
+
+        Raises:
+          InputError: it is another model, such as a tagger or an ensemble.
+        """
+        require(
+            isinstance(predictor, Predictor),
+            f"predictor is a {type(predictor).__name__}; give one classifier, as rnn_jax.load returns it",
+        )
         size = predictor.config.batch.size
         rows = sorted({size, *(rows for rows in ROWS if rows < size)})
         self.predictor = predictor

@@ -40,13 +40,23 @@ class Service:
         self.answers, self.limits = answers, limits
         self.received = self.answered = self.explaining = 0
         self.stopping = False
-        self.batcher: Batcher[dict[str, Any]]
+        self._batcher: Batcher[dict[str, Any]] | None = None
 
     @asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
         """Runs the batcher as long as the server runs."""
-        async with Batcher(self.answers.predict, MOST, self.limits.waiting) as self.batcher:
+        async with Batcher(self.answers.predict, MOST, self.limits.waiting) as self._batcher:
             yield
+
+    @property
+    def batcher(self) -> Batcher[dict[str, Any]]:
+        """What answers; it is there once `lifespan` has begun."""
+        if self._batcher is None:
+            raise InputError(
+                "the application has not started: the server has to run its lifespan; one that mounts it is "
+                "built with lifespan=app.service.lifespan, and a TestClient is used in a with statement"
+            )
+        return self._batcher
 
     async def predict(self, request: Request) -> Response:
         """Answers POST /predict."""
@@ -146,7 +156,7 @@ def make_app(predictor: Predictor, limits: Limits | None = None) -> App:
       limits: what requests may be; None takes the defaults.
 
     Raises:
-      InputError: a limit that is not above 0.
+      InputError: another model than a classifier, or a limit that is not above 0.
     """
     return app_of(Service(Answers(predictor), (limits or Limits()).check()))
 

@@ -39,7 +39,7 @@ class Batcher(Generic[Answer]):
         Args:
           work: returns an answer for each text; it runs in the thread.
           most: texts at which a batch waits for no others; the last request may go beyond.
-          waiting: texts that may wait; a request beyond them is refused.
+          waiting: texts that may wait; a request beyond them is refused, unless none wait.
         """
         self._work, self._most, self._most_waiting = work, most, waiting
         self._requests: asyncio.Queue[_Request] = asyncio.Queue()
@@ -60,7 +60,7 @@ class Batcher(Generic[Answer]):
 
     async def submit(self, texts: list[str]) -> list[Answer]:
         """Returns an answer for each text. Raises Refused where too many wait, else what `work` raises."""
-        if self.waiting + len(texts) > self._most_waiting:
+        if self.waiting and self.waiting + len(texts) > self._most_waiting:
             raise busy(f"{self.waiting:,} texts are waiting already")
         loop = asyncio.get_running_loop()
         request = _Request(texts, loop.create_future(), loop.time())

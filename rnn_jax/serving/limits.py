@@ -26,7 +26,8 @@ class Limits(NamedTuple):
       characters: the longest text; a longer one is answered 422.
       seconds: the longest that a request takes: 408 where its body has not come by then, 503 where its answer
         has not.
-      waiting: the most texts that wait for their turn; a request beyond them is answered 503.
+      waiting: the most texts that wait for their turn; a request beyond them is answered 503, unless it is
+        the only one.
       explanations: the most explanations that wait; likewise.
       connections: the most open connections; beyond them all is answered 503.
 

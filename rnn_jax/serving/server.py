@@ -55,7 +55,8 @@ def serve_model(
       limits: what requests may be; None takes the defaults.
 
     Raises:
-      InputError: an address that cannot be listened on, or a limit that is not above 0.
+      InputError: another model than a classifier, an address that cannot be listened on, or a limit that is
+        not above 0.
     """
     limits = (limits or Limits()).check()
     with _bind(host, port) as bound:

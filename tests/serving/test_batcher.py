@@ -107,6 +107,11 @@ def test_more_than_may_wait_is_refused_and_the_rest_is_answered():
     assert run(Work(), ask, waiting=4) == (503, ["A"] * 3)
 
 
+def test_a_request_larger_than_what_may_wait_is_answered_where_none_waits():
+    """It was told to ask again in a second, for ever."""
+    assert run(Work(), lambda batcher: batcher.submit(["a"] * 9), waiting=4) == ["A"] * 9
+
+
 def test_the_end_waits_for_what_was_submitted():
     async def ask(batcher):
         return asyncio.create_task(batcher.submit(["a"])), await asyncio.sleep(0)

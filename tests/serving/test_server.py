@@ -2,13 +2,18 @@
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from rnn_jax.errors import InputError
 from rnn_jax.inference import attribution
+from rnn_jax.inference.ensemble import Ensemble
 from rnn_jax.serving import Limits, make_app
 from rnn_jax.serving.answers import Answers
 from rnn_jax.serving.openapi import openapi
@@ -131,12 +136,18 @@ def test_an_answer_that_takes_too_long_is_a_503(predictor, monkeypatch):
         assert "no answer within 0.1 seconds" in answer.json()["error"]
 
 
-def test_texts_beyond_those_that_may_wait_are_a_503(predictor):
-    with TestClient(make_app(predictor, Limits(waiting=3))) as client:
-        answer = client.post("/predict", json={"texts": ["a"] * 4})
+def test_texts_beyond_those_that_may_wait_are_a_503(predictor, monkeypatch):
+    slow(monkeypatch, 0.5)
+    with TestClient(make_app(predictor, Limits(waiting=3))) as client, ThreadPoolExecutor(1) as other:
+        ask = partial(client.post, "/predict")
+        first = other.submit(ask, json={"texts": ["a"] * 3})
+        while client.get("/health").json()["waiting"] < 3:
+            time.sleep(0.01)
+        answer = ask(json={"texts": ["a"]})
         assert answer.status_code == 503
-        assert "waiting already" in answer.json()["error"]
-        assert client.post("/predict", json={"texts": ["a"] * 3}).status_code == 200
+        assert "3 texts are waiting already" in answer.json()["error"]
+        assert first.result().status_code == 200
+        assert ask(json={"texts": ["a"] * 3}).status_code == 200
 
 
 def test_a_failure_is_a_500_that_tells_strangers_nothing(predictor, monkeypatch):
@@ -167,6 +178,24 @@ def test_a_server_that_stops_says_so_and_closes(predictor):
         answer = client.post("/predict", json={"text": "a"})
     assert (answer.status_code, answer.headers["connection"]) == (200, "close")
     assert app.service.received == app.service.answered == 2
+
+
+def test_mounted_it_answers_where_its_lifespan_is_run_and_else_says_so(predictor):
+    app = make_app(predictor, LIMITS)
+    routes = [Mount("/reviews", app)]
+    with TestClient(Starlette(routes=routes, lifespan=app.service.lifespan)) as client:
+        assert client.post("/reviews/predict", json={"text": "a"}).status_code == 200
+    with (
+        TestClient(Starlette(routes=[Mount("/reviews", make_app(predictor))])) as client,
+        pytest.raises(InputError, match=r"has not started.*lifespan=app\.service\.lifespan"),
+    ):
+        client.post("/reviews/predict", json={"text": "a"})
+
+
+def test_what_is_no_classifier_is_refused_before_it_is_served(predictor):
+    for model in (None, Ensemble([predictor, make_predictor(seed=6)])):
+        with pytest.raises(InputError, match=f"predictor is a {type(model).__name__}; give one classifier"):
+            make_app(model)
 
 
 @pytest.mark.slow
