@@ -6,6 +6,7 @@ validation split.
 How they are written and read: rnn_jax.checkpoints.orbax_store.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ import jax
 
 from rnn_jax.checkpoints.orbax_store import Store
 from rnn_jax.errors import InputError, require
+from rnn_jax.files import path_of
 from rnn_jax.trees import Params, Tree
 
 FOLDER, DAMAGED = "checkpoints", "damaged"
@@ -78,7 +80,7 @@ class Checkpoints:
           InputError: `keep` is below 1.
         """
         require(keep > 0, f"keep_checkpoints is {keep}; give at least 1")
-        self.folder = Path(workdir).absolute() / FOLDER
+        self.folder = path_of(workdir).absolute() / FOLDER
         self.evaluations: list[Evaluation] = []
         self.store = Store(
             self.folder,
@@ -102,9 +104,20 @@ class Checkpoints:
             is one. The best checkpoint is one of theirs.
 
         Raises:
+          InputError: an evaluation without a step or a loss, or with other numbers than Python's.
           SaveError: the save before this one, or the beginning of this one, failed.
         """
-        self.evaluations = [dict(evaluation) for evaluation in evaluations]
+        found = [dict(evaluation) for evaluation in evaluations]
+        try:
+            plain = are_evaluations(json.loads(json.dumps(found)))
+        except TypeError:  # such as of JAX's arrays
+            plain = False
+        require(
+            plain,
+            f"evaluations are {str(found)[:200]}; give each a step, a loss and others as numbers of Python: "
+            '{"step": int(step), "loss": float(loss)}',
+        )
+        self.evaluations = found
         arrays = {PARAMS: state.params, PROGRESS: _progress(state)}
         self.store.write(int(state.step), arrays, {EVALUATIONS: self.evaluations})
 
@@ -162,7 +175,7 @@ class Checkpoints:
             self._read_evaluations(saved if fallback else saved[:1])
             wanted = best_step(self.evaluations, saved)
         elif not isinstance(which, str) and which in saved:
-            wanted = which
+            wanted = saved[saved.index(which)]  # an int, also of numpy's
         else:
             raise InputError(f"which is {which!r}; give 'best', 'last' or a saved step: {sorted(saved)}")
         return [wanted, *(step for step in saved if step != wanted)] if fallback else [wanted]
@@ -259,14 +272,10 @@ def out_of_patience(evaluations: Sequence[Evaluation], patience: int) -> bool:
     return 0 < patience < len(scores) and max(scores[:-patience]) >= max(scores[-patience:])
 
 
-def checked(found: object, checkpoint: Path) -> list[Evaluation]:
-    """Returns the evaluations found in a checkpoint.
-
-    Raises:
-      InputError: one of them has no step or no loss.
-    """
+def are_evaluations(found: object) -> bool:
+    """Returns whether a JSON value is a list of evaluations: each has a step, and a loss."""
     rows = found if isinstance(found, list) and all(isinstance(row, dict) for row in found) else [{}]
-    numbers = all(
+    return all(
         type(row.get("step")) is int
         and isinstance(row.get("loss"), int | float)
         and isinstance(row.get("accuracy", 0.0), int | float)
@@ -274,7 +283,16 @@ def checked(found: object, checkpoint: Path) -> list[Evaluation]:
         and isinstance(row.get(row.get("monitor"), 0.0), int | float)
         for row in rows
     )
+
+
+def checked(found: Any, checkpoint: Path) -> list[Evaluation]:
+    """Returns the evaluations found in a checkpoint.
+
+    Raises:
+      InputError: one of them has no step or no loss.
+    """
     require(
-        numbers, f"checkpoint {checkpoint} cannot be read: its evaluations are not a step and a loss each"
+        are_evaluations(found),
+        f"checkpoint {checkpoint} cannot be read: its evaluations are not a step and a loss each",
     )
-    return rows
+    return list(found)

@@ -18,7 +18,7 @@ import orbax.checkpoint as ocp
 from rnn_jax.errors import InputError, require
 from rnn_jax.files import EXPANSION, FREE, check_expansion
 from rnn_jax.hashing import digest_of_arrays, digest_of_json
-from rnn_jax.trees import Tree
+from rnn_jax.trees import Tree, leaves_by_path
 
 if TYPE_CHECKING:
     from orbax.checkpoint.checkpoint_managers import PolicyCheckpointInfo
@@ -135,6 +135,7 @@ class Store:
             for name, item in items.items():
                 digest = digest_of_arrays(item) if name in self.arrays else digest_of_json(item)
                 require(digest == digests[name], f"its {name} are not what was saved")
+                _check_shapes(name, item, likes[name])
         except Exception as error:  # orbax and tensorstore raise a different class for each kind of damage
             raise InputError(
                 f"checkpoint {self.folder / str(step)} cannot be read: {_line(error)}"
@@ -170,9 +171,8 @@ class Store:
             check_expansion(str(folder), announced, max(FREE, EXPANSION * on_disk))
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
             return ocp.args.PyTreeRestore(restore_args=as_numpy)
-        abstract = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
-        restore_args = ocp.checkpoint_utils.construct_restore_args(abstract)
-        return ocp.args.PyTreeRestore(item=abstract, restore_args=restore_args)
+        as_asked = jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype), like)
+        return ocp.args.PyTreeRestore(item=like, restore_args=as_asked)
 
     def _writing(self, work: Callable[[], object]) -> None:
         try:
@@ -185,6 +185,14 @@ class Store:
             raise SaveError(
                 f"a checkpoint cannot be written to {self.folder}: {_line(error)}; {last}"
             ) from error
+
+
+def _check_shapes(name: str, item: Tree, like: Tree | None) -> None:
+    """Raises InputError where arrays have other shapes than those asked for, which Orbax does not compare."""
+    found = leaves_by_path(item)
+    for path, leaf in leaves_by_path(like).items():
+        shape = found[path].shape
+        require(shape == leaf.shape, f"{path} of its {name} has shape {shape}, not {leaf.shape}")
 
 
 def _host_copy(tree: Tree) -> Tree:

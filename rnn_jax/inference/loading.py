@@ -1,5 +1,6 @@
 """`load(workdir)`: a trained model of any kind that predicts, or several as one, in use."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeAlias, overload
 
@@ -41,6 +42,9 @@ def load(
     rnn_jax.errors.InputError: workdir is 'runs/none', which is not the folder of a run: ...
     """
     if not isinstance(workdir, str | Path):
+        require(
+            isinstance(workdir, Iterable), f"workdir is {workdir!r}; give the folder of a run, or several"
+        )
         folders = list(workdir)  # of a generator, which gives them once
         members = [load(each, which, fallback) for each in folders]
         for each, member in zip(folders, members, strict=True):

@@ -119,6 +119,40 @@ def test_unknown_step_is_refused_with_those_there_are(tmp_path, which):
         checkpoints.steps(which, fallback=False)
 
 
+@pytest.mark.parametrize("row", [{"step": 1}, {"loss": 0.5}, {"step": 1, "loss": jnp.float32(0.5)}])
+def test_evaluations_that_could_not_be_read_again_are_refused_before_anything_is_saved(tmp_path, row):
+    with Checkpoints(tmp_path) as checkpoints:
+        with pytest.raises(InputError, match=r'evaluations are .*"loss": float\(loss\)'):
+            checkpoints.save(state_at(1), [row])
+        assert checkpoints.latest is None
+        assert checkpoints.evaluations == []
+
+
+def test_a_state_of_another_network_is_not_filled_with_the_arrays_of_this_one(tmp_path):
+    """Orbax gave arrays of other shapes than asked for, and of other names an error about truth values."""
+    save_all(tmp_path, [0.5])
+    wider, other = (
+        state_at(1)._replace(params=state_at(1).params | change)
+        for change in (
+            {"head": {"kernel": jnp.zeros((3, 2), jnp.bfloat16), "bias": jnp.zeros(1)}},
+            {"x": jnp.ones(2)},
+        )
+    )
+    with Checkpoints(tmp_path) as checkpoints:
+        with pytest.raises(InputError, match=r"head/kernel of its params has shape \(3, 1\), not \(3, 2\)"):
+            checkpoints.restore(lambda _: wider, print)
+        with pytest.raises(InputError, match="structure"):
+            checkpoints.restore(lambda _: other, print)
+
+
+def test_the_folder_is_at_home_and_a_step_of_numpy_is_a_step(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with Checkpoints("~/run") as checkpoints:
+        checkpoints.save(state_at(1), [])
+        assert checkpoints.folder == tmp_path / "run" / "checkpoints"
+        assert [type(step) for step in checkpoints.steps(np.int64(1), fallback=False)] == [int]
+
+
 def flip(path, place):
     content = bytearray(path.read_bytes())
     content[int(place * len(content))] ^= 1 << (len(content) % 8)

@@ -240,6 +240,8 @@ def test_folder_that_is_no_run_is_refused(tmp_path, copy):
     (copy / "checkpoints").mkdir()
     with pytest.raises(InputError, match="holds no complete checkpoint"):
         rnn_jax.load(copy)
+    with pytest.raises(InputError, match="workdir is None; give the folder of a run, or several"):
+        rnn_jax.load(None)
 
 
 @pytest.mark.parametrize("file", ["config.json", "task.json", "tokenizer.json"])
