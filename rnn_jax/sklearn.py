@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from rnn_jax.config import flatten
 from rnn_jax.data.in_memory import texts_in
 from rnn_jax.errors import nearest, require
-from rnn_jax.fitting import DEFAULT_RECIPE, fit
+from rnn_jax.fitting import fit
 from rnn_jax.settings import CLASSIFIER
 
 SEEDS = 2**31  # how many a random state of scikit-learn is asked for
@@ -24,7 +24,7 @@ class _TextEstimator(BaseEstimator):
 
     def __init__(
         self,
-        recipe: Any = DEFAULT_RECIPE,
+        recipe: Any = None,
         *,
         validation: Any = None,
         random_state: Any = None,
@@ -101,7 +101,8 @@ class RNNClassifier(ClassifierMixin, _TextEstimator):
     2
 
     Attributes:
-      recipe: the name of a recipe, or a ConfigDict with all settings.
+      recipe: the name of a recipe, or a ConfigDict with all settings; None is "bilstm", or the settings of
+        `start`.
       validation: the share of X on which the best checkpoint is chosen; None is the recipe's, 0.1.
       random_state: an integer, a RandomState, or None for the recipe's seed, 0. Equal seeds give equal
         networks.
@@ -127,6 +128,7 @@ class RNNClassifier(ClassifierMixin, _TextEstimator):
         labels = column_or_1d(y, warn=True)
         check_classification_targets(labels)
         self.classes_, positions = np.unique(labels, return_inverse=True)
+        require(len(self.classes_) != 1, f"y holds only {self.classes_.tolist()}; give two classes or more")
         names = tuple(map(str, self.classes_.tolist()))
         self._train(X, positions.tolist(), **{"data.label_names": names})
         return self

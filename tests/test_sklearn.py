@@ -120,6 +120,11 @@ def test_a_split_to_validate_on_is_refused_whose_labels_would_be_taken_for_posit
         RNNClassifier("smoke", validation=(["new"], [1])).fit(["a", "b", "c"] * 20, [1, 2, 3] * 20)
 
 
+def test_a_single_class_is_named_as_it_was_given():
+    with pytest.raises(InputError, match=r"y holds only \['good'\]; give two classes"):
+        RNNClassifier("smoke").fit(["a", "b", "c"] * 20, ["good"] * 60)
+
+
 @pytest.mark.slow
 def test_the_random_state_decides_the_network(reviews, fitted):
     again, other = estimator().fit(*reviews), estimator().set_params(random_state=4).fit(*reviews)
@@ -128,6 +133,14 @@ def test_the_random_state_decides_the_network(reviews, fitted):
     drawn = [estimator(seed=5).set_params(random_state=np.random.RandomState(0)) for _ in range(2)]
     assert drawn[0].fit(*reviews).model_.config.seed == 5  # a setting that is given is kept
     assert drawn[1].fit(*reviews).model_.config.data.split_seed == np.random.RandomState(0).randint(2**31)
+
+
+def test_what_starts_from_a_model_has_its_network_and_parameters(reviews, fitted):
+    """The default recipe has another network, which took nothing of it, in silence."""
+    still = {"optimizer.learning_rate": 1e-9, "train.epochs": 1}
+    more = RNNClassifier(start=fitted.model_, random_state=3, **still).fit(*reviews)
+    assert more.model_.config.model == fitted.model_.config.model
+    np.testing.assert_allclose(more.predict_proba(reviews[0]), fitted.predict_proba(reviews[0]), atol=1e-4)
 
 
 def test_a_copy_in_another_process_predicts_the_same(reviews, fitted):

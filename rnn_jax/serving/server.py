@@ -104,9 +104,9 @@ def _bind(host: str, port: int) -> socket.socket:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             bound.bind(address)
             on_failure.pop_all()
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter of "127.0.0..1", which is no name
         raise InputError(
-            f"cannot listen on host {host!r}, port {port}: {error.strerror or error}; "
+            f"cannot listen on host {host!r}, port {port}: {getattr(error, 'strerror', None) or error}; "
             "give another --port, or an address of this machine as --host"
         ) from error
     return bound

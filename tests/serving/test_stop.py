@@ -84,6 +84,8 @@ def test_an_address_that_cannot_be_listened_on_is_refused_before_anything_is_com
         serve_model(predictor, port=70_000)
     with pytest.raises(InputError, match=r"cannot listen on host '192\.0\.2\.1'.*an address of this machine"):
         serve_model(predictor, host="192.0.2.1", port=0)
+    with pytest.raises(InputError, match=r"cannot listen on host '127\.0\.0\.\.1', port 0: .*an address of"):
+        serve_model(predictor, host="127.0.0..1", port=0)
 
 
 def test_the_command_refuses_bad_limits_in_one_line(tmp_path, capsys):
