@@ -22,6 +22,8 @@ from rnn_jax.models.language_model import LanguageModel, build_language_model
 from rnn_jax.trees import Params, Tree
 
 LEAST_ROOM = 64  # words of a text for which a program is compiled; others are this times a power of 2
+# As far apart as temperatures need to be: beyond, logits over one are infinite or all zero in float32.
+COLDEST, HOTTEST = 1e-30, 1e30
 LANGUAGE_MODEL_KEYS = ("model.cell", "model.tied", "direction")
 
 
@@ -168,6 +170,7 @@ def sample_all(
     """
     vocabulary, rows = tokenizer.words, tokenizer.encode(prompts)
     _check_sampling(words, temperature, top_k, len(vocabulary))
+    temperature = min(max(temperature, COLDEST), HOTTEST)
     for prompt, row in zip(prompts, rows, strict=True):
         require(len(row) > 0, f"prompt is {prompt!r}, which has no words; nothing predicts a first word")
     lengths = np.array([len(row) for row in rows], np.int32)

@@ -85,8 +85,15 @@ def test_near_no_temperature_the_likeliest_word_comes(run):
     _, outputs = writer.model.apply({"params": writer.params}, ids[None])
     logits = np.array(writer.model.apply({"params": writer.params}, outputs, method="logits"))[0, -1]
     logits[0] = -np.inf
-    written = writer.write(TEXTS[0], 1, temperature=1e-4, top_k=0, seed=0)
-    assert written.split()[-1] == writer.tokenizer.words[logits.argmax()]
+    for temperature in (1e-4, 1e-38, 1e-300):  # the last is 0 in float32
+        written = writer.write(TEXTS[0], 1, temperature=temperature, top_k=0, seed=0)
+        assert written.split()[-1] == writer.tokenizer.words[logits.argmax()]
+
+
+@pytest.mark.slow
+def test_at_any_temperature_padding_is_not_written(run):
+    writer = rnn_jax.load_language_model(run[0])
+    assert "[PAD]" not in writer.write(TEXTS[0], 40, temperature=1e300, top_k=0, seed=0)
 
 
 @pytest.mark.slow
