@@ -164,19 +164,26 @@ class Tagger:
             parts[row].append(values)
         return TagPrediction(words, tags, [np.concatenate(values) for values in parts])
 
-    def evaluate(self, sentences: Sequence[Sentence]) -> dict[str, Any]:
+    def evaluate(self, sentences: Iterable[Sentence]) -> dict[str, Any]:
         """Returns the loss a word, the accuracy of words and their number, and the results of each tag.
 
         They are under "loss", "accuracy", "words" and "tags". Where tags mark spans ("B-PER"), "spans" has
         the precision, recall, F1 and support of each kind of span and of all ("micro"), by seqeval.
 
         Args:
-          sentences: words with a tag each, such as `read_tagged` returns; at least one.
+          sentences: words with a tag each, such as `read_tagged` returns, or pairs (words, tags); at least
+            one word.
 
         Raises:
-          InputError: no sentences, or a tag that the training data did not have.
+          InputError: no words, not one tag for each, or a tag that the training data did not have.
         """
-        require(len(sentences) > 0, "there are no sentences to evaluate on")
+        sentences = [Sentence(*row) for row in sentences]
+        require(any(row.words for row in sentences), "there are no sentences with words to evaluate on")
+        for number, (words, tags) in enumerate(sentences):
+            require(
+                len(words) == len(tags),
+                f"sentence {number} has {len(words)} words and {len(tags)} tags; give one tag for each word",
+            )
         unknown = sorted({tag for row in sentences for tag in row.tags}.difference(self.tag_names))
         require(not unknown, f"the sentences have tags that the run does not know: {', '.join(unknown[:20])}")
         cut = words_and_numbers(sentences, self.tag_names, self.buckets[-1])

@@ -10,6 +10,7 @@ import pytest
 
 import rnn_jax
 from rnn_jax.cli import main
+from rnn_jax.data import Sentence
 from rnn_jax.errors import InputError
 from rnn_jax.inference import Predictor, load_tagger
 from rnn_jax.inference.tagger import span_scores
@@ -103,6 +104,20 @@ def test_what_a_column_of_tags_cannot_hold_is_refused_before_any_row(made, tmp_p
         predict_rows(tmp_path / "w", tmp_path, "--out", tmp_path / "out.csv")
     assert "the tag ['a noun'] has a space in it" in capsys.readouterr().err
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_evaluation_takes_pairs_and_a_tag_for_each_word(made):
+    tagger = rnn_jax.load(made[0])
+    sentences = [Sentence(["Dogs", "bark"], ["NOUN", "VERB"]), Sentence([], [])]
+    expected = tagger.evaluate(sentences)
+    assert expected["words"] == 2
+    assert tagger.evaluate(map(tuple, sentences)) == expected
+    # One tag of several words counted for all of them.
+    for tags in (["NOUN"], ["NOUN", "VERB", "ADV"]):
+        with pytest.raises(InputError, match=f"sentence 1 has 2 words and {len(tags)} tags; give one tag"):
+            tagger.evaluate([sentences[0], Sentence(["Dogs", "bark"], tags)])
+    with pytest.raises(InputError, match="no sentences with words"):
+        tagger.evaluate([Sentence([], [])])
 
 
 def evaluated(workdir, path, capsys, *more):
