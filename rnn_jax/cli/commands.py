@@ -317,6 +317,8 @@ def sample(options: argparse.Namespace) -> None:
     """Prints a prompt and how a language model goes on with it."""
     writer = load_language_model(options.workdir, options.which, options.fallback)
     settings = {name: getattr(options, name) for name in SAMPLE_SETTINGS}
+    if settings["top_k"] == SAMPLE_SETTINGS["top_k"][0]:  # where fewer words are known, as of characters, all
+        settings["top_k"] = min(settings["top_k"], writer.tokenizer.vocab_size - 1)
     print(writer.write(options.prompt, **settings))
 
 

@@ -361,6 +361,9 @@ def test_sampling_prints_what_the_language_model_writes(tmp_path, capsys):
     printed = run(capsys, "sample", tmp_path / "run", *arguments)
     writer = rnn_jax.load_language_model(tmp_path / "run")
     assert printed == writer.write("a great film", 5, temperature=0.8, top_k=3, seed=2) + "\n"
+    assert writer.tokenizer.vocab_size < 40  # so many words are drawn from unless told otherwise
+    printed = run(capsys, "sample", tmp_path / "run", "--prompt", "a great film", "--words", "5")
+    assert printed == writer.write("a great film", 5, temperature=0.8, top_k=0, seed=0) + "\n"
 
 
 @pytest.mark.slow
