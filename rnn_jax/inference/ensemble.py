@@ -39,8 +39,14 @@ class Ensemble(TextModel):
         """Takes the models.
 
         Raises:
-          InputError: there is none, or they decide different things.
+          InputError: there is none, one that is no model of texts, or they decide different things.
         """
+        models = isinstance(members, Sequence) and all(isinstance(each, TextModel) for each in members)
+        require(
+            models,
+            f"members is {members!r:.80}, no list of models of texts; give what rnn_jax.load returns for "
+            "each, or give rnn_jax.load the list of their folders",
+        )
         require(len(members) > 0, "an ensemble has no models; give at least one")
         first, self.members = members[0], tuple(members)
         for place, member in enumerate(members):

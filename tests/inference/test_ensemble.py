@@ -33,6 +33,13 @@ def test_an_ensemble_gives_the_mean_probability_of_its_models(folders):
     assert len(rnn_jax.load(folder for folder in folders).members) == 2
 
 
+def test_what_are_no_models_of_texts_is_refused(folders):
+    model = rnn_jax.load(folders[0])
+    for members in (model, folders, [model, folders[1]], str(folders[0])):
+        with pytest.raises(InputError, match=r"no list of models of texts; give what rnn_jax\.load returns"):
+            Ensemble(members)
+
+
 def test_the_order_and_the_parts_of_texts_change_nothing(folders, monkeypatch):
     ensemble = rnn_jax.load(folders)
     whole = ensemble.predict_proba(TEXTS)
