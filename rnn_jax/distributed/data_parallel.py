@@ -128,13 +128,15 @@ def sum_over_batch(function: PartFn, mesh: Mesh) -> PartFn:
 
     `function` returns sums over the rows that it gets. These are added up over all devices in one reduction.
     Its `rows`, such as a carry, stay on the device that has those rows of the batch. If the devices cannot
-    share a batch equally, rows of zeros are added to it, which have weight 0 and length 0.
+    share a batch equally, rows of zeros are added to it, which have weight 0 and length 0. All arrays of the
+    batch have its rows as their first axis; what every device reads whole, such as a key, stands before it.
 
     A loop that calls it over several CPU devices without reading the results can hang. Jit the function that
     you call, and wrap it in `paced`: `step = paced(jax.jit(step), mesh)`. `make_train_step` does so.
 
     Raises:
-      InputError: when the result is called, if there are `rows` and the devices cannot share them equally.
+      InputError: when the result is called, if there are `rows` and the devices cannot share them equally; if
+        the batch holds a value without rows; or if several devices share arrays of different numbers of rows.
 
     >>> import jax.numpy as jnp
     >>> from rnn_jax.distributed import batch_mesh, sum_over_batch
@@ -177,6 +179,7 @@ def _split(on_one_device: PartFn, mesh: Mesh, sums: P) -> PartFn:
 
     def on_all_devices(*arguments):
         *whole, batch = arguments
+        _check_batch(batch, mesh)
         found = split(tuple(whole), jax.tree.map(lambda leaf: pad_rows(leaf, mesh.size), batch))
         if jax.tree.leaves(found[1]):
             for leaf in jax.tree.leaves(batch):
@@ -184,6 +187,22 @@ def _split(on_one_device: PartFn, mesh: Mesh, sums: P) -> PartFn:
         return found
 
     return on_all_devices
+
+
+def _check_batch(batch: Tree, mesh: Mesh) -> None:
+    """Raises InputError unless the rows of a batch can be split."""
+    shapes = [getattr(leaf, "shape", ()) for leaf in jax.tree.leaves(batch)]
+    require(
+        all(shapes),
+        "the batch holds a value without rows, such as a number or a key; give arrays [rows, ...], and what "
+        "every device reads whole before the batch",
+    )
+    counts = sorted({shape[0] for shape in shapes})
+    require(
+        len(counts) < 2 or mesh.size == 1,
+        f"the batch has arrays of {counts} rows, whose parts on {mesh.size} devices would not belong "
+        "together; give all of them the same number",
+    )
 
 
 def pad_rows(array: jax.Array, multiple: int) -> jax.Array:

@@ -92,6 +92,31 @@ def test_sums_over_the_batch_keep_their_tree_and_types():
     assert total["squares"].tolist() == [20, 35]
 
 
+ON_UNEQUAL_ROWS = """
+import jax.numpy as jnp
+from rnn_jax.distributed import batch_mesh, sum_over_batch
+
+def product(batch):  # one device refuses 8 rows and 4; of parts of 2 and 1 the second would be repeated
+    return (batch[0] * batch[1]).sum(), ()
+
+print(sum_over_batch(product, batch_mesh())((jnp.arange(8.0), jnp.ones(4))))
+"""
+
+
+@pytest.mark.slow
+def test_arrays_of_other_rows_are_not_split_over_devices():
+    command = [sys.executable, "-c", ON_UNEQUAL_ROWS]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=with_devices(4))
+    assert "InputError: the batch has arrays of [4, 8] rows, whose parts on 4 devices" in done.stderr
+
+
+@pytest.mark.parametrize("make", [float, lambda: jax.random.key(0)], ids=["number", "key"])
+def test_a_value_without_rows_is_no_part_of_a_batch(make):
+    step = sum_over_batch(lambda scale, batch: (scale * batch[0].sum(), ()), batch_mesh(1))
+    with pytest.raises(InputError, match=r"a value without rows.*give arrays \[rows, ...\], and what every"):
+        step(2.0, (jnp.ones(4), make()))
+
+
 def dropped(x, **options):
     return Dropout(0.5).apply({}, x, False, rngs={"dropout": jax.random.key(2)}, **options)
 
