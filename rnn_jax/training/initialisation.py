@@ -10,7 +10,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from rnn_jax.checkpoints.restore import best_params
-from rnn_jax.checkpoints.workdir import TASK, TOKENIZER, check_run, read_json
+from rnn_jax.checkpoints.workdir import CONFIG, TASK, TOKENIZER, check_run, read_json
 from rnn_jax.data.encoding import fingerprint
 from rnn_jax.data.tokenizer import SPECIAL_WORDS, Tokenizer, check_tokenizer
 from rnn_jax.data.vocabularies import SUBWORDS
@@ -269,7 +269,7 @@ def transferred(
     entries = [take_of(entry, workdir) for entry in take]
     runs = {folder: _earlier(folder) for folder in dict.fromkeys(entry.workdir for entry in entries)}
     for entry in entries:
-        found, old_words, old_labels, old_letters = runs[entry.workdir]
+        found, old_words, old_labels, old_letters, _ = runs[entry.workdir]
         if entry.moves:
             matching(ARGUMENT, entry.here, list(flat))  # a path that is written out has to be here
         for there in matching(ARGUMENT, entry.there, list(found)):
@@ -288,7 +288,7 @@ def transferred(
                 f"fit: {line}; give both networks the same cell, units and layers",
             )
             lines.append(line)
-    lines += _strangers(runs, table_of)
+    lines += _strangers(runs, table_of) + _mirrored(runs, entries)
     return unflatten_dict(flat, sep="/"), list(dict.fromkeys(lines))
 
 
@@ -297,6 +297,7 @@ class _Earlier(NamedTuple):
     words: list[str]
     labels: list[str]
     letters: list[str]  # of a tagger
+    direction: str  # of a language model, else ""
 
 
 def _strangers(runs: dict[Path, _Earlier], table_of: Path | None) -> list[str]:
@@ -306,6 +307,16 @@ def _strangers(runs: dict[Path, _Earlier], table_of: Path | None) -> list[str]:
         "here; train it on that one, frozen, as configs/lm_backward.py does"
         for folder, run in runs.items()
         if table_of and TABLE_PATH in run.params and not _same_vectors(run, runs[table_of])
+    ]
+
+
+def _mirrored(runs: dict[Path, _Earlier], entries: Sequence[Take]) -> list[str]:
+    """Returns a line on each language model that goes to layers which read in the other direction."""
+    return [
+        f"note: {entry.workdir} learned to read {way}, and {entry.here} reads {other}; are the runs mixed up?"
+        for entry in entries
+        for way, other in (("forward", "backward"), ("backward", "forward"))
+        if runs[entry.workdir].direction == way and f"{other}_rnn" in entry.here
     ]
 
 
@@ -324,7 +335,8 @@ def _earlier(workdir: Path) -> _Earlier:
     # The oldest runs of language models have no task.json.
     task = read_json(workdir / TASK) if (workdir / TASK).exists() else {}
     words, labels = Tokenizer.load(workdir / TOKENIZER).words, task.get("label_names", task.get("tag_names"))
-    return _Earlier(found, words, list(labels or ()), list(task.get("letters", ())))
+    direction = read_json(workdir / CONFIG).get("direction", "")
+    return _Earlier(found, words, list(labels or ()), list(task.get("letters", ())), direction)
 
 
 def _placed(

@@ -255,15 +255,21 @@ def test_halves_that_share_an_embedding_are_taken_without_a_note(tmp_path, monke
     shutil.copytree(tmp_path / "forward", tmp_path / "backward")
     tokenizer = tokenizer_of(TEXTS[:2])
     params = params_of(tokenizer, cell="lstm", bidirectional=True)
-    lines = transferred(params, tokenizer.words, "forward", TWO_HALVES)[1]
-    assert all(line.startswith("taken: ") for line in lines)
+    *taken, note = transferred(params, tokenizer.words, "forward", TWO_HALVES)[1]
+    # A copy of the forward model does not read backward.
+    assert note.startswith("note: backward learned to read forward, and encoder/backward_rnn reads backward")
+    config = tmp_path / "backward" / "config.json"
+    config.write_text(config.read_text().replace('"direction": "forward"', '"direction": "backward"'))
+    assert transferred(params, tokenizer.words, "forward", TWO_HALVES)[1] == taken
+    assert all(line.startswith("taken: ") for line in taken)
 
 
 @pytest.mark.slow
 def test_an_embedding_that_is_shared_in_another_order_is_taken_without_a_note(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     forward = make_language_run(tmp_path / "forward", cell="lstm")[2]
-    backward = make_language_run(tmp_path / "backward", texts=["a new film", *TEXTS[::-1]], cell="lstm")[2]
+    texts, way = ["a new film", *TEXTS[::-1]], "backward"
+    backward = make_language_run(tmp_path / way, texts=texts, direction=way, cell="lstm")[2]
     old, new = (Tokenizer.load(tmp_path / name / "tokenizer.json").words for name in ("forward", "backward"))
     assert old != new[: len(old)]
     table, _ = remapped(forward["embedding"]["embedding"], old, new)
