@@ -191,7 +191,7 @@ def _split(on_one_device: PartFn, mesh: Mesh, sums: P) -> PartFn:
 
 def _check_batch(batch: Tree, mesh: Mesh) -> None:
     """Raises InputError unless the rows of a batch can be split."""
-    shapes = [getattr(leaf, "shape", ()) for leaf in jax.tree.leaves(batch)]
+    shapes: list[tuple[int, ...]] = [getattr(leaf, "shape", ()) for leaf in jax.tree.leaves(batch)]
     require(
         all(shapes),
         "the batch holds a value without rows, such as a number or a key; give arrays [rows, ...], and what "

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from rnn_jax.checkpoints.orbax_store import Store
-from rnn_jax.distributed.host import DEVICE_COUNT_FLAG
 from rnn_jax.distributed.preemption import Interrupted
 from rnn_jax.distributed.processes import Membership, end_alone, joined
 from rnn_jax.training.logger import Meter
 from rnn_jax.training.loop import train_and_evaluate
+from tests.helpers.devices import flags_for
 
 Act = Callable[[], None]
 
@@ -72,7 +72,7 @@ def together(
 
     def start(index: int) -> Child:
         def prepare() -> None:
-            os.environ["XLA_FLAGS"] = f"{DEVICE_COUNT_FLAG}={devices}"
+            os.environ["XLA_FLAGS"] = flags_for(devices)
             (faults or {}).get(index, lambda: None)()
 
         return Child(settings, workdir, prepare, Membership(place, count, index) if count > 1 else None)

@@ -76,38 +76,28 @@ UNFREEZING = {
 }
 
 
-@pytest.fixture(scope="module")
-def uncut(tmp_path_factory):
-    """Returns a function of changes: a config, and the workdir and the results of a run that nothing cut."""
-    source, runs = write_reviews(tmp_path_factory.mktemp("reviews") / "reviews.jsonl", 120), {}
-
-    def run_once(**changes):
-        config = tiny_config(source, **changes)
-        if (key := config.to_json()) not in runs:
-            workdir = tmp_path_factory.mktemp("uncut") / "whole"
-            runs[key] = workdir, train_loop.train_and_evaluate(config, workdir)
-        return config, *runs[key]
-
-    return run_once
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(("epochs_done", "changes"), [(1, {}), (3, {}), (1, UNFREEZING), (2, UNFREEZING)])
-def test_resumed_run_equals_uninterrupted_one(tmp_path, uncut, epochs_done, changes):
-    config, workdir, whole = uncut(
+@pytest.mark.parametrize(("cuts", "changes"), [((1, 3), {}), ((1, 2), UNFREEZING)])
+def test_resumed_run_equals_uninterrupted_one(tmp_path, reviews, cuts, changes):
+    """Cut twice, after so many epochs: a second start from 0 would be seen in where the last one begins."""
+    config = tiny_config(
+        reviews,
         train__epochs=4,
         train__evaluate_every=0.5,
         batch__buckets=2,
         model__cell="gru",
         **changes,
     )
-    train_until_killed(config, tmp_path / "cut", 2 * epochs_done)
+    whole = train_loop.train_and_evaluate(config, tmp_path / "whole")
+    first, second = cuts
+    train_until_killed(config, tmp_path / "cut", 2 * first)
+    train_until_killed(config, tmp_path / "cut", 2 * (second - first))
     resumed = train_loop.train_and_evaluate(config, tmp_path / "cut")
     interval = round(0.5 * whole["steps"] / 4)
-    assert resumed["resumed_at"] == 2 * epochs_done * interval > 0
+    assert resumed["resumed_at"] == 2 * second * interval > 0
     assert resumed["confusion_matrix"] == whole["confusion_matrix"]
     assert resumed["loss"] == whole["loss"]
-    assert_same_run(workdir, tmp_path / "cut", whole["steps"])
+    assert_same_run(tmp_path / "whole", tmp_path / "cut", whole["steps"])
 
 
 @pytest.mark.slow
