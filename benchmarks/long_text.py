@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import rnn_jax
-from benchmarks.imdb import run_program
+from benchmarks.imdb import measured
 from benchmarks.records import Records, recipe
 from benchmarks.report import machine, replace_section
 from rnn_jax.training.classification import load_classifier_data
@@ -32,7 +32,7 @@ PUBLISHED = {
     "S5 (Smith et al. 2023)": 89.3,
     "LRU, in blocks with gates and normalisation (Orvieto et al. 2023)": 89.4,
 }
-RUNS, PAGE, RECORDS = Path("runs", "long_text"), Path("docs", "long_text.md"), Path("docs", "long_text.json")
+PAGE, RECORDS = Path("docs", "long_text.md"), Path("docs", "long_text.json")
 HEADER = """Make this table again: `python -m benchmarks.long_text`. {machine}.
 
 | network | reads | test, % | validation, % | parameters | minutes | cores |
@@ -51,7 +51,7 @@ def run(name, cell, source):
     """Returns what the run of a config with a cell measured."""
     if cell == BASELINE:
         return evidence_alone(source)
-    return run_program(name, RUNS / f"{name}-{cell}", {"model.cell": cell, "data.source": source})
+    return measured(name, f"{name}-{cell}", {"model.cell": cell, "data.source": source})
 
 
 def evidence_alone(source):
@@ -108,12 +108,11 @@ def main():
     configs, cells = options.configs.split(","), options.cells.split(",")
     if unknown := {*configs, *cells} - {*CONFIGS, *CELLS, BASELINE}:
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
-    RUNS.mkdir(parents=True, exist_ok=True)
     records = Records(RECORDS)
     for name, cell in ROWS:
         if name in configs and cell in cells:
-            measured = partial(run, name, cell, options.source)
-            records.measure(f"{name}-{cell}", settings(name, cell), measured)
+            finished = partial(run, name, cell, options.source)
+            records.measure(f"{name}-{cell}", settings(name, cell), finished)
             PAGE.write_text(replace_section(PAGE.read_text(), "cells", table(records)))
 
 

@@ -256,6 +256,26 @@ def test_the_page_of_long_texts_has_the_runs_that_were_measured_and_the_publishe
     assert "data.source" not in with_evidence
 
 
+def test_a_run_of_bytes_keeps_what_its_program_measured(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    results = {"accuracy": 0.861, "validation": {"accuracy": 0.87}, "parameters": 4000, "seconds": {}}
+    commands = []
+
+    def finish(command, **_):
+        commands.append(command)
+        (workdir := imdb.RUNS / "long_text-lru").mkdir(parents=True)
+        (workdir / "results.json").write_text(json.dumps(results))
+
+    monkeypatch.setattr(imdb.subprocess, "run", finish)
+    numbers = long_text.run("long_text", "lru", "folder")
+    wanted = {"--config.model.cell=lru", "--config.data.source=folder"}
+    assert wanted <= {*commands[0]}
+    assert f"--workdir={imdb.RUNS / 'long_text-lru'}" in commands[0]
+    records = Records(tmp_path / "long_text.json")
+    records.measure("long_text-lru", long_text.settings("long_text", "lru"), lambda: numbers)
+    assert "| `lru` | bytes alone | **86.1** | 87.0 | 4,000 | 0 | " in long_text.table(records)
+
+
 def test_the_model_of_scaling_counts_what_is_reduced_and_how_long_that_takes():
     table = many_devices.WORDS * many_devices.WIDTH
     assert many_devices.reduced_bytes("frozen", 8, 10) == 40
