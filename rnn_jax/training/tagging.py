@@ -64,8 +64,10 @@ def load_tagger_data(config: ConfigDict, cache: Path, source: "Source | None" = 
 
 def _more_words(vectors: str, workdir: str, count: int) -> list[str]:
     """Returns the first words of vectors; without vectors, all words of the run that this one starts from."""
-    if not count or vectors:
-        return first_words(vectors, count) if count else []
+    if not count:
+        return []
+    if vectors:
+        return first_words(vectors, count)
     return Tokenizer.load(Path(workdir, TOKENIZER)).words[len(SPECIAL_WORDS) :]
 
 
